@@ -1,0 +1,38 @@
+# Everything that make does. The test module has its own go.mod; programs that it runs are built once into a cache.
+GO     ?= go
+TOOL   := $(GO) tool -modfile=tools/go.mod
+REPEAT ?= 1
+
+.PHONY: help run test soak lint verify generate bench binaries
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## start a real API server with etcd behind the gate, apply the samples, show what became of them, stay up
+	$(GO) -C test run ./cmd/run
+
+test: binaries ## run all tests, those against the real components among them
+	$(TOOL) gotestsum --format pkgname -- -count=$(REPEAT) ./...
+	cd test && $(TOOL:tools/go.mod=../tools/go.mod) gotestsum --format pkgname -- -count=$(REPEAT) -p 1 -timeout 30m ./...
+
+soak: export PORTCULLIS_SOAK = 1
+soak: test ## the same tests with larger counts, and the race detector over the core
+	$(GO) test -race ./pkg/... ./webhook/...
+
+lint: ## read the code for mistakes
+	$(TOOL) golangci-lint run ./...
+	cd test && $(TOOL:tools/go.mod=../tools/go.mod) golangci-lint run ./...
+
+verify: generate ## fail if something generated, formatted or tidied is not committed
+	$(GO) mod tidy -diff && $(GO) -C test mod tidy -diff
+	test -z "$$(gofmt -l .)"
+	git diff --exit-code
+
+generate: ## write what is generated from code: config/webhook, docs of the codes
+	$(GO) test ./webhook ./cmd/... -run Golden -update >/dev/null
+
+bench: ## run the benchmarks
+	$(GO) test -run '^$$' -bench . ./pkg/... ./webhook/...
+
+binaries: ## build the Kubernetes programs that the tests run, once (about five minutes), into the user's cache folder
+	$(GO) -C test run ./cmd/binaries
