@@ -1,0 +1,67 @@
+package ports
+
+import (
+	"cmp"
+	"iter"
+	"strings"
+)
+
+// Ref names an object. It is comparable: two equal Refs are one object.
+type Ref struct {
+	APIVersion string // "v1", "apps/v1"
+	Kind       string
+	Namespace  string // "" for cluster-scoped objects
+	Name       string
+}
+
+// String returns "Deployment default/tomcat", or "Node n1" without a namespace.
+func (r Ref) String() string {
+	if r.Namespace == "" {
+		return r.Kind + " " + r.Name
+	}
+	return r.Kind + " " + r.Namespace + "/" + r.Name
+}
+
+// Compare orders refs by kind, namespace, name and version.
+func (r Ref) Compare(o Ref) int {
+	return cmp.Or(strings.Compare(r.Kind, o.Kind), strings.Compare(r.Namespace, o.Namespace),
+		strings.Compare(r.Name, o.Name), strings.Compare(r.APIVersion, o.APIVersion))
+}
+
+// Owner is an object that claims ports, with the chain of controllers that made it: Pod, ReplicaSet, Deployment.
+type Owner struct {
+	Ref
+	Controller *Owner // nil: nobody's
+}
+
+// Chain yields the owner's own ref and those of its controllers, nearest first.
+func (o *Owner) Chain() iter.Seq[Ref] {
+	return func(yield func(Ref) bool) {
+		for ; o != nil; o = o.Controller {
+			if !yield(o.Ref) {
+				return
+			}
+		}
+	}
+}
+
+// Root returns the last of the chain: the object that a person wrote.
+func (o *Owner) Root() Ref {
+	for o.Controller != nil {
+		o = o.Controller
+	}
+	return o.Ref
+}
+
+// IsKin reports whether a and b are the same object, one made the other, or one controller made both. Kin never
+// conflict: two pods of one Deployment on one port are rollout arithmetic, not a conflict.
+func IsKin(a, b *Owner) bool {
+	for x := range a.Chain() {
+		for y := range b.Chain() {
+			if x == y {
+				return true
+			}
+		}
+	}
+	return false
+}

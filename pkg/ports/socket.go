@@ -1,0 +1,93 @@
+package ports
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Socket is what a claim takes on a node: a port of a protocol on some of the node's addresses.
+type Socket struct {
+	Address  Address
+	Protocol Protocol
+	Port     uint16
+}
+
+// ParseSocket reads ADDRESS:PORT/PROTOCOL, for example "0.0.0.0:80/TCP", "[::]:53/UDP", or "*:9100/TCP" for every
+// address.
+func ParseSocket(s string) (Socket, error) {
+	rest, protocol, ok := strings.Cut(s, "/")
+	if !ok {
+		return Socket{}, fmt.Errorf("socket %q has no /PROTOCOL", s)
+	}
+	proto, err := ParseProtocol(protocol)
+	if err != nil {
+		return Socket{}, fmt.Errorf("socket %q: %w", s, err)
+	}
+	colon := strings.LastIndexByte(rest, ':')
+	if colon < 0 {
+		return Socket{}, fmt.Errorf("socket %q has no :PORT", s)
+	}
+	port, err := ParsePort(rest[colon+1:])
+	if err != nil {
+		return Socket{}, fmt.Errorf("socket %q: %w", s, err)
+	}
+	address, err := parseSocketAddress(rest[:colon])
+	if err != nil {
+		return Socket{}, fmt.Errorf("socket %q: %w", s, err)
+	}
+	return Socket{Address: address, Protocol: proto, Port: port}, nil
+}
+
+func parseSocketAddress(s string) (Address, error) {
+	if s == "*" {
+		return AllAddresses(), nil
+	}
+	inner, bracketed := strings.CutPrefix(s, "[")
+	if bracketed {
+		inner, bracketed = strings.CutSuffix(inner, "]")
+	}
+	if s == "" || bracketed != strings.Contains(s, ":") {
+		return Address{}, fmt.Errorf("%q is no address (write *, an IPv4 address, or an IPv6 address in brackets)", s)
+	}
+	return ParseAddress(inner)
+}
+
+// MustParseSocket is ParseSocket for constants; it panics on an error.
+func MustParseSocket(s string) Socket {
+	socket, err := ParseSocket(s)
+	if err != nil {
+		panic(err)
+	}
+	return socket
+}
+
+// Overlaps reports whether s and o share an address, protocol and port. It is symmetric.
+func (s Socket) Overlaps(o Socket) bool {
+	return s.Port == o.Port && s.Protocol == o.Protocol && s.Address.Overlaps(o.Address)
+}
+
+// Covers reports whether s takes everything that o takes.
+func (s Socket) Covers(o Socket) bool {
+	return s.Port == o.Port && s.Protocol == o.Protocol && s.Address.Covers(o.Address)
+}
+
+// String returns the form that ParseSocket reads, for sockets on all addresses, one family, or one address.
+func (s Socket) String() string {
+	address := s.Address.String()
+	if strings.Contains(address, ":") {
+		address = "[" + address + "]"
+	}
+	return address + ":" + s.Number()
+}
+
+// Number returns the port and protocol alone, as kubectl prints them: "9000/TCP".
+func (s Socket) Number() string {
+	return strconv.Itoa(int(s.Port)) + "/" + s.Protocol.String()
+}
+
+// Compare orders sockets by port, protocol and address.
+func (s Socket) Compare(o Socket) int {
+	return cmp.Or(cmp.Compare(s.Port, o.Port), cmp.Compare(s.Protocol, o.Protocol), s.Address.Compare(o.Address))
+}
