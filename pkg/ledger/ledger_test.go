@@ -1,0 +1,318 @@
+package ledger
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// model is the ledger as a list: every question looks at every claim.
+type model struct {
+	owners map[ports.Ref]ports.Owner
+	claims map[ports.Ref][]ports.Claim
+	nodes  map[string][]netip.Addr
+}
+
+func newModel() *model {
+	return &model{map[ports.Ref]ports.Owner{}, map[ports.Ref][]ports.Claim{}, map[string][]netip.Addr{}}
+}
+
+func (m *model) NodeOf(addr netip.Addr) (string, bool, bool) {
+	for _, name := range slices.Sorted(keys(m.nodes)) {
+		for i, a := range m.nodes[name] {
+			if a != addr {
+				continue
+			}
+			primary := !slices.ContainsFunc(m.nodes[name][:i], func(b netip.Addr) bool { return b.Is4() == a.Is4() })
+			return name, primary, true
+		}
+	}
+	return "", false, false
+}
+
+func keys[K comparable, V any](m map[K]V) func(func(K) bool) {
+	return func(yield func(K) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// chain follows controllers through what each owner said of itself.
+func (m *model) chain(owner *ports.Owner) []ports.Ref {
+	var refs []ports.Ref
+	for owner != nil && !slices.Contains(refs, owner.Ref) {
+		next := owner.Controller
+		// What is said of an asking owner is the newest; of its controllers the ledger's word is.
+		if known, ok := m.owners[owner.Ref]; (next == nil || len(refs) > 0) && ok && known.Controller != nil {
+			next = known.Controller
+		}
+		refs = append(refs, owner.Ref)
+		owner = next
+	}
+	return refs
+}
+
+func (m *model) conflicts(wanted ports.Claim) []string {
+	var found []string
+	for ref, claims := range m.claims {
+		owner := m.owners[ref]
+		kin := slices.ContainsFunc(m.chain(wanted.Owner), func(r ports.Ref) bool { return slices.Contains(m.chain(&owner), r) })
+		for _, c := range claims {
+			c.Owner = &owner
+			if conflict, ok := ports.Meet(wanted, c, m); ok && !kin {
+				found = append(found, fmt.Sprint(c, c.Field, conflict.Nodes))
+			}
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+func spoken(conflicts []ports.Conflict) []string {
+	var found []string
+	for _, c := range conflicts {
+		found = append(found, fmt.Sprint(c.Held, c.Held.Field, c.Nodes))
+	}
+	slices.Sort(found)
+	return found
+}
+
+func steps(normal int) int {
+	if os.Getenv("PORTCULLIS_SOAK") != "" {
+		return normal * 50
+	}
+	return normal
+}
+
+// world draws owners and claims from few values, so that they meet often.
+type world struct{ *rand.Rand }
+
+func (w world) node() string { return fmt.Sprintf("n%d", w.IntN(3)) }
+
+func (w world) ref() ports.Ref {
+	kind := []string{"Pod", "Pod", "ReplicaSet", "Deployment", "Service"}[w.IntN(5)]
+	return ports.Ref{APIVersion: "v1", Kind: kind, Namespace: "default", Name: fmt.Sprintf("x%d", w.IntN(6))}
+}
+
+func (w world) owner() ports.Owner {
+	o := ports.Owner{Ref: w.ref()}
+	if w.IntN(2) == 0 {
+		controller := w.ref()
+		o.Controller = &ports.Owner{Ref: controller}
+	}
+	return o
+}
+
+func (w world) address() ports.Address {
+	a, err := ports.ParseAddress([]string{"", "", "0.0.0.0", "::", "10.0.0.1", "10.0.0.2", "fd00::1", "127.0.0.1"}[w.IntN(8)])
+	if err != nil {
+		panic(err)
+	}
+	if w.IntN(4) == 0 {
+		a = a.WithoutLoopback()
+	}
+	return a
+}
+
+func (w world) scope(a ports.Address) ports.Scope {
+	switch w.IntN(5) {
+	case 0:
+		return ports.EverywhereScope()
+	case 1:
+		return ports.EachScope([]string{"n0", w.node()})
+	case 2:
+		return ports.Scope{}
+	case 3:
+		if _, ok := a.Single(); ok {
+			return ports.AddressScope()
+		}
+	}
+	return ports.NodeScope(w.node())
+}
+
+func (w world) claim() ports.Claim {
+	kinds := []ports.Kind{ports.NodePort, ports.HealthCheckNodePort, ports.HostPort, ports.HostNetwork, ports.ExternalIP}
+	a, kind := w.address(), kinds[w.IntN(len(kinds))]
+	scope := w.scope(a)
+	if kind.InNodePortBook() {
+		scope = ports.EverywhereScope()
+	}
+	return ports.Claim{
+		Socket: ports.Socket{Address: a, Protocol: ports.Protocols()[w.IntN(2)], Port: uint16(80 + w.IntN(3))},
+		Kind:   kind, Scope: scope, InitOnly: w.IntN(8) == 0, Idle: w.IntN(8) == 0,
+		Field: fmt.Sprintf("spec.ports[%d]", w.IntN(3)),
+	}
+}
+
+func (w world) claims() []ports.Claim {
+	list := make([]ports.Claim, w.IntN(4))
+	for i := range list {
+		list[i] = w.claim()
+	}
+	return list
+}
+
+func TestLedgerAgreesWithAList(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	w := world{rand.New(rand.NewPCG(seed, 0))}
+	l, m := &Ledger{}, newModel()
+	var log []string
+	for step := range steps(4000) {
+		switch w.IntN(8) {
+		case 0:
+			ref := w.ref()
+			log = append(log, fmt.Sprintf("release %v", ref))
+			l.Release(ref)
+			delete(m.owners, ref)
+			delete(m.claims, ref)
+		case 1:
+			node := w.node()
+			// No two nodes share an address here: then the last that said so has it.
+			addrs := []netip.Addr{netip.MustParseAddr("10.0.0." + node[1:]), netip.MustParseAddr("fd00::" + node[1:])}
+			if w.IntN(3) == 0 {
+				l.ReleaseNode(node)
+				delete(m.nodes, node)
+				continue
+			}
+			l.ReplaceNode(node, addrs)
+			m.nodes[node] = addrs
+		default:
+			owner, claims := w.owner(), w.claims()
+			log = append(log, fmt.Sprintf("replace %v, %d claims", owner.Ref, len(claims)))
+			l.Replace(owner, claims)
+			m.owners[owner.Ref], m.claims[owner.Ref] = owner, claims
+		}
+		wanted := w.claim()
+		asking := w.owner()
+		wanted.Owner = &asking
+		got, want := spoken(l.Snapshot().Conflicts(wanted)), m.conflicts(wanted)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("seed %d step %d, conflicts of %v (-model +ledger):\n%s\nlast steps:\n%s", seed, step, wanted, diff,
+				strings.Join(log[max(0, len(log)-20):], "\n"))
+		}
+		owners, claims, nodes := l.Snapshot().Size()
+		total := 0
+		for _, c := range m.claims {
+			total += len(c)
+		}
+		if owners != len(m.owners) || claims != total || nodes != len(m.nodes) {
+			t.Fatalf("seed %d step %d: sizes %d %d %d, want %d %d %d", seed, step, owners, claims, nodes, len(m.owners), total, len(m.nodes))
+		}
+	}
+}
+
+// TestOverIsReplace holds a snapshot on top of another to a ledger in which the top's owners replaced the others.
+func TestOverIsReplace(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	w := world{rand.New(rand.NewPCG(seed, 0))}
+	for range steps(300) {
+		base, top, both := &Ledger{}, &Ledger{}, &Ledger{}
+		for range 8 {
+			o, c := w.owner(), w.claims()
+			base.Replace(o, c)
+			both.Replace(o, c)
+		}
+		for range 4 {
+			o, c := w.owner(), w.claims()
+			top.Replace(o, c)
+			both.Replace(o, c)
+		}
+		base.ReplaceNode("n1", []netip.Addr{netip.MustParseAddr("10.0.0.1")})
+		both.ReplaceNode("n1", []netip.Addr{netip.MustParseAddr("10.0.0.1")})
+		over := top.Snapshot().Over(base.Snapshot())
+		for range 20 {
+			wanted, asking := w.claim(), w.owner()
+			wanted.Owner = &asking
+			if diff := cmp.Diff(spoken(both.Snapshot().Conflicts(wanted)), spoken(over.Conflicts(wanted))); diff != "" {
+				t.Fatalf("seed %d, conflicts of %v (-one ledger +two layers):\n%s", seed, wanted, diff)
+			}
+			if diff := cmp.Diff(fmt.Sprint(both.Snapshot().Holders(wanted.Socket)), fmt.Sprint(over.Holders(wanted.Socket))); diff != "" {
+				t.Fatalf("seed %d, holders of %v (-one ledger +two layers):\n%s", seed, wanted.Socket, diff)
+			}
+		}
+		if diff := cmp.Diff(fmt.Sprint(both.Snapshot().Claims()), fmt.Sprint(over.Claims())); diff != "" {
+			t.Fatalf("seed %d, claims (-one ledger +two layers):\n%s", seed, diff)
+		}
+	}
+}
+
+func TestSnapshotNeverChanges(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	w := world{rand.New(rand.NewPCG(seed, 0))}
+	l := &Ledger{}
+	type kept struct {
+		snapshot *Snapshot
+		claims   string
+	}
+	var history []kept
+	for range 500 {
+		l.Replace(w.owner(), w.claims())
+		s := l.Snapshot()
+		history = append(history, kept{s, fmt.Sprint(s.Claims())})
+	}
+	for i, h := range history {
+		if now := fmt.Sprint(h.snapshot.Claims()); now != h.claims {
+			t.Fatalf("seed %d: snapshot %d was\n%s\nand is\n%s", seed, i, h.claims, now)
+		}
+	}
+}
+
+// TestReadersAndWriters is for the race detector.
+func TestReadersAndWriters(t *testing.T) {
+	l := &Ledger{}
+	var group sync.WaitGroup
+	for n := range 4 {
+		group.Go(func() {
+			w := world{rand.New(rand.NewPCG(uint64(n), 1))}
+			for range steps(500) {
+				l.Replace(w.owner(), w.claims())
+				l.Release(w.ref())
+			}
+		})
+		group.Go(func() {
+			w := world{rand.New(rand.NewPCG(uint64(n), 2))}
+			for range steps(500) {
+				wanted, asking := w.claim(), w.owner()
+				wanted.Owner = &asking
+				s := l.Snapshot()
+				if first, second := spoken(s.Conflicts(wanted)), spoken(s.Conflicts(wanted)); !slices.Equal(first, second) {
+					t.Errorf("one snapshot answered %v and %v", first, second)
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+func TestChainIsCompletedFromTheLedger(t *testing.T) {
+	ref := func(kind, name string) ports.Ref {
+		return ports.Ref{APIVersion: "apps/v1", Kind: kind, Namespace: "default", Name: name}
+	}
+	l := &Ledger{}
+	l.Replace(ports.Owner{Ref: ref("ReplicaSet", "web-1"), Controller: &ports.Owner{Ref: ref("Deployment", "web")}}, nil)
+	pod := ports.Owner{Ref: ref("Pod", "web-1-a"), Controller: &ports.Owner{Ref: ref("ReplicaSet", "web-1")}}
+	if got, want := l.Snapshot().Root(&pod), ref("Deployment", "web"); got != want {
+		t.Errorf("root %v, want %v", got, want)
+	}
+	// A cycle of owner references must end.
+	l.Replace(ports.Owner{Ref: ref("A", "a"), Controller: &ports.Owner{Ref: ref("B", "b")}}, nil)
+	l.Replace(ports.Owner{Ref: ref("B", "b"), Controller: &ports.Owner{Ref: ref("A", "a")}}, nil)
+	if got := l.Snapshot().Chain(&ports.Owner{Ref: ref("A", "a")}); len(got) != 2 {
+		t.Errorf("chain of a cycle: %v", got)
+	}
+}

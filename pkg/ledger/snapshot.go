@@ -1,0 +1,270 @@
+package ledger
+
+import (
+	"iter"
+	"net/netip"
+	"slices"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// Snapshot is the state of a ledger at one moment. It never changes and needs no lock.
+type Snapshot struct {
+	owners    tree[refKey, *record]
+	numbers   tree[number, *bucket]
+	nodes     tree[nodeKey, *machine]
+	addresses tree[addrKey, *address]
+	claims    int
+	base      *Snapshot // what lies below, for a snapshot made by Over
+}
+
+// Over returns a snapshot that shows s on top of base: what s knows of an owner hides what base knows of it. It costs
+// nothing, and is how answers that are still in flight are seen before the cluster reports them.
+func (s *Snapshot) Over(base *Snapshot) *Snapshot {
+	both := *s
+	both.base = base
+	return &both
+}
+
+// layers yields s and what lies below it.
+func (s *Snapshot) layers(yield func(*Snapshot) bool) {
+	for ; s != nil; s = s.base {
+		if !yield(s) {
+			return
+		}
+	}
+}
+
+// record finds an owner in the topmost layer that knows it.
+func (s *Snapshot) record(ref ports.Ref) (*record, bool) {
+	for layer := range s.layers {
+		if r, ok := layer.owners.get(refKey(ref)); ok {
+			return r, true
+		}
+	}
+	return nil, false
+}
+
+// shows reports whether a claim of layer is not hidden by a layer above it.
+func (s *Snapshot) shows(layer *Snapshot, c *ports.Claim) bool {
+	if layer == s {
+		return true
+	}
+	r, ok := s.record(c.Owner.Ref)
+	return !ok || &r.owner == c.Owner
+}
+
+// Size returns how many owners, claims and nodes the snapshot knows, without what lies below it.
+func (s *Snapshot) Size() (owners, claims, nodes int) { return s.owners.size, s.claims, s.nodes.size }
+
+// Owner returns an owner as it was recorded, and its claims. The caller must not write to them.
+func (s *Snapshot) Owner(ref ports.Ref) (*ports.Owner, []ports.Claim, bool) {
+	r, ok := s.record(ref)
+	if !ok {
+		return nil, nil, false
+	}
+	return &r.owner, r.claims, true
+}
+
+// NodeOf returns the node that has an address, and whether it is the node's primary one of its family.
+func (s *Snapshot) NodeOf(addr netip.Addr) (node string, primary, known bool) {
+	for layer := range s.layers {
+		if a, ok := layer.addresses.get(addrKey(addr)); ok {
+			return a.node, a.primary, true
+		}
+	}
+	return "", false, false
+}
+
+// Nodes returns the names of the nodes, sorted.
+func (s *Snapshot) Nodes() []string {
+	var names []string
+	for layer := range s.layers {
+		for m := range layer.nodes.all() {
+			names = append(names, m.name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Claims returns every claim, sorted. It is for listings; it costs as much as the cluster is large.
+func (s *Snapshot) Claims() []ports.Claim {
+	claims := make([]ports.Claim, 0, s.claims)
+	for _, held := range s.Owners() {
+		claims = append(claims, held...)
+	}
+	slices.SortFunc(claims, ports.Claim.Compare)
+	return claims
+}
+
+// Owners yields every owner with its claims, in no useful order. The caller must not write to them.
+func (s *Snapshot) Owners() iter.Seq2[*ports.Owner, []ports.Claim] {
+	return func(yield func(*ports.Owner, []ports.Claim) bool) {
+		for layer := range s.layers {
+			for r := range layer.owners.all() {
+				if top, _ := s.record(r.owner.Ref); top == r && !yield(&r.owner, r.claims) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Holders returns the claims that overlap socket on some node, sorted.
+func (s *Snapshot) Holders(socket ports.Socket) []ports.Claim {
+	var holders []ports.Claim
+	for layer := range s.layers {
+		b, ok := layer.numbers.get(number{socket.Protocol, socket.Port})
+		if !ok {
+			continue
+		}
+		for c := range b.every {
+			if c.Overlaps(socket) && s.shows(layer, c) {
+				holders = append(holders, *c)
+			}
+		}
+	}
+	slices.SortFunc(holders, ports.Claim.Compare)
+	return holders
+}
+
+// Conflicts returns the held claims that certainly cannot work beside wanted, sorted by holder. Claims of wanted's
+// own owner and of its kin are left out; chains of controllers are completed from what the ledger knows.
+func (s *Snapshot) Conflicts(wanted ports.Claim) []ports.Conflict {
+	var conflicts []ports.Conflict
+	for layer := range s.layers {
+		for _, protocol := range ports.Protocols() {
+			if protocol != wanted.Protocol && !wanted.Kind.InNodePortBook() {
+				continue
+			}
+			b, ok := layer.numbers.get(number{protocol, wanted.Port})
+			if !ok {
+				continue
+			}
+			for c := range s.candidates(b, wanted) {
+				conflict, ok := ports.Meet(wanted, *c, s)
+				if ok && s.shows(layer, c) && !s.isKin(wanted.Owner, c.Owner) {
+					conflicts = append(conflicts, conflict)
+				}
+			}
+		}
+	}
+	if len(conflicts) > 1 {
+		slices.SortFunc(conflicts, func(a, b ports.Conflict) int { return a.Held.Compare(b.Held) })
+	}
+	return conflicts
+}
+
+// candidates yields the claims of b that wanted may meet. For a claim on one node it looks at that node only.
+func (s *Snapshot) candidates(b *bucket, wanted ports.Claim) iter.Seq[*ports.Claim] {
+	return func(yield func(*ports.Claim) bool) {
+		node, onOne := wanted.Scope.Node()
+		if !onOne && wanted.Scope.Kind != ports.Undecided {
+			b.every(yield)
+			return
+		}
+		for _, c := range b.wide {
+			if !yield(c) {
+				return
+			}
+		}
+		if b.spots.size == 0 {
+			return
+		}
+		if !onOne {
+			// It meets what is held at the one address that it names.
+			if addr, ok := wanted.Address.Single(); ok {
+				b.at(atAddress(addr), yield)
+			}
+			return
+		}
+		if !b.at(place(node), yield) {
+			return
+		}
+		for _, addr := range s.addressesOf(node) {
+			if !b.at(atAddress(addr), yield) {
+				return
+			}
+		}
+	}
+}
+
+// addressesOf returns the addresses of a node.
+func (s *Snapshot) addressesOf(node string) []netip.Addr {
+	for layer := range s.layers {
+		if m, ok := layer.nodes.get(nodeKey(node)); ok {
+			return m.addresses
+		}
+	}
+	return nil
+}
+
+// at yields the claims at one place.
+func (b *bucket) at(p place, yield func(*ports.Claim) bool) bool {
+	first, _ := b.spots.get(p)
+	for s := first; s != nil; s = s.next {
+		if !yield(s.claim) {
+			return false
+		}
+	}
+	return true
+}
+
+// every yields all claims of the bucket.
+func (b *bucket) every(yield func(*ports.Claim) bool) {
+	for _, c := range b.wide {
+		if !yield(c) {
+			return
+		}
+	}
+	for first := range b.spots.all() {
+		for s := first; s != nil; s = s.next {
+			if !yield(s.claim) {
+				return
+			}
+		}
+	}
+}
+
+// Chain returns owner's chain of controllers, nearest first and owner itself first of all, completed from the ledger:
+// a pod knows its ReplicaSet only, the ReplicaSet's own record knows the Deployment. Of a controller, what the ledger
+// knows is newer than what its dependents said.
+func (s *Snapshot) Chain(owner *ports.Owner) []ports.Ref { return s.chain(nil, owner) }
+
+func (s *Snapshot) chain(refs []ports.Ref, owner *ports.Owner) []ports.Ref {
+	for i := 0; owner != nil && !slices.Contains(refs, owner.Ref); i++ { // a cycle of owner references must not hang us
+		refs = append(refs, owner.Ref)
+		next := owner.Controller
+		if next == nil || i > 0 {
+			if r, ok := s.record(owner.Ref); ok && r.owner.Controller != nil {
+				next = r.owner.Controller
+			}
+		}
+		owner = next
+	}
+	return refs
+}
+
+// Root returns the last of owner's chain: the object that a person wrote.
+func (s *Snapshot) Root(owner *ports.Owner) ports.Ref {
+	chain := s.Chain(owner)
+	return chain[len(chain)-1]
+}
+
+func (s *Snapshot) isKin(a, b *ports.Owner) bool {
+	if a == nil || b == nil {
+		return false
+	}
+	if a.Ref == b.Ref {
+		return true
+	}
+	var mine, theirs [4]ports.Ref // on the stack: chains are short
+	ours := s.chain(mine[:0], a)
+	for _, ref := range s.chain(theirs[:0], b) {
+		if slices.Contains(ours, ref) {
+			return true
+		}
+	}
+	return false
+}

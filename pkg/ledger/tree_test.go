@@ -1,0 +1,79 @@
+package ledger
+
+import (
+	"hash/maphash"
+	"math/rand/v2"
+	"testing"
+)
+
+type item struct{ k, v int }
+
+type itemKey int
+
+func (k itemKey) hash(seed maphash.Seed) uint64 { return maphash.Comparable(seed, k) }
+
+func (i *item) key() itemKey { return itemKey(i.k) }
+
+// TestTreeAgreesWithAMap makes trees large and small again, and keeps old versions.
+func TestTreeAgreesWithAMap(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	var tr tree[itemKey, *item]
+	m := map[int]int{}
+	for step := range steps(20000) {
+		k := r.IntN(1 + step/4)
+		if r.IntN(3) > 0 && step%4000 < 3000 {
+			before, beforeSize := tr, tr.size
+			tr = tr.with(&item{k, step})
+			m[k] = step
+			if before.size != beforeSize {
+				t.Fatal("an old version changed")
+			}
+		} else {
+			tr = tr.without(itemKey(k))
+			delete(m, k)
+		}
+		if tr.size != len(m) {
+			t.Fatalf("seed %d step %d: size %d, want %d", seed, step, tr.size, len(m))
+		}
+		probe := r.IntN(1 + step/4)
+		got, ok := tr.get(itemKey(probe))
+		want, wantOK := m[probe]
+		if ok != wantOK || ok && got.v != want {
+			t.Fatalf("seed %d step %d: get(%d) = %v %v, want %d %v", seed, step, probe, got, ok, want, wantOK)
+		}
+	}
+	seen := map[int]int{}
+	for i := range tr.all() {
+		seen[i.k] = i.v
+	}
+	if len(seen) != len(m) {
+		t.Fatalf("all yields %d, want %d", len(seen), len(m))
+	}
+	for k := range m {
+		tr = tr.without(itemKey(k))
+	}
+	if tr.size != 0 || tr.root != nil {
+		t.Fatalf("not empty at the end: %d", tr.size)
+	}
+}
+
+// TestTreeWithEqualHashes drives the levels below the hash by inserting at them.
+func TestTreeWithEqualHashes(t *testing.T) {
+	tr := tree[itemKey, *item]{}.with(&item{k: 0})
+	root := &branch[*item]{}
+	for k := range 5 {
+		root, _ = tr.insert(root, &item{k, k}, 42, hashBits)
+	}
+	root, added := tr.insert(root, &item{3, 33}, 42, hashBits)
+	if added || len(root.slots) != 5 || root.slots[3].value.v != 33 {
+		t.Fatalf("replacing among equals: %v %v", added, root.slots)
+	}
+	for k := range 5 {
+		root, _ = tr.remove(root, itemKey(k), 42, hashBits)
+	}
+	if root != nil {
+		t.Fatalf("left over: %v", root)
+	}
+}
