@@ -1,0 +1,102 @@
+// Package check is the catalogue of questions: one file each, the same for the webhook, the command line and the audit.
+// A question looks at an object as plain values and at a snapshot of what is held, and answers with findings. Package
+// check does no I/O and knows nothing of Kubernetes' types.
+package check
+
+import (
+	"slices"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ledger"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// Input is one object to judge: a Service or a Workload, and its old version if the change is an update.
+type Input struct {
+	Service, OldService   *Service
+	Workload, OldWorkload *Workload
+	Held                  *ledger.Snapshot // what the object's own owner holds in it never counts against it
+	Settings              *Settings
+}
+
+// subject is what a question looks at: one version of the object.
+type subject struct {
+	service  *Service
+	previous *Service // the version before, for questions about the change itself
+	workload *Workload
+	held     *ledger.Snapshot
+	settings *Settings
+}
+
+// question answers about a subject. All answers are wanted, in any order.
+type question func(subject) []Finding
+
+func questions() []question {
+	return []question{
+		hostIPs,
+		socketsTwice,
+		selfClashes,
+		nodePortsWithoutUse,
+		held,
+		workloadsMeet,
+		outsideRange,
+		daemonSockets,
+	}
+}
+
+// Check asks every question about the object and returns the findings, sorted. What the old version had already, and
+// what a controller that stands in the ledger with the same claims brings, is marked as standing.
+func Check(in Input) []Finding {
+	findings := ask(subject{in.Service, in.OldService, in.Workload, in.Held, in.Settings})
+	if len(findings) == 0 {
+		return nil
+	}
+	if in.OldService != nil || in.OldWorkload != nil {
+		stood := map[identity]bool{}
+		for _, f := range ask(subject{in.OldService, in.OldService, in.OldWorkload, in.Held, in.Settings}) {
+			stood[f.identity()] = true
+		}
+		for i := range findings {
+			findings[i].Standing = stood[findings[i].identity()]
+		}
+	}
+	if in.Workload != nil && isInherited(in.Workload, in.Held) {
+		for i := range findings {
+			findings[i].Standing = true
+		}
+	}
+	return findings
+}
+
+func ask(s subject) []Finding {
+	var findings []Finding
+	for _, q := range questions() {
+		findings = append(findings, q(s)...)
+	}
+	for i := range findings {
+		f := &findings[i]
+		f.Severity = severityOf(f.Code, f.Case)
+	}
+	slices.SortFunc(findings, Finding.Compare)
+	return findings
+}
+
+// isInherited reports whether one of w's controllers stands in the ledger with all the claims that w makes: the
+// template was the place to refuse, and what already runs must be replaceable.
+func isInherited(w *Workload, snapshot *ledger.Snapshot) bool {
+	chain := snapshot.Chain(&w.Owner)
+	for _, controller := range chain[1:] {
+		_, claims, ok := snapshot.Owner(controller)
+		if ok && covers(claims, w.Claims) {
+			return true
+		}
+	}
+	return false
+}
+
+// covers reports whether had includes every socket of wanted, kinds and containers aside: a template of the host
+// network has no hostPort yet and its pod has, and a pod may have got its hostIP by default.
+func covers(had, wanted []ports.Claim) bool {
+	return !slices.ContainsFunc(wanted, func(w ports.Claim) bool {
+		return !slices.ContainsFunc(had, func(h ports.Claim) bool { return h.Socket.Covers(w.Socket) })
+	})
+}

@@ -1,0 +1,46 @@
+package check
+
+import (
+	"slices"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// daemonSockets asks whether the object wants a socket that a daemon of the node holds. The daemon itself, where it
+// runs as a pod of the host network, is let alone: it is known by its container's name.
+func daemonSockets(s subject) []Finding {
+	var findings []Finding
+	for _, c := range s.claims() {
+		if c.InitOnly || !s.reachesNode(c) {
+			continue
+		}
+		for _, r := range s.settings.Reserved {
+			if !c.Overlaps(r.Socket) || s.isDaemon(r) {
+				continue
+			}
+			daemon := ports.Claim{Socket: r.Socket, Kind: ports.HostNetwork, Scope: ports.EverywhereScope()}
+			findings = append(findings, Finding{
+				Code: DaemonSocket, Object: c.Owner.Ref, Field: c.Field, Claim: c,
+				Holder: &Holder{Ref: ports.Ref{Kind: "node daemon", Name: r.Name}, Claim: daemon},
+			})
+		}
+	}
+	return unique(findings)
+}
+
+// reachesNode reports whether a claim takes packets that are sent to a node: an external IP only if a node has it.
+func (s subject) reachesNode(c ports.Claim) bool {
+	if c.Scope.Kind != ports.AtAddress {
+		return true
+	}
+	addr, ok := c.Address.Single()
+	if !ok {
+		return false
+	}
+	_, _, known := s.held.NodeOf(addr)
+	return known
+}
+
+func (s subject) isDaemon(r Reserved) bool {
+	return s.workload != nil && s.workload.HostNetwork && slices.Contains(s.workload.Containers, r.Name)
+}

@@ -1,0 +1,92 @@
+package check
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// Finding is one answer to one question about one object, as data; pkg/report turns it into words.
+type Finding struct {
+	Code     Code
+	Severity Severity
+	Case     Case // "" where the code has one meaning only
+	Object   ports.Ref
+	Field    string      // the path in the object, "spec.ports[0].nodePort"
+	Other    string      // the path of the other side where an object collides with itself
+	Value    string      // the value that is refused, where it is not the claim's port
+	Claim    ports.Claim // what the object wants; the zero Claim where no socket is concerned
+	Range    ports.Range // the range that the number is outside of
+	Holder   *Holder     // who is in the way; nil where nobody else is
+	Nodes    []string    // where the two meet, sorted; nil: on every node, or not known
+	Eligible int         // how many nodes the object could run on, where Nodes are a part of them
+	Standing bool        // the object had it before this change, or its controller stands with it: never refused
+}
+
+// Holder is who is in the way: the controller that a person wrote, or the object itself where it has none.
+type Holder struct {
+	ports.Ref
+	Claim ports.Claim // one of its claims that meet
+	Field string      // the path of that claim in the holder
+	Pods  int         // how many pods of the controller meet; 0 where the holder holds it itself
+}
+
+// Compare orders findings by object, field, code, claim and holder.
+func (f Finding) Compare(o Finding) int {
+	return cmp.Or(f.Object.Compare(o.Object), compareFields(f.Field, o.Field), strings.Compare(string(f.Code), string(o.Code)),
+		f.Claim.Socket.Compare(o.Claim.Socket), strings.Compare(f.Other, o.Other), f.holder().Compare(o.holder()),
+		slices.Compare(f.Nodes, o.Nodes))
+}
+
+func (f Finding) holder() ports.Ref {
+	if f.Holder == nil {
+		return ports.Ref{}
+	}
+	return f.Holder.Ref
+}
+
+// identity is what makes two findings about two versions of an object the same sin. The field is not part of it: an
+// entry that moves in its list is no new one.
+type identity struct {
+	code   Code
+	named  Case
+	value  string
+	socket ports.Socket
+	holder ports.Ref
+}
+
+func (f Finding) identity() identity {
+	return identity{f.Code, f.Case, f.Value, f.Claim.Socket, f.holder()}
+}
+
+// compareFields orders paths as a person counts: ports[2] before ports[10].
+func compareFields(a, b string) int {
+	for a != "" && b != "" {
+		if isDigit(a[0]) && isDigit(b[0]) {
+			na, nb := digits(a), digits(b)
+			if c := cmp.Or(cmp.Compare(len(na), len(nb)), strings.Compare(na, nb)); c != 0 {
+				return c
+			}
+			a, b = a[len(na):], b[len(nb):]
+			continue
+		}
+		if a[0] != b[0] {
+			return cmp.Compare(a[0], b[0])
+		}
+		a, b = a[1:], b[1:]
+	}
+	return cmp.Compare(len(a), len(b))
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+func digits(s string) string {
+	for i := range len(s) {
+		if !isDigit(s[i]) {
+			return s[:i]
+		}
+	}
+	return s
+}

@@ -1,0 +1,110 @@
+package check
+
+import (
+	"fmt"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// Settings is what the questions need to know of the cluster's configuration. Where the values come from is decided
+// in pkg/extract.
+type Settings struct {
+	NodePortRange ports.Range          // the API server's --service-node-port-range
+	Reserved      []Reserved           // sockets that the nodes' own daemons hold
+	Enforcement   map[Code]Enforcement // per code; what is not named follows the severity
+}
+
+// Reserved is a socket that a daemon of every node holds.
+type Reserved struct {
+	Name   string // of the daemon: kubelet, sshd
+	Socket ports.Socket
+}
+
+// Enforcement says what a finding does to a request.
+type Enforcement uint8
+
+// The enforcements, the strictest last.
+const (
+	Audit Enforcement = iota + 1 // recorded
+	Warn                         // the client is told, the request passes
+	Deny                         // the request is refused
+)
+
+// ParseEnforcement reads Deny, Warn or Audit.
+func ParseEnforcement(s string) (Enforcement, error) {
+	for _, e := range []Enforcement{Audit, Warn, Deny} {
+		if e.String() == s {
+			return e, nil
+		}
+	}
+	return 0, fmt.Errorf("enforcement %q is none of Deny, Warn, Audit", s)
+}
+
+// String returns Deny, Warn or Audit.
+func (e Enforcement) String() string {
+	switch e {
+	case Audit:
+		return "Audit"
+	case Warn:
+		return "Warn"
+	case Deny:
+		return "Deny"
+	default:
+		return fmt.Sprintf("Enforcement(%d)", uint8(e))
+	}
+}
+
+// Enforce returns what f does to a request: what the configuration says of its code, else Deny for an error, Warn for
+// a warning and Audit for the rest; and never Deny for what stood before.
+func (s *Settings) Enforce(f Finding) Enforcement {
+	e, configured := s.Enforcement[f.Code]
+	if !configured {
+		e = Enforcement(f.Severity) // Info, Warning and Error in the same order
+	}
+	if f.Standing {
+		e = min(e, Warn)
+	}
+	return e
+}
+
+// Verdict is what becomes of a request.
+type Verdict uint8
+
+// The verdicts. Could not tell is an outcome of its own, which neither allows nor denies.
+const (
+	Allowed Verdict = iota + 1
+	Warned
+	Denied
+	CouldNotTell
+)
+
+// String returns the value that metrics and logs carry.
+func (v Verdict) String() string {
+	switch v {
+	case Allowed:
+		return "allow"
+	case Warned:
+		return "warn"
+	case Denied:
+		return "deny"
+	case CouldNotTell:
+		return "could_not_tell"
+	default:
+		return fmt.Sprintf("Verdict(%d)", uint8(v))
+	}
+}
+
+// Judge returns the verdict over findings: the strictest enforcement decides.
+func (s *Settings) Judge(findings []Finding) Verdict {
+	verdict := Allowed
+	for _, f := range findings {
+		switch s.Enforce(f) {
+		case Deny:
+			return Denied
+		case Warn:
+			verdict = Warned
+		case Audit:
+		}
+	}
+	return verdict
+}

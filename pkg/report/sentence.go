@@ -1,0 +1,177 @@
+// Package report holds the words that a user reads: the sentence of each finding, and the table and JSON forms of a
+// list of findings. Every sentence names the field, what is wrong, who holds the port, and the way out.
+package report
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// MaxSentence is how many characters a sentence has at most: the API server cuts warnings there.
+const MaxSentence = 256
+
+// Sentence tells a finding in one line of at most MaxSentence characters, the field first and the code last.
+func Sentence(f check.Finding) string { return f.Field + ": " + Message(f, MaxSentence-len(f.Field)-2) }
+
+// Message tells a finding without its field, for where the field is shown beside it. It has at most limit characters:
+// where names are too long for that, the way out is left to the code's page and the code stays.
+func Message(f check.Finding, limit int) string {
+	what, way := words(f)
+	code := " (" + string(f.Code) + ")"
+	if f.Standing {
+		code = "; it stood so before (" + string(f.Code) + ")"
+	}
+	if text := what + "; " + way + code; utf8.RuneCountInString(text) <= limit {
+		return text
+	}
+	return cut(what, limit-len(code)) + code
+}
+
+func cut(s string, limit int) string {
+	if utf8.RuneCountInString(s) <= limit {
+		return s
+	}
+	return string([]rune(s)[:max(0, limit-1)]) + "…"
+}
+
+// words returns what is wrong and with whom, and the way out.
+func words(f check.Finding) (what, way string) {
+	switch f.Code {
+	case check.HostIPInvalid:
+		return fmt.Sprintf("%q is no IP address, so that port %s would never be reachable", f.Value, f.Other),
+			"write an address of the node, or leave hostIP out for all of its addresses"
+	case check.SocketTwice:
+		return fmt.Sprintf("%s is claimed already by %s of the same pod", f.Claim.Socket, f.Other),
+			"give one of the two another " + fieldName(f.Claim)
+	case check.ServiceSelfClash:
+		return selfClash(f)
+	case check.NodePortWithoutUse:
+		return withoutUse(f)
+	case check.InitContainersMeet:
+		return fmt.Sprintf("%s is used by %s too, an init container that runs at another time", f.Claim.Socket, f.Other),
+			"nothing needs to be done"
+	case check.Held:
+		return heldBy(f), wayOut(f.Claim)
+	case check.WorkloadsMeet:
+		return meeting(f), wayOut(f.Claim) + ", or keep the two on different nodes by a nodeSelector"
+	case check.OutsideRange:
+		return fmt.Sprintf("%d is outside the node port range %s", f.Claim.Port, f.Range),
+			fmt.Sprintf("choose a number inside it, or leave %s out to get one", f.Claim.Kind)
+	case check.DaemonSocket:
+		return fmt.Sprintf("%s belongs to %s, a daemon of every node", f.Claim.Number(), f.Holder.Name), wayOut(f.Claim)
+	default:
+		return string(f.Code), "see its page"
+	}
+}
+
+func selfClash(f check.Finding) (what, way string) {
+	switch f.Case {
+	case check.HealthCheckIsOwn:
+		return fmt.Sprintf("%s is the Service's own nodePort too, %s", f.Value, f.Other),
+			"choose another healthCheckNodePort, or leave it out to get one"
+	case check.SameNodePortTwice:
+		return fmt.Sprintf("%s is the nodePort of %s already", f.Value, strings.TrimSuffix(f.Other, ".nodePort")),
+			"choose another nodePort, or leave it out to get one"
+	case check.SameNodePortSplit:
+		return fmt.Sprintf("%s is the nodePort of %s already, and one number cannot serve two different ports",
+			f.Value, strings.TrimSuffix(f.Other, ".nodePort")), "choose another nodePort, or leave it out to get one"
+	default:
+		return fmt.Sprintf("%s is the port of %s already", f.Value, strings.TrimSuffix(f.Other, ".port")),
+			"remove one of the two, or give it another port or protocol"
+	}
+}
+
+func withoutUse(f check.Finding) (what, way string) {
+	if f.Case == check.NodePortIsLeftOver {
+		return fmt.Sprintf("%s is left over from a type with node ports; the API server drops it now and refuses it next time", f.Value),
+			"remove nodePort from the manifest"
+	}
+	return fmt.Sprintf("%s is set, but a Service of type %s has no node ports", f.Value, f.Other),
+		"remove nodePort, or make the type NodePort or LoadBalancer"
+}
+
+// heldBy: "9000/TCP is held by Deployment default/tomcat (spec...hostPort) on node n1".
+func heldBy(f check.Finding) string {
+	s := fmt.Sprintf("%s is held by %s%s", f.Claim.Number(), holder(f.Holder), where(f))
+	if f.Claim.Kind.InNodePortBook() && f.Holder.Claim.Kind.InNodePortBook() && f.Claim.Protocol != f.Holder.Claim.Protocol {
+		s += ", and a node port number belongs to one Service whatever the protocol"
+	}
+	return s
+}
+
+func holder(h *check.Holder) string {
+	if h.Field == "" {
+		return h.Ref.String()
+	}
+	return fmt.Sprintf("%s (%s)", h.Ref, h.Field)
+}
+
+func where(f check.Finding) string {
+	switch {
+	case len(f.Nodes) > 0:
+		return " on " + nodes(f.Nodes)
+	case f.Holder.Claim.Scope.Kind == ports.Everywhere:
+		return " on every node"
+	case f.Holder.Claim.Scope.Kind == ports.AtAddress:
+		return " at " + f.Holder.Claim.Address.String()
+	default:
+		return ", not on a node yet"
+	}
+}
+
+func meeting(f check.Finding) string {
+	s := fmt.Sprintf("%s is held by %s", f.Claim.Number(), holder(f.Holder))
+	switch {
+	case f.Case == check.EveryNodeTaken && f.Eligible == 0:
+		return s + " on every node"
+	case len(f.Nodes) == f.Eligible:
+		return s + fmt.Sprintf(" on %s, every node that it may run on", nodes(f.Nodes))
+	case f.Case == check.EveryNodeTaken:
+		return s + fmt.Sprintf(" on %s; with others, on every node that it may run on", nodes(f.Nodes))
+	default:
+		return s + fmt.Sprintf(" on %d of the %d nodes that it may run on (%s)", len(f.Nodes), f.Eligible, list(f.Nodes))
+	}
+}
+
+func nodes(names []string) string {
+	if len(names) == 1 {
+		return "node " + names[0]
+	}
+	return "nodes " + list(names)
+}
+
+// list names the first few: "n1, n2, n3 and 17 more".
+func list(names []string) string {
+	const few = 3
+	if len(names) <= few+1 {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
+}
+
+func fieldName(c ports.Claim) string {
+	if c.Kind == ports.HostNetwork {
+		return "containerPort"
+	}
+	return c.Kind.String()
+}
+
+// wayOut is what the owner of a claim can do about it.
+func wayOut(c ports.Claim) string {
+	switch c.Kind {
+	case ports.NodePort, ports.HealthCheckNodePort:
+		return fmt.Sprintf("choose another %s, or leave it out to get a free one", c.Kind)
+	case ports.HostNetwork:
+		return "let the process listen on another port, or leave the host network"
+	case ports.ExternalIP, ports.LoadBalancerIP:
+		return "choose another port or address"
+	case ports.HostPort:
+		return "choose another hostPort, or expose the pod by a Service"
+	default:
+		return "choose another port"
+	}
+}
