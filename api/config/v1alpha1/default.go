@@ -1,0 +1,62 @@
+package v1alpha1
+
+// Default fills in what c leaves open. It is the one place that knows the defaults, and changes nothing when called
+// again.
+func (c *PortcullisConfiguration) Default() {
+	orElse(&c.APIVersion, APIVersion)
+	orElse(&c.Kind, Kind)
+	orElse(&c.NodePortRange, "30000-32767")
+	orElse(&c.EphemeralPortRange, "32768-60999")
+	orElse(&c.DefaultHostIP, HostIPAuto)
+	orElse(&c.OnUncertain, Deny)
+	if c.Enforcement == nil {
+		c.Enforcement = map[string]Enforcement{}
+	}
+	if c.NodeReserved == nil {
+		c.NodeReserved = builtInReserved()
+	}
+	for i := range c.NodeReserved {
+		orElse(&c.NodeReserved[i].Protocol, "TCP")
+	}
+	c.DataPlane.fill()
+}
+
+func (d *DataPlane) fill() {
+	orElse(&d.ServiceProxy, ServiceProxyIPTables)
+	orElse(&d.HostPort, HostPortPortmapIPTables)
+	if d.ClusterCIDRs == nil {
+		d.ClusterCIDRs = []string{"10.244.0.0/16"}
+	}
+	if len(d.NodePortAddresses) == 0 {
+		// kube-proxy does not tell an absent list from an empty one either (cmd/kube-proxy/app/server_linux.go).
+		d.NodePortAddresses = []string{}
+		if d.ServiceProxy == ServiceProxyNFTables {
+			d.NodePortAddresses = []string{PrimaryAddresses}
+		}
+	}
+	if d.LocalhostNodePorts == nil {
+		d.LocalhostNodePorts = new(true)
+	}
+}
+
+// builtInReserved lists what the daemons of a usual node listen on by default. etcd and the API server run on the
+// control plane only, but a cluster's workloads rarely know where that is.
+func builtInReserved() []ReservedSocket {
+	const loopback = "127.0.0.1"
+	return []ReservedSocket{
+		{Name: "kubelet", Port: 10250},
+		{Name: "kubelet", Port: 10248, HostIP: loopback},    // healthz
+		{Name: "kube-proxy", Port: 10256},                   // healthz
+		{Name: "kube-proxy", Port: 10249, HostIP: loopback}, // metrics
+		{Name: "etcd", Port: 2379},
+		{Name: "etcd", Port: 2380},
+		{Name: "kube-apiserver", Port: 6443},
+		{Name: "sshd", Port: 22},
+	}
+}
+
+func orElse[T ~string](value *T, otherwise T) {
+	if *value == "" {
+		*value = otherwise
+	}
+}

@@ -1,0 +1,73 @@
+package extract
+
+import (
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+)
+
+// NodeAddresses returns the IP addresses of a node, the primary one of each family first: InternalIPs, then ExternalIPs,
+// in the order in which the node lists them.
+func NodeAddresses(node *corev1.Node) []netip.Addr {
+	var addresses []netip.Addr
+	for _, kind := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP} {
+		for _, a := range node.Status.Addresses {
+			addr, err := netip.ParseAddr(a.Address)
+			if a.Type == kind && err == nil && !slices.Contains(addresses, addr.Unmap()) {
+				addresses = append(addresses, addr.Unmap())
+			}
+		}
+	}
+	return addresses
+}
+
+// Families is which address families the pods of a cluster have.
+type Families struct {
+	IPv4, IPv6 bool
+}
+
+// NodeFamilies returns the families of a node's pod CIDRs, and those of its internal addresses.
+func NodeFamilies(node *corev1.Node) (podCIDRs, internal Families) {
+	for _, cidr := range append([]string{node.Spec.PodCIDR}, node.Spec.PodCIDRs...) {
+		if p, err := netip.ParsePrefix(cidr); err == nil {
+			podCIDRs = podCIDRs.with(p.Addr())
+		}
+	}
+	for _, a := range node.Status.Addresses {
+		if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
+			internal = internal.with(addr)
+		}
+	}
+	return podCIDRs, internal
+}
+
+// ClusterFamilies returns the families of the cluster's pods: those of the nodes' pod CIDRs, else of their internal
+// addresses, else of the ServiceCIDRs. None means that nothing is known yet.
+func ClusterFamilies(nodes []*corev1.Node, cidrs []*networkingv1.ServiceCIDR) Families {
+	var pods, internal, services Families
+	for _, n := range nodes {
+		p, i := NodeFamilies(n)
+		pods, internal = pods.or(p), internal.or(i)
+	}
+	for _, c := range cidrs {
+		for _, s := range c.Spec.CIDRs {
+			if p, err := netip.ParsePrefix(s); err == nil {
+				services = services.with(p.Addr())
+			}
+		}
+	}
+	for _, f := range []Families{pods, internal, services} {
+		if f != (Families{}) {
+			return f
+		}
+	}
+	return Families{}
+}
+
+func (f Families) with(addr netip.Addr) Families {
+	return f.or(Families{IPv4: addr.Unmap().Is4(), IPv6: addr.Unmap().Is6()})
+}
+
+func (f Families) or(o Families) Families { return Families{f.IPv4 || o.IPv4, f.IPv6 || o.IPv6} }

@@ -1,0 +1,87 @@
+// Package extract turns Kubernetes objects into the plain values of the core: claims and their owners, Services and
+// workloads to judge, the nodes that a workload may run on, settings. Every default that the API leaves open, and every
+// one that only a Pod gets, is decided here, once.
+package extract
+
+import (
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// Labels by which k3s marks the pods of its service load balancer, whose hostPorts are a Service's own way to the
+// node's addresses and no conflict with it (k3s-io/k3s pkg/cloudprovider/servicelb.go).
+const (
+	svclbNameLabel      = "svccontroller.k3s.cattle.io/svcname"
+	svclbNamespaceLabel = "svccontroller.k3s.cattle.io/svcnamespace"
+)
+
+// Ref names an object of a kind. An object without a namespace lies in "default", unless its kind has none.
+func Ref(gvk schema.GroupVersionKind, object metav1.Object) ports.Ref {
+	return ports.Ref{
+		APIVersion: gvk.GroupVersion().String(),
+		Kind:       gvk.Kind,
+		Namespace:  namespaceOf(object),
+		Name:       nameOf(object),
+	}
+}
+
+func namespaceOf(object metav1.Object) string {
+	if ns := object.GetNamespace(); ns != "" {
+		return ns
+	}
+	return metav1.NamespaceDefault
+}
+
+// nameOf returns an object's name, or, before the API server has made one of generateName, a pattern.
+func nameOf(object metav1.Object) string {
+	if name := object.GetName(); name != "" {
+		return name
+	}
+	return object.GetGenerateName() + "*"
+}
+
+// Owner returns an object as an owner with the controllers that it knows of itself: its own controller, the Deployment
+// of a ReplicaSet's pod (by the pod-template-hash label, which the Deployment controller puts at the end of the
+// ReplicaSet's name), and the Service of a k3s load balancer's pods.
+func Owner(gvk schema.GroupVersionKind, object metav1.Object) ports.Owner {
+	owner := ports.Owner{Ref: Ref(gvk, object)}
+	last := &owner
+	add := func(ref ports.Ref) {
+		last.Controller = &ports.Owner{Ref: ref}
+		last = last.Controller
+	}
+	controller := metav1.GetControllerOf(object)
+	if controller != nil && controller.Kind != "Node" { // a Node is where a mirror pod runs, nobody's controller
+		add(ports.Ref{
+			APIVersion: controller.APIVersion, Kind: controller.Kind,
+			Namespace: owner.Namespace, Name: controller.Name,
+		})
+		if deployment, ok := deploymentOf(controller, object.GetLabels()); ok {
+			add(ports.Ref{
+				APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "Deployment",
+				Namespace: owner.Namespace, Name: deployment,
+			})
+		}
+	}
+	if name := object.GetLabels()[svclbNameLabel]; name != "" {
+		add(ports.Ref{APIVersion: "v1", Kind: "Service", Namespace: object.GetLabels()[svclbNamespaceLabel], Name: name})
+	}
+	return owner
+}
+
+// deploymentOf names the Deployment behind the ReplicaSet that controls a pod with labels.
+func deploymentOf(controller *metav1.OwnerReference, labels map[string]string) (string, bool) {
+	hash := labels[appsv1.DefaultDeploymentUniqueLabelKey]
+	if controller.Kind != "ReplicaSet" || hash == "" {
+		return "", false
+	}
+	return strings.CutSuffix(controller.Name, "-"+hash)
+}
+
+func coreKind(kind string) schema.GroupVersionKind { return corev1.SchemeGroupVersion.WithKind(kind) }

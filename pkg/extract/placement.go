@@ -1,0 +1,69 @@
+package extract
+
+import (
+	"encoding/json"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/component-helpers/scheduling/corev1"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	"k8s.io/klog/v2"
+)
+
+// EligibleNodes tells the names of the nodes that a placement allows, sorted; nil where the nodes are not known.
+type EligibleNodes interface {
+	Eligible(Placement) []string
+}
+
+// Placement is what a pod says of the nodes that it may run on: nodeName, nodeSelector, required node affinity and
+// tolerations. It is comparable by its Key, so that the nodes of a placement are computed once.
+type Placement struct {
+	Key         string
+	nodeName    string
+	anywhere    bool
+	affinity    nodeaffinity.RequiredNodeAffinity
+	tolerations []corev1.Toleration
+}
+
+// PlacementOf returns the placement of a pod's spec. A DaemonSet's pods are placed by its controller, which looks at
+// the same fields.
+func PlacementOf(spec *corev1.PodSpec, daemon bool) Placement {
+	required := &corev1.Affinity{}
+	if spec.Affinity != nil && spec.Affinity.NodeAffinity != nil {
+		required.NodeAffinity = &corev1.NodeAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution,
+		}
+	}
+	// encoding/json sorts maps, so that equal placements have equal keys; it cannot fail on these types.
+	key, _ := json.Marshal([]any{spec.NodeName, spec.NodeSelector, required, spec.Tolerations, daemon})
+	return Placement{
+		Key:         string(key),
+		nodeName:    spec.NodeName,
+		anywhere:    spec.NodeName == "" && len(spec.NodeSelector) == 0 && !restricts(required),
+		affinity:    nodeaffinity.NewRequiredNodeAffinity(spec.NodeSelector, required),
+		tolerations: spec.Tolerations,
+	}
+}
+
+func restricts(a *corev1.Affinity) bool {
+	return a.NodeAffinity != nil && a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil
+}
+
+// IsAnywhere reports whether the placement names no node and no property of nodes.
+func (p Placement) IsAnywhere() bool { return p.anywhere }
+
+// Allows reports whether a pod of this placement may run on node. Taints that the control plane sets for a node's
+// passing state (node.kubernetes.io/...: not ready, under pressure, cordoned) do not count: they come and go, and what
+// is said of a workload should not.
+func (p Placement) Allows(node *corev1.Node) bool {
+	if p.nodeName != "" && p.nodeName != node.Name {
+		return false
+	}
+	if ok, err := p.affinity.Match(node); !ok || err != nil {
+		return false
+	}
+	_, untolerated := schedulingv1.FindMatchingUntoleratedTaint(klog.Logger{}, node.Spec.Taints, p.tolerations, func(t *corev1.Taint) bool {
+		return t.Effect != corev1.TaintEffectPreferNoSchedule && !strings.HasPrefix(t.Key, "node.kubernetes.io/")
+	}, true)
+	return !untolerated
+}

@@ -1,0 +1,190 @@
+package extract
+
+import (
+	"fmt"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// NodePortAddresses is on which of a node's addresses the data plane serves node ports.
+type NodePortAddresses struct {
+	Prefixes     []netip.Prefix // none: on all
+	Primary      bool           // on the node's primary addresses only; Prefixes are ignored
+	IPv4Loopback bool           // on 127.0.0.0/8 too, as kube-proxy's iptables mode does by default
+}
+
+// On returns what a node port of the given families holds: several addresses if there are several prefixes.
+func (n NodePortAddresses) On(ipv4, ipv6 bool) []ports.Address {
+	switch {
+	case n.Primary:
+		return []ports.Address{family(ipv4, ipv6).PrimaryOnly()}
+	case len(n.Prefixes) > 0:
+		if held := n.within(ipv4, ipv6); len(held) > 0 {
+			return held
+		}
+	}
+	// Without a prefix of a family kube-proxy serves all of it.
+	return []ports.Address{n.loopback(family(ipv4, ipv6))}
+}
+
+func (n NodePortAddresses) within(ipv4, ipv6 bool) []ports.Address {
+	var held []ports.Address
+	for _, p := range n.Prefixes {
+		if a := ports.AddressesIn(p); (a.HasIPv4() && ipv4) || (a.HasIPv6() && ipv6) {
+			held = append(held, n.loopback(a))
+		}
+	}
+	return held
+}
+
+func (n NodePortAddresses) loopback(a ports.Address) ports.Address {
+	if n.IPv4Loopback {
+		return a.WithoutIPv6Loopback()
+	}
+	return a.WithoutLoopback()
+}
+
+func family(ipv4, ipv6 bool) ports.Address {
+	switch {
+	case ipv4 && !ipv6:
+		return ports.AllIPv4()
+	case ipv6 && !ipv4:
+		return ports.AllIPv6()
+	default:
+		return ports.AllAddresses()
+	}
+}
+
+// Service returns a Service with its claims: node ports and health check node port on every node, Service ports on the
+// node, if any, that has an external or load-balancer address. An ExternalName Service claims nothing, and one without
+// node ports, a headless one for example, nothing but its external addresses.
+func Service(svc *corev1.Service, nodePorts NodePortAddresses) *check.Service {
+	s := &check.Service{
+		Owner:               Owner(coreKind("Service"), svc),
+		Type:                string(svc.Spec.Type),
+		HealthCheckNodePort: portOrZero(svc.Spec.HealthCheckNodePort),
+	}
+	if s.Type == "" {
+		s.Type = string(corev1.ServiceTypeClusterIP)
+	}
+	e := serviceClaims{svc: svc, to: s, nodePorts: nodePorts}
+	for i := range svc.Spec.Ports {
+		if p, ok := servicePort(&svc.Spec.Ports[i]); ok {
+			s.Ports = append(s.Ports, p)
+			e.addPort(p, i)
+		} else {
+			s.Ports = append(s.Ports, ports.ServicePort{}) // keeps the index; the API server refuses the entry and says so
+		}
+	}
+	if s.HealthCheckNodePort != 0 && svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
+		e.addNodePorts(ports.HealthCheckNodePort, ports.TCP, s.HealthCheckNodePort, "spec.healthCheckNodePort")
+	}
+	return s
+}
+
+func servicePort(p *corev1.ServicePort) (ports.ServicePort, bool) {
+	protocol, err := ports.ParseProtocol(string(orTCP(p.Protocol)))
+	if err != nil || p.Port < 1 || p.Port > 65535 || p.NodePort < 0 || p.NodePort > 65535 {
+		return ports.ServicePort{}, false
+	}
+	return ports.ServicePort{
+		Name: p.Name, Protocol: protocol, Port: uint16(p.Port),
+		TargetPort: targetPort(p), NodePort: uint16(p.NodePort),
+	}, true
+}
+
+// targetPort is the Service's own port where none is given.
+func targetPort(p *corev1.ServicePort) ports.TargetPort {
+	switch {
+	case p.TargetPort.Type == intstr.String && p.TargetPort.StrVal != "":
+		return ports.TargetPort{Name: p.TargetPort.StrVal}
+	case p.TargetPort.Type == intstr.Int && p.TargetPort.IntVal > 0 && p.TargetPort.IntVal <= 65535:
+		return ports.TargetPort{Number: uint16(p.TargetPort.IntVal)}
+	default:
+		return ports.TargetPort{Number: uint16(p.Port)}
+	}
+}
+
+func portOrZero(n int32) uint16 {
+	if n < 0 || n > 65535 {
+		return 0
+	}
+	return uint16(n)
+}
+
+type serviceClaims struct {
+	svc       *corev1.Service
+	to        *check.Service
+	nodePorts NodePortAddresses
+}
+
+func (e serviceClaims) addPort(p ports.ServicePort, i int) {
+	if p.NodePort != 0 && e.to.HasNodePorts() {
+		e.addNodePorts(ports.NodePort, p.Protocol, p.NodePort, fmt.Sprintf("spec.ports[%d].nodePort", i))
+	}
+	if e.svc.Spec.Type == corev1.ServiceTypeExternalName {
+		return
+	}
+	field := fmt.Sprintf("spec.ports[%d].port", i)
+	for _, ip := range e.svc.Spec.ExternalIPs {
+		e.addAt(ports.ExternalIP, ip, p, field)
+	}
+	if e.svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return
+	}
+	for _, ingress := range e.svc.Status.LoadBalancer.Ingress {
+		// A load balancer that proxies sends packets to node ports, so that nothing takes the address on the node.
+		if ingress.IPMode == nil || *ingress.IPMode == corev1.LoadBalancerIPModeVIP {
+			e.addAt(ports.LoadBalancerIP, ingress.IP, p, field)
+		}
+	}
+}
+
+func (e serviceClaims) addNodePorts(kind ports.Kind, protocol ports.Protocol, port uint16, field string) {
+	ipv4, ipv6 := ServiceFamilies(e.svc)
+	for _, address := range e.nodePorts.On(ipv4, ipv6) {
+		e.to.Claims = append(e.to.Claims, ports.Claim{
+			Socket: ports.Socket{Address: address, Protocol: protocol, Port: port},
+			Kind:   kind, Scope: ports.EverywhereScope(), Owner: &e.to.Owner, Field: field,
+		})
+	}
+}
+
+// addAt adds the claim of a Service port on an address. What is no address takes no packets: the API server refuses it.
+func (e serviceClaims) addAt(kind ports.Kind, ip string, p ports.ServicePort, field string) {
+	addr, err := netip.ParseAddr(ip)
+	if err != nil || addr.IsUnspecified() {
+		return
+	}
+	e.to.Claims = append(e.to.Claims, ports.Claim{
+		Socket: ports.Socket{Address: ports.OneAddress(addr), Protocol: p.Protocol, Port: p.Port},
+		Kind:   kind, Scope: ports.AddressScope(), Owner: &e.to.Owner, Field: field,
+	})
+}
+
+// ServiceFamilies reports which families a Service serves. Before the API server has filled ipFamilies in, its cluster
+// IPs tell, and before those nothing does: then it is both.
+func ServiceFamilies(svc *corev1.Service) (ipv4, ipv6 bool) {
+	for _, f := range svc.Spec.IPFamilies {
+		ipv4 = ipv4 || f == corev1.IPv4Protocol
+		ipv6 = ipv6 || f == corev1.IPv6Protocol
+	}
+	if ipv4 || ipv6 {
+		return ipv4, ipv6
+	}
+	for _, ip := range append([]string{svc.Spec.ClusterIP}, svc.Spec.ClusterIPs...) {
+		if addr, err := netip.ParseAddr(ip); err == nil {
+			ipv4 = ipv4 || addr.Is4()
+			ipv6 = ipv6 || addr.Is6()
+		}
+	}
+	if !ipv4 && !ipv6 {
+		return true, true
+	}
+	return ipv4, ipv6
+}

@@ -1,0 +1,126 @@
+package extract
+
+import (
+	"fmt"
+	"net/netip"
+
+	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/allocator"
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// Settings is the configuration file as the values that the core, the gate and the observer use.
+type Settings struct {
+	Check         check.Settings
+	NodePorts     NodePortAddresses
+	AllocateFrom  []ports.Range // in the order in which they are tried; none: the API server chooses
+	DefaultHostIP DefaultHostIP
+	DenyUncertain bool // what cannot be judged is refused; else it passes with a warning
+}
+
+// NewSettings reads a configuration. One that passes its own Validate gives no error.
+func NewSettings(c *configv1alpha1.PortcullisConfiguration) (*Settings, error) {
+	s := &Settings{
+		DefaultHostIP: DefaultHostIP(c.DefaultHostIP),
+		DenyUncertain: c.OnUncertain == configv1alpha1.Deny,
+	}
+	for _, read := range []func(*configv1alpha1.PortcullisConfiguration) error{s.readRanges, s.readEnforcement, s.readReserved, s.readDataPlane} {
+		if err := read(c); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *Settings) readRanges(c *configv1alpha1.PortcullisConfiguration) error {
+	r, err := ports.ParseRange(c.NodePortRange)
+	if err != nil {
+		return fmt.Errorf("nodePortRange: %w", err)
+	}
+	s.Check.NodePortRange = r
+	if c.AllocateFrom == configv1alpha1.AllocateFromNone {
+		return nil
+	}
+	from, err := ports.ParseRanges(c.AllocateFrom)
+	if err != nil {
+		return fmt.Errorf("allocateFrom: %w", err)
+	}
+	s.AllocateFrom = allocator.Order(r, from)
+	return nil
+}
+
+func (s *Settings) readEnforcement(c *configv1alpha1.PortcullisConfiguration) error {
+	s.Check.Enforcement = map[check.Code]check.Enforcement{}
+	for code, text := range c.Enforcement {
+		e, err := check.ParseEnforcement(string(text))
+		if err != nil {
+			return fmt.Errorf("enforcement.%s: %w", code, err)
+		}
+		if _, known := check.Lookup(check.Code(code)); !known {
+			return fmt.Errorf("enforcement.%s: there is no such code", code)
+		}
+		s.Check.Enforcement[check.Code(code)] = e
+	}
+	return nil
+}
+
+func (s *Settings) readReserved(c *configv1alpha1.PortcullisConfiguration) error {
+	for i, r := range c.NodeReserved {
+		address, err := ports.ParseAddress(r.HostIP)
+		if err != nil {
+			return fmt.Errorf("nodeReserved[%d].hostIP: %w", i, err)
+		}
+		protocol, err := ports.ParseProtocol(r.Protocol)
+		if err != nil {
+			return fmt.Errorf("nodeReserved[%d].protocol: %w", i, err)
+		}
+		if r.Port < 1 || r.Port > 65535 {
+			return fmt.Errorf("nodeReserved[%d].port: %d is not a number from 1 to 65535", i, r.Port)
+		}
+		s.Check.Reserved = append(s.Check.Reserved, check.Reserved{
+			Name: r.Name, Socket: ports.Socket{Address: address, Protocol: protocol, Port: uint16(r.Port)},
+		})
+	}
+	return nil
+}
+
+// readDataPlane decides where the data plane serves node ports: kube-proxy's nftables mode on primary addresses unless
+// told otherwise, its iptables mode on 127.0.0.0/8 too, the others never there, and none on ::1.
+func (s *Settings) readDataPlane(c *configv1alpha1.PortcullisConfiguration) error {
+	d := c.DataPlane
+	s.NodePorts.IPv4Loopback = d.ServiceProxy == configv1alpha1.ServiceProxyIPTables && (d.LocalhostNodePorts == nil || *d.LocalhostNodePorts)
+	s.NodePorts.Primary = d.ServiceProxy == configv1alpha1.ServiceProxyNFTables && len(d.NodePortAddresses) == 0
+	for i, text := range d.NodePortAddresses {
+		if text == configv1alpha1.PrimaryAddresses {
+			s.NodePorts.Primary = true
+			continue
+		}
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return fmt.Errorf("dataplane.nodePortAddresses[%d]: %w", i, err)
+		}
+		s.NodePorts.Prefixes = append(s.NodePorts.Prefixes, prefix)
+	}
+	return nil
+}
+
+// DefaultHostIP is what is written into an empty hostIP.
+type DefaultHostIP configv1alpha1.HostIP
+
+// For returns the hostIP to write on a cluster whose pods have the given families; "" for none. On a dual-stack cluster
+// an empty hostIP is not 0.0.0.0: portmap maps the latter for IPv4 only, so that Auto leaves it empty there.
+func (d DefaultHostIP) For(f Families) string {
+	switch configv1alpha1.HostIP(d) {
+	case configv1alpha1.HostIPAllIPv4, configv1alpha1.HostIPAllIPv6:
+		return string(d)
+	case configv1alpha1.HostIPAuto:
+		switch f {
+		case Families{IPv4: true}:
+			return "0.0.0.0"
+		case Families{IPv6: true}:
+			return "::"
+		}
+	}
+	return ""
+}

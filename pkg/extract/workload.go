@@ -1,0 +1,95 @@
+package extract
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// template is an object with a pod template, whichever kind it is.
+type template struct {
+	gvk    schema.GroupVersionKind
+	object metav1.Object
+	spec   *corev1.PodSpec
+	path   string // of spec
+	daemon bool   // its pods take every node that they may run on
+	idle   bool   // it wants no pods now
+}
+
+// Workload returns an object with a pod template, with the claims that its pods will make. It reports false for an
+// object of another kind. nodes may be nil: then the nodes are not known.
+func Workload(object runtime.Object, nodes EligibleNodes) (*check.Workload, bool) {
+	t, ok := templateOf(object)
+	if !ok {
+		return nil, false
+	}
+	w := &check.Workload{Owner: Owner(t.gvk, t.object)}
+	placement := PlacementOf(t.spec, t.daemon)
+	if nodes != nil {
+		w.Eligible = nodes.Eligible(placement)
+	}
+	podSpec{w, t.path, t.scope(placement, w.Eligible), t.idle}.add(t.spec)
+	return w, true
+}
+
+// scope says where the pods of a template will be: a DaemonSet's on each of its nodes, and on every node if the nodes
+// are not known and it names none; others on nodes that the scheduler decides.
+func (t template) scope(placement Placement, eligible []string) ports.Scope {
+	switch {
+	case t.spec.NodeName != "":
+		return ports.NodeScope(t.spec.NodeName)
+	case !t.daemon:
+		return ports.Scope{}
+	case eligible != nil:
+		return ports.EachScope(eligible)
+	case placement.IsAnywhere():
+		return ports.EverywhereScope()
+	default:
+		return ports.Scope{}
+	}
+}
+
+func templateOf(object runtime.Object) (template, bool) {
+	const path, jobPath = "spec.template.spec", "spec.jobTemplate.spec.template.spec"
+	apps, batch := appsv1.SchemeGroupVersion, batchv1.SchemeGroupVersion
+	switch o := object.(type) {
+	case *appsv1.Deployment:
+		return template{apps.WithKind("Deployment"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas)}, true
+	case *appsv1.StatefulSet:
+		return template{apps.WithKind("StatefulSet"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas)}, true
+	case *appsv1.DaemonSet:
+		return template{apps.WithKind("DaemonSet"), o, &o.Spec.Template.Spec, path, true, false}, true
+	case *appsv1.ReplicaSet:
+		return template{apps.WithKind("ReplicaSet"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas)}, true
+	case *corev1.ReplicationController:
+		if o.Spec.Template == nil {
+			return template{}, false
+		}
+		return template{coreKind("ReplicationController"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas)}, true
+	case *batchv1.Job:
+		return template{batch.WithKind("Job"), o, &o.Spec.Template.Spec, path, false, isTrue(o.Spec.Suspend) || isEnded(o)}, true
+	case *batchv1.CronJob:
+		return template{batch.WithKind("CronJob"), o, &o.Spec.JobTemplate.Spec.Template.Spec, jobPath, false, isTrue(o.Spec.Suspend)}, true
+	default:
+		return template{}, false
+	}
+}
+
+func isZero(replicas *int32) bool { return replicas != nil && *replicas == 0 }
+
+func isTrue(b *bool) bool { return b != nil && *b }
+
+func isEnded(job *batchv1.Job) bool {
+	for _, c := range job.Status.Conditions {
+		if (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,117 @@
+package observe
+
+import (
+	"slices"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+)
+
+// nodes knows the cluster's nodes, and which of them each placement allows: computed once for each distinct placement
+// and kept until a node comes, goes, or changes its labels or taints.
+type nodes struct {
+	mu       sync.RWMutex
+	byName   map[string]*corev1.Node
+	eligible map[string]answer // by extract.Placement.Key
+	cidrs    map[string]*networkingv1.ServiceCIDR
+	families extract.Families
+}
+
+// answer keeps the placement beside its nodes, to compute it again.
+type answer struct {
+	placement extract.Placement
+	names     []string
+}
+
+// maxPlacements bounds what is kept: placements come from users' templates.
+const maxPlacements = 4096
+
+func newNodes() *nodes {
+	return &nodes{byName: map[string]*corev1.Node{}, eligible: map[string]answer{}, cidrs: map[string]*networkingv1.ServiceCIDR{}}
+}
+
+// Eligible returns the names of the nodes that p allows, sorted. The caller must not write to them.
+func (n *nodes) Eligible(p extract.Placement) []string {
+	n.mu.RLock()
+	a, ok := n.eligible[p.Key]
+	n.mu.RUnlock()
+	if ok {
+		return a.names
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	names := []string{} // known to be none is not the same as not known
+	for name, node := range n.byName {
+		if p.Allows(node) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	if len(n.eligible) >= maxPlacements {
+		clear(n.eligible)
+	}
+	n.eligible[p.Key] = answer{p, names}
+	return names
+}
+
+// Families returns the address families of the cluster's pods.
+func (n *nodes) Families() extract.Families {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.families
+}
+
+// set records a node and reports whether placements may have changed by it. A node that only reports that it is alive
+// changes nothing.
+func (n *nodes) set(node *corev1.Node) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	old := n.byName[node.Name]
+	n.byName[node.Name] = node
+	if old != nil && equality.Semantic.DeepEqual(old.Labels, node.Labels) && equality.Semantic.DeepEqual(old.Spec, node.Spec) {
+		if !equality.Semantic.DeepEqual(old.Status.Addresses, node.Status.Addresses) {
+			n.count()
+		}
+		return false
+	}
+	n.forget()
+	return true
+}
+
+func (n *nodes) remove(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.byName, name)
+	n.forget()
+}
+
+func (n *nodes) setCIDR(c *networkingv1.ServiceCIDR, gone bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cidrs[c.Name] = c
+	if gone {
+		delete(n.cidrs, c.Name)
+	}
+	n.count()
+}
+
+func (n *nodes) forget() {
+	clear(n.eligible)
+	n.count()
+}
+
+func (n *nodes) count() {
+	list := make([]*corev1.Node, 0, len(n.byName))
+	for _, node := range n.byName {
+		list = append(list, node)
+	}
+	cidrs := make([]*networkingv1.ServiceCIDR, 0, len(n.cidrs))
+	for _, c := range n.cidrs {
+		cidrs = append(cidrs, c)
+	}
+	n.families = extract.ClusterFamilies(list, cidrs)
+}

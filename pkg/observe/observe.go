@@ -1,0 +1,207 @@
+// Package observe keeps a ledger in step with a cluster: informers feed it, a periodic comparison with what the
+// informers hold finds and mends drift. It knows when its view is complete; until then nothing may be judged by it.
+package observe
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/ledger"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// Options of an Observer.
+type Options struct {
+	NodePorts extract.NodePortAddresses
+	// RebuildEvery is how often the ledger is compared with what the informers hold. 0: never.
+	RebuildEvery time.Duration
+	// Seen, if set, is told of every owner after the ledger shows it: its claims, or that it is gone.
+	Seen func(owner ports.Ref, claims []ports.Claim, gone bool)
+	// Metrics, if set, is kept up to date.
+	Metrics *Metrics
+}
+
+// Observer feeds a ledger from a cluster. It is a manager's Runnable that every replica runs.
+type Observer struct {
+	*nodes
+	cache    cache.Cache
+	options  Options
+	ledger   ledger.Ledger
+	applying sync.Mutex // one event at a time, and none while drift is looked for
+	complete atomic.Bool
+}
+
+// New returns an observer of the cluster that cache shows. The cache must have been made with CacheOptions.
+func New(cache cache.Cache, options Options) *Observer {
+	return &Observer{nodes: newNodes(), cache: cache, options: options}
+}
+
+// CacheOptions keeps of each object only what claims need.
+func CacheOptions() cache.Options {
+	return cache.Options{DefaultTransform: strip}
+}
+
+// kinds are the objects that claims come from, nodes first so that placements find them.
+func kinds() []client.Object {
+	return []client.Object{
+		&corev1.Node{}, &networkingv1.ServiceCIDR{}, &corev1.Service{},
+		&appsv1.Deployment{}, &appsv1.StatefulSet{}, &appsv1.DaemonSet{}, &appsv1.ReplicaSet{},
+		&corev1.ReplicationController{}, &batchv1.Job{}, &batchv1.CronJob{}, &corev1.Pod{},
+	}
+}
+
+// NeedLeaderElection says that every replica observes.
+func (o *Observer) NeedLeaderElection() bool { return false }
+
+// IsComplete reports whether everything that existed when the observer started is in the ledger.
+func (o *Observer) IsComplete() bool { return o.complete.Load() }
+
+// Snapshot returns what is held now.
+func (o *Observer) Snapshot() *ledger.Snapshot { return o.ledger.Snapshot() }
+
+// Start feeds the ledger until ctx ends.
+func (o *Observer) Start(ctx context.Context) error {
+	var synced []toolscache.InformerSynced
+	for _, kind := range kinds() {
+		informer, err := o.cache.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
+		if err != nil {
+			return fmt.Errorf("watching %T: %w", kind, err)
+		}
+		registration, err := informer.AddEventHandler(o.handler())
+		if err != nil {
+			return fmt.Errorf("watching %T: %w", kind, err)
+		}
+		synced = append(synced, registration.HasSynced)
+	}
+	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
+		return nil // ctx ended before all was seen
+	}
+	o.placeDaemons(ctx)
+	o.complete.Store(true)
+	owners, claims, nodes := o.Snapshot().Size()
+	logf.FromContext(ctx).Info("the view of the cluster is complete", "owners", owners, "claims", claims, "nodes", nodes)
+	o.options.Metrics.complete()
+	o.rebuildUntil(ctx)
+	return nil
+}
+
+func (o *Observer) handler() toolscache.ResourceEventHandler {
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(object any) { o.apply(object, false) },
+		UpdateFunc: func(_, object any) { o.apply(object, false) },
+		DeleteFunc: func(object any) {
+			if tombstone, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
+				object = tombstone.Obj
+			}
+			o.apply(object, true)
+		},
+	}
+}
+
+// apply brings one object into the ledger.
+func (o *Observer) apply(object any, gone bool) {
+	o.applying.Lock()
+	defer o.applying.Unlock()
+	switch x := object.(type) {
+	case *corev1.Node:
+		o.applyNode(x, gone)
+	case *networkingv1.ServiceCIDR:
+		o.setCIDR(x, gone)
+	default:
+		owner, claims, ok := o.claimsOf(object)
+		if !ok {
+			return
+		}
+		o.record(owner, claims, gone)
+	}
+}
+
+func (o *Observer) record(owner ports.Owner, claims []ports.Claim, gone bool) {
+	if gone || len(claims) == 0 {
+		o.ledger.Release(owner.Ref)
+	} else {
+		o.ledger.Replace(owner, claims)
+	}
+	if o.options.Seen != nil {
+		o.options.Seen(owner.Ref, claims, gone)
+	}
+	o.options.Metrics.size(o.Snapshot())
+}
+
+func (o *Observer) applyNode(node *corev1.Node, gone bool) {
+	changed := true
+	if gone {
+		o.ledger.ReleaseNode(node.Name)
+		o.remove(node.Name)
+	} else {
+		o.ledger.ReplaceNode(node.Name, extract.NodeAddresses(node))
+		changed = o.set(node)
+	}
+	if changed && o.IsComplete() {
+		o.placeDaemonsLocked(context.Background())
+	}
+}
+
+// claimsOf extracts the claims of any object but nodes.
+func (o *Observer) claimsOf(object any) (ports.Owner, []ports.Claim, bool) {
+	switch x := object.(type) {
+	case *corev1.Service:
+		s := extract.Service(x, o.options.NodePorts)
+		return s.Owner, s.Claims, true
+	case *corev1.Pod:
+		w := extract.Pod(x, nil) // who holds a port needs no list of nodes that it might have been on
+		return w.Owner, w.Claims, true
+	}
+	var w *check.Workload
+	runtimeObject, ok := object.(client.Object)
+	if ok {
+		w, ok = extract.Workload(runtimeObject, o.daemonNodes(runtimeObject))
+	}
+	if !ok {
+		return ports.Owner{}, nil, false
+	}
+	return w.Owner, w.Claims, true
+}
+
+// daemonNodes is where to look up the nodes of a workload that takes all of them. Of others nobody asks, once they run.
+func (o *Observer) daemonNodes(object client.Object) extract.EligibleNodes {
+	if _, daemon := object.(*appsv1.DaemonSet); daemon {
+		return o.nodes
+	}
+	return nil
+}
+
+// placeDaemons brings the DaemonSets' nodes up to date after nodes have changed.
+func (o *Observer) placeDaemons(ctx context.Context) {
+	o.applying.Lock()
+	defer o.applying.Unlock()
+	o.placeDaemonsLocked(ctx)
+}
+
+func (o *Observer) placeDaemonsLocked(ctx context.Context) {
+	var list appsv1.DaemonSetList
+	if err := o.cache.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		logf.FromContext(ctx).Error(err, "listing DaemonSets to place them again")
+		return
+	}
+	for i := range list.Items {
+		owner, claims, ok := o.claimsOf(&list.Items[i])
+		if ok && len(claims) > 0 {
+			o.record(owner, claims, false)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package observe
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// strip reduces an object that the cache is about to keep to what claims need. In a large cluster nearly all pods have
+// no host ports: of those next to nothing is kept.
+func strip(object any) (any, error) {
+	o, ok := object.(client.Object)
+	if !ok {
+		return object, nil // a tombstone of the cache
+	}
+	stripMeta(o)
+	switch o := o.(type) {
+	case *corev1.Pod:
+		spec := stripSpec(&o.Spec)
+		o.Spec = spec
+		o.Status = corev1.PodStatus{Phase: o.Status.Phase}
+	case *corev1.Node:
+		o.Spec = corev1.NodeSpec{PodCIDR: o.Spec.PodCIDR, PodCIDRs: o.Spec.PodCIDRs, Taints: o.Spec.Taints}
+		o.Status = corev1.NodeStatus{Addresses: o.Status.Addresses}
+	case *appsv1.Deployment:
+		o.Spec = appsv1.DeploymentSpec{Replicas: o.Spec.Replicas, Template: stripTemplate(&o.Spec.Template)}
+		o.Status = appsv1.DeploymentStatus{}
+	case *appsv1.StatefulSet:
+		o.Spec = appsv1.StatefulSetSpec{Replicas: o.Spec.Replicas, Template: stripTemplate(&o.Spec.Template)}
+		o.Status = appsv1.StatefulSetStatus{}
+	case *appsv1.DaemonSet:
+		o.Spec = appsv1.DaemonSetSpec{Template: stripTemplate(&o.Spec.Template)}
+		o.Status = appsv1.DaemonSetStatus{}
+	case *appsv1.ReplicaSet:
+		o.Spec = appsv1.ReplicaSetSpec{Replicas: o.Spec.Replicas, Template: stripTemplate(&o.Spec.Template)}
+		o.Status = appsv1.ReplicaSetStatus{}
+	case *corev1.ReplicationController:
+		spec := corev1.ReplicationControllerSpec{Replicas: o.Spec.Replicas}
+		if o.Spec.Template != nil {
+			t := stripTemplate(o.Spec.Template)
+			spec.Template = &t
+		}
+		o.Spec, o.Status = spec, corev1.ReplicationControllerStatus{}
+	case *batchv1.Job:
+		o.Spec = batchv1.JobSpec{Suspend: o.Spec.Suspend, Template: stripTemplate(&o.Spec.Template)}
+		o.Status = batchv1.JobStatus{Conditions: o.Status.Conditions}
+	case *batchv1.CronJob:
+		job := batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: stripTemplate(&o.Spec.JobTemplate.Spec.Template)}}
+		o.Spec = batchv1.CronJobSpec{Suspend: o.Spec.Suspend, JobTemplate: job}
+		o.Status = batchv1.CronJobStatus{}
+	}
+	return object, nil
+}
+
+func stripMeta(o client.Object) {
+	o.SetManagedFields(nil)
+	annotations := map[string]string(nil)
+	if v, ok := o.GetAnnotations()[corev1.MirrorPodAnnotationKey]; ok {
+		annotations = map[string]string{corev1.MirrorPodAnnotationKey: v}
+	}
+	o.SetAnnotations(annotations)
+	o.SetFinalizers(nil)
+	if controller := metav1.GetControllerOf(o); controller != nil {
+		o.SetOwnerReferences([]metav1.OwnerReference{*controller})
+	} else {
+		o.SetOwnerReferences(nil)
+	}
+	if _, node := o.(*corev1.Node); node {
+		return // placements select by labels
+	}
+	var labels map[string]string
+	for _, key := range keptLabels() {
+		if v, ok := o.GetLabels()[key]; ok {
+			if labels == nil {
+				labels = map[string]string{}
+			}
+			labels[key] = v
+		}
+	}
+	o.SetLabels(labels)
+}
+
+// keptLabels are those by which pkg/extract finds controllers.
+func keptLabels() []string {
+	return []string{
+		appsv1.DefaultDeploymentUniqueLabelKey,
+		"svccontroller.k3s.cattle.io/svcname", "svccontroller.k3s.cattle.io/svcnamespace",
+	}
+}
+
+func stripTemplate(t *corev1.PodTemplateSpec) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{Spec: stripSpec(&t.Spec)}
+}
+
+// stripSpec keeps the placement and the containers' ports. Containers without ports stay as empty places, so that the
+// paths of the others keep their indexes; without any port nothing stays.
+func stripSpec(spec *corev1.PodSpec) corev1.PodSpec {
+	kept := corev1.PodSpec{NodeName: spec.NodeName, HostNetwork: spec.HostNetwork}
+	containers, some := stripContainers(spec.Containers, spec.HostNetwork)
+	inits, more := stripContainers(spec.InitContainers, spec.HostNetwork)
+	if !some && !more {
+		return kept
+	}
+	kept.Containers, kept.InitContainers = containers, inits
+	kept.NodeSelector, kept.Tolerations = spec.NodeSelector, spec.Tolerations
+	if spec.Affinity != nil && spec.Affinity.NodeAffinity != nil {
+		kept.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution,
+		}}
+	}
+	return kept
+}
+
+func stripContainers(containers []corev1.Container, hostNetwork bool) (kept []corev1.Container, claims bool) {
+	kept = make([]corev1.Container, len(containers))
+	for i := range containers {
+		kept[i] = corev1.Container{Name: containers[i].Name, RestartPolicy: containers[i].RestartPolicy, Ports: containers[i].Ports}
+		for _, p := range containers[i].Ports {
+			claims = claims || hostNetwork || p.HostPort != 0
+		}
+	}
+	return kept, claims
+}

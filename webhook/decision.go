@@ -1,0 +1,143 @@
+package webhook
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	jsonpatch "gomodules.xyz/jsonpatch/v2"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/report"
+)
+
+// maxSpoken bounds how many findings one answer tells: a pod may have thousands of ports.
+const maxSpoken = 20
+
+// decision is what becomes of a request: allowed, warned, denied, or could not tell.
+type decision struct {
+	settings  *extract.Settings
+	verdict   check.Verdict
+	findings  []check.Finding
+	patches   []jsonpatch.JsonPatchOperation
+	uncertain string // why it could not be told
+	malformed error  // the request is no request that this hook can read
+}
+
+func couldNotTell(settings *extract.Settings, why string) decision {
+	return decision{settings: settings, verdict: check.CouldNotTell, uncertain: why}
+}
+
+// malformed is an answer to what no API server sends. It is a refusal whatever the configuration says: nothing is known
+// of the object, and nothing can be done to know it.
+func malformed(err error) decision { return decision{verdict: check.CouldNotTell, malformed: err} }
+
+// response is the decision in the words of the admission API. A refusal is a 422 Invalid with a cause for each finding;
+// what could not be told is a 503 that clients retry, or a warning, as the configuration says.
+func (d decision) response(req admission.Request) admission.Response {
+	switch {
+	case d.malformed != nil:
+		return admission.Errored(http.StatusBadRequest, d.malformed)
+	case d.verdict == check.CouldNotTell && d.settings.DenyUncertain:
+		return refusal(&metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusServiceUnavailable, Reason: metav1.StatusReasonServiceUnavailable,
+			Message: d.message(), Details: &metav1.StatusDetails{RetryAfterSeconds: 1},
+		})
+	case d.verdict == check.CouldNotTell:
+		return admission.Allowed("").WithWarnings(d.message())
+	case d.verdict == check.Denied:
+		response := refusal(d.invalid(req))
+		response.Warnings = d.warnings()
+		response.AuditAnnotations = d.annotations()
+		return response
+	}
+	response := admission.Allowed("").WithWarnings(d.warnings()...)
+	response.AuditAnnotations = d.annotations()
+	if len(d.patches) > 0 {
+		response.Patches = d.patches // controller-runtime encodes them and sets the type
+	}
+	return response
+}
+
+func refusal(status *metav1.Status) admission.Response {
+	return admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{Allowed: false, Result: status}}
+}
+
+// message is the one line that a client sees first.
+func (d decision) message() string {
+	if d.malformed != nil {
+		return d.malformed.Error()
+	}
+	if d.verdict == check.CouldNotTell {
+		return "Portcullis cannot tell whether the ports are free: " + d.uncertain + "; try again in a moment"
+	}
+	spoken := d.enforced(check.Deny)
+	if len(spoken) == 0 {
+		spoken = d.findings
+	}
+	if len(spoken) == 0 {
+		return ""
+	}
+	text := report.Sentence(spoken[0])
+	if more := len(spoken) - 1; more > 0 {
+		text += fmt.Sprintf("\nand %d more", more)
+	}
+	return text
+}
+
+func (d decision) enforced(as check.Enforcement) []check.Finding {
+	var findings []check.Finding
+	for _, f := range d.findings {
+		if d.settings.Check.Enforce(f) == as {
+			findings = append(findings, f)
+		}
+	}
+	return findings
+}
+
+func (d decision) invalid(req admission.Request) *metav1.Status {
+	status := &metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid,
+		Message: d.message(),
+		Details: &metav1.StatusDetails{Name: req.Name, Group: req.Kind.Group, Kind: req.Kind.Kind},
+	}
+	for _, f := range first(d.enforced(check.Deny), maxSpoken) {
+		status.Details.Causes = append(status.Details.Causes, metav1.StatusCause{
+			Type: metav1.CauseTypeFieldValueInvalid, Field: f.Field, Message: report.Message(f, report.MaxSentence),
+		})
+	}
+	return status
+}
+
+func (d decision) warnings() []string {
+	var warnings []string
+	for _, f := range first(d.enforced(check.Warn), maxSpoken) {
+		warnings = append(warnings, report.Sentence(f))
+	}
+	return warnings
+}
+
+// annotations go into the API server's audit log, whatever the verdict.
+func (d decision) annotations() map[string]string {
+	if len(d.findings) == 0 {
+		return nil
+	}
+	return map[string]string{"codes": codes(d.findings), "message": d.message()}
+}
+
+// codes joins the distinct codes of findings, sorted.
+func codes(findings []check.Finding) string {
+	var all []string
+	for _, f := range findings {
+		all = append(all, string(f.Code))
+	}
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), ",")
+}
+
+func first[T any](list []T, n int) []T { return list[:min(n, len(list))] }

@@ -1,0 +1,96 @@
+package webhook
+
+import (
+	"slices"
+	"time"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ledger"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// flightTime is how long an answer is remembered at most: the API server ends every request after 34 seconds
+// (k8s.io/apiserver requestTimeoutUpperBound), so that later nothing can come of it.
+const flightTime = 40 * time.Second
+
+// flight remembers what was admitted and has not been seen in the cluster yet, so that the next request is judged
+// against it and no number is handed out twice. Its users hold Gate.deciding while they write.
+type flight struct {
+	ledger ledger.Ledger
+	now    func() time.Time
+	wanted map[ports.Ref]entry
+	queue  []deadline // in order of time
+}
+
+// entry is what is waited for. The ledger may hold more: an update holds the old claims too until it is through.
+type entry struct {
+	claims []ports.Claim
+	until  time.Time
+}
+
+type deadline struct {
+	ref ports.Ref
+	at  time.Time
+}
+
+func newFlight(now func() time.Time) *flight {
+	return &flight{now: now, wanted: map[ports.Ref]entry{}}
+}
+
+// take records that owner was let through with claims; old ones stay held until the cluster shows the new.
+func (f *flight) take(owner ports.Owner, claims, old []ports.Claim) {
+	f.expire()
+	if len(claims) == 0 && len(old) == 0 {
+		return
+	}
+	until := f.now().Add(flightTime)
+	f.wanted[owner.Ref] = entry{claims, until}
+	f.queue = append(f.queue, deadline{owner.Ref, until})
+	f.ledger.Replace(owner, slices.Concat(claims, old))
+}
+
+// drop forgets an owner: its request was refused, or the cluster shows it.
+func (f *flight) drop(owner ports.Ref) {
+	if _, ok := f.wanted[owner]; ok {
+		delete(f.wanted, owner)
+		f.ledger.Release(owner)
+	}
+}
+
+// settle forgets an owner if what the cluster shows of it is what it was let through with. An owner that is gone, or
+// holds less, is forgotten by expire.
+func (f *flight) settle(owner ports.Ref, shown []ports.Claim) {
+	e, ok := f.wanted[owner]
+	if !ok {
+		return
+	}
+	for _, c := range e.claims {
+		if !slices.ContainsFunc(shown, func(s ports.Claim) bool { return s.Kind == c.Kind && s.Overlaps(c.Socket) }) {
+			return
+		}
+	}
+	f.drop(owner)
+}
+
+// expire forgets what was never seen. The queue is in order, so that only its head is looked at.
+func (f *flight) expire() {
+	now := f.now()
+	for len(f.queue) > 0 && !f.queue[0].at.After(now) {
+		head := f.queue[0]
+		f.queue = f.queue[1:]
+		if e, ok := f.wanted[head.ref]; ok && !e.until.After(now) {
+			f.drop(head.ref)
+		}
+	}
+}
+
+// Settle tells the gate that the cluster shows owner with claims, so that it need not be remembered as in flight. gone
+// says that the owner was deleted.
+func (g *Gate) Settle(owner ports.Ref, claims []ports.Claim, gone bool) {
+	g.deciding.Lock()
+	defer g.deciding.Unlock()
+	if gone {
+		g.flight.drop(owner)
+		return
+	}
+	g.flight.settle(owner, claims)
+}

@@ -1,0 +1,129 @@
+// Package webhook is the admission gate: handlers that judge and complete what clients write, and the webhook
+// configurations that bring them exactly the requests that matter.
+//
+// A mutating hook judges before it writes, because the API server's own allocator and validation answer before any
+// validating hook is asked; the validating hooks judge what was chosen afterwards. All ask the same questions of the
+// same snapshot. A handler does no I/O: it decodes, looks at memory, answers.
+package webhook
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/ledger"
+)
+
+// Cluster is what the gate sees of the cluster; pkg/observe keeps it.
+type Cluster interface {
+	extract.EligibleNodes
+	Snapshot() *ledger.Snapshot
+	Families() extract.Families
+	IsComplete() bool // false until everything that exists has been seen
+}
+
+// Gate answers admission reviews. Make one with New.
+type Gate struct {
+	cluster  Cluster
+	settings *extract.Settings
+	scheme   *runtime.Scheme
+	decoder  admission.Decoder
+	metrics  *Metrics
+
+	deciding sync.Mutex // held from the look at the snapshot to the record in flight, so that of two racers one is told
+	flight   *flight
+}
+
+// New returns a gate. now is the clock by which answers in flight are forgotten.
+func New(cluster Cluster, settings *extract.Settings, scheme *runtime.Scheme, metrics *Metrics, now func() time.Time) *Gate {
+	return &Gate{
+		cluster: cluster, settings: settings, scheme: scheme, decoder: admission.NewDecoder(scheme), metrics: metrics,
+		flight: newFlight(now),
+	}
+}
+
+// Hooks returns the handlers by the path at which they are served.
+func (g *Gate) Hooks() map[string]admission.Handler {
+	return map[string]admission.Handler{
+		PathMutatePods:       g.handler("mutate-pods", g.mutatePod),
+		PathMutateServices:   g.handler("mutate-services", g.mutateService),
+		PathValidatePods:     g.handler("validate-pods", g.validatePod),
+		PathValidateServices: g.handler("validate-services", g.validateService),
+		PathValidateWorkload: g.handler("validate-workloads", g.validateWorkload),
+		PathValidateBindings: g.handler("validate-bindings", g.validateBinding),
+	}
+}
+
+// handler counts and logs what answer decides. A request while the caches are incomplete is answered here.
+func (g *Gate) handler(hook string, answer func(context.Context, admission.Request) decision) admission.Handler {
+	return admission.HandlerFunc(func(ctx context.Context, req admission.Request) admission.Response {
+		start := time.Now()
+		d := couldNotTell(g.settings, "its view of the cluster is not complete yet")
+		if g.cluster.IsComplete() {
+			d = answer(ctx, req)
+		}
+		response := d.response(req)
+		g.metrics.observe(hook, req, d, time.Since(start))
+		if d.verdict != check.Allowed {
+			logf.FromContext(ctx).Info("judged", "hook", hook, "verdict", d.verdict.String(), "codes", codes(d.findings), "message", d.message())
+		}
+		return response
+	})
+}
+
+// state is what a request is judged against: the cluster with the answers in flight on top.
+func (g *Gate) state() *ledger.Snapshot { return g.flight.ledger.Snapshot().Over(g.cluster.Snapshot()) }
+
+// judge asks every question about an object.
+func (g *Gate) judge(in check.Input) decision {
+	in.Settings = &g.settings.Check
+	findings := check.Check(in)
+	return decision{settings: g.settings, findings: findings, verdict: g.settings.Check.Judge(findings)}
+}
+
+// decode reads the new and, for an update, the old object of a request.
+func decode[T any, P interface {
+	*T
+	runtime.Object
+}](g *Gate, req admission.Request) (object, old P, err error) {
+	object = new(T)
+	if err := g.decoder.DecodeRaw(req.Object, object); err != nil {
+		return nil, nil, err
+	}
+	if len(req.OldObject.Raw) == 0 {
+		return object, nil, nil
+	}
+	old = new(T)
+	if err := g.decoder.DecodeRaw(req.OldObject, old); err != nil {
+		return nil, nil, err
+	}
+	return object, old, nil
+}
+
+func isDryRun(req admission.Request) bool { return req.DryRun != nil && *req.DryRun }
+
+// named fills in the namespace, which the API server sends beside an object that leaves it out.
+func named(object interface {
+	GetNamespace() string
+	SetNamespace(string)
+}, req admission.Request) {
+	if object.GetNamespace() == "" {
+		object.SetNamespace(req.Namespace)
+	}
+}
+
+func isService(req admission.Request) bool {
+	return req.Resource.Group == corev1.GroupName && req.Resource.Resource == "services"
+}
+
+func schemaKind(req admission.Request) schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: req.Kind.Group, Version: req.Kind.Version, Kind: req.Kind.Kind}
+}

@@ -1,0 +1,62 @@
+package webhook
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	admissionv1 "k8s.io/api/admission/v1"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+)
+
+// Metrics counts what the gate decides. Labels are from closed sets: no names, no ports.
+type Metrics struct {
+	verdicts    *prometheus.CounterVec
+	findings    *prometheus.CounterVec
+	duration    *prometheus.HistogramVec
+	allocations *prometheus.CounterVec
+}
+
+// NewMetrics makes the gate's metrics and registers them.
+func NewMetrics(registry prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "portcullis_admission_verdicts_total",
+			Help: "Admission reviews by hook, operation, verdict (allow, warn, deny, could_not_tell) and dry run.",
+		}, []string{"hook", "operation", "verdict", "dry_run"}),
+		findings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "portcullis_admission_findings_total",
+			Help: "Findings in admission reviews by hook, code and enforcement.",
+		}, []string{"hook", "code", "enforcement"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "portcullis_admission_duration_seconds",
+			Help:    "Time from the decoded review to its answer, by hook.",
+			Buckets: prometheus.ExponentialBuckets(0.000025, 2, 16),
+		}, []string{"hook"}),
+		allocations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "portcullis_allocations_total",
+			Help: "Node ports that the mutating hook was to choose, by result (assigned, exhausted).",
+		}, []string{"result"}),
+	}
+	registry.MustRegister(m.verdicts, m.findings, m.duration, m.allocations)
+	return m
+}
+
+func (m *Metrics) observe(hook string, req admission.Request, d decision, took time.Duration) {
+	m.verdicts.WithLabelValues(hook, operation(req), d.verdict.String(), strconv.FormatBool(isDryRun(req))).Inc()
+	m.duration.WithLabelValues(hook).Observe(took.Seconds())
+	for _, f := range d.findings {
+		m.findings.WithLabelValues(hook, string(f.Code), strings.ToLower(d.settings.Check.Enforce(f).String())).Inc()
+	}
+}
+
+// operation is a request's operation as a label: a review may come from anybody who can reach us, and say anything.
+func operation(req admission.Request) string {
+	switch req.Operation {
+	case admissionv1.Create, admissionv1.Update:
+		return strings.ToLower(string(req.Operation))
+	default:
+		return "other"
+	}
+}

@@ -1,0 +1,171 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+
+	jsonpatch "gomodules.xyz/jsonpatch/v2"
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// mutatePod judges a pod as the client wrote it, then fills in hostIP and protocol.
+func (g *Gate) mutatePod(_ context.Context, req admission.Request) decision {
+	pod, d, ok := g.pod(req)
+	if !ok {
+		return d
+	}
+	d = g.judge(check.Input{Workload: extract.Pod(pod, g.cluster), Held: g.state()})
+	if d.verdict != check.Denied && !isDryRun(req) {
+		d.patches = fillHostPorts(pod, g.settings.DefaultHostIP.For(g.cluster.Families()))
+	}
+	return d
+}
+
+// validatePod judges a pod as it will be stored.
+func (g *Gate) validatePod(_ context.Context, req admission.Request) decision {
+	pod, d, ok := g.pod(req)
+	if !ok {
+		return d
+	}
+	return g.decideWorkload(req, extract.Pod(pod, g.cluster), nil)
+}
+
+func (g *Gate) pod(req admission.Request) (*corev1.Pod, decision, bool) {
+	if req.Resource.Group != corev1.GroupName || req.Resource.Resource != "pods" || req.SubResource != "" {
+		return nil, malformed(fmt.Errorf("this hook judges pods, not %s", resource(req))), false
+	}
+	pod, _, err := decode[corev1.Pod](g, req)
+	if err != nil {
+		return nil, malformed(err), false
+	}
+	named(pod, req)
+	// The ports of a pod cannot be changed, and refusing the image of a static pod does not stop it.
+	if req.Operation != admissionv1.Create || extract.IsMirror(pod) {
+		return nil, decision{settings: g.settings, verdict: check.Allowed}, false
+	}
+	return pod, decision{}, true
+}
+
+// validateWorkload judges the pod template of a Deployment, DaemonSet and so on where a person writes it.
+func (g *Gate) validateWorkload(_ context.Context, req admission.Request) decision {
+	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update || req.SubResource != "" {
+		return decision{settings: g.settings, verdict: check.Allowed}
+	}
+	w, err := g.workload(req.Object, req)
+	if err != nil {
+		return malformed(err)
+	}
+	if len(req.OldObject.Raw) == 0 {
+		return g.decideWorkload(req, w, nil)
+	}
+	old, err := g.workload(req.OldObject, req)
+	if err != nil {
+		return malformed(err)
+	}
+	return g.decideWorkload(req, w, old)
+}
+
+func (g *Gate) workload(raw runtime.RawExtension, req admission.Request) (*check.Workload, error) {
+	object, err := g.decodeAny(raw, req)
+	if err != nil {
+		return nil, err
+	}
+	if namespaced, ok := object.(interface {
+		GetNamespace() string
+		SetNamespace(string)
+	}); ok {
+		named(namespaced, req)
+	}
+	w, ok := extract.Workload(object, g.cluster)
+	if !ok {
+		return nil, fmt.Errorf("this hook judges objects with a pod template, not %s", resource(req))
+	}
+	return w, nil
+}
+
+// decodeAny decodes an object of the request's own kind.
+func (g *Gate) decodeAny(raw runtime.RawExtension, req admission.Request) (runtime.Object, error) {
+	object, err := g.scheme.New(schemaKind(req))
+	if err != nil {
+		return nil, fmt.Errorf("this hook does not know %s: %w", resource(req), err)
+	}
+	return object, g.decoder.DecodeRaw(raw, object)
+}
+
+// decideWorkload judges a pod or template and, if it is let through, records it in flight.
+func (g *Gate) decideWorkload(req admission.Request, w, old *check.Workload) decision {
+	g.deciding.Lock()
+	defer g.deciding.Unlock()
+	d := g.judge(check.Input{Workload: w, OldWorkload: old, Held: g.state()})
+	if d.verdict == check.Denied || isDryRun(req) {
+		return d
+	}
+	var before []ports.Claim
+	if old != nil {
+		before = old.Claims
+	}
+	g.flight.take(w.Owner, w.Claims, before)
+	return d
+}
+
+// fillHostPorts writes what the API leaves open: hostIP, where a default is wanted, and the protocol. Pods of the host
+// network and ports with a hostIP are let alone.
+func fillHostPorts(pod *corev1.Pod, hostIP string) []jsonpatch.JsonPatchOperation {
+	if pod.Spec.HostNetwork {
+		return nil
+	}
+	var patches []jsonpatch.JsonPatchOperation
+	fill := func(list string, containers []corev1.Container) {
+		for i := range containers {
+			for j := range containers[i].Ports {
+				p := &containers[i].Ports[j]
+				if p.HostPort == 0 {
+					continue
+				}
+				at := fmt.Sprintf("/spec/%s/%d/ports/%d/", list, i, j)
+				if p.HostIP == "" && hostIP != "" {
+					patches = append(patches, jsonpatch.NewOperation("add", at+"hostIP", hostIP))
+				}
+				if p.Protocol == "" {
+					patches = append(patches, jsonpatch.NewOperation("add", at+"protocol", string(corev1.ProtocolTCP)))
+				}
+			}
+		}
+	}
+	fill("initContainers", pod.Spec.InitContainers)
+	fill("containers", pod.Spec.Containers)
+	return patches
+}
+
+// validateBinding is the optional guard for clusters where more than one scheduler binds pods: it judges a pod against
+// what the chosen node holds. It only sees a name, so that a pod that is not in the ledger passes: it has no ports.
+func (g *Gate) validateBinding(_ context.Context, req admission.Request) decision {
+	binding, _, err := decode[corev1.Binding](g, req)
+	if err != nil {
+		return malformed(err)
+	}
+	named(binding, req)
+	name := binding.Name
+	if name == "" {
+		name = req.Name
+	}
+	state := g.state()
+	ref := ports.Ref{APIVersion: "v1", Kind: "Pod", Namespace: binding.Namespace, Name: name}
+	owner, claims, ok := state.Owner(ref)
+	if !ok || binding.Target.Name == "" {
+		return decision{settings: g.settings, verdict: check.Allowed}
+	}
+	w := &check.Workload{Owner: *owner, IsPod: true}
+	for _, c := range claims {
+		c.Scope, c.Owner = ports.NodeScope(binding.Target.Name), &w.Owner
+		w.Claims = append(w.Claims, c)
+	}
+	return g.judge(check.Input{Workload: w, Held: state})
+}
