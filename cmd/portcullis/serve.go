@@ -163,10 +163,10 @@ func (o *serveOptions) manager(config *rest.Config, settings *extract.Settings) 
 	if err != nil {
 		return nil, nil, err
 	}
-	server := crwebhook.NewServer(crwebhook.Options{Host: o.host, Port: o.port, CertDir: o.certDir})
 	manager, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: known, Cache: observe.CacheOptions(), WebhookServer: server,
-		Metrics: metricsserver.Options{BindAddress: o.metricsAddr}, HealthProbeBindAddress: o.healthAddr,
+		Scheme: known, Cache: observe.CacheOptions(),
+		WebhookServer: crwebhook.NewServer(crwebhook.Options{Host: o.host, Port: o.port, CertDir: o.certDir}),
+		Metrics:       metricsserver.Options{BindAddress: o.metricsAddr}, HealthProbeBindAddress: o.healthAddr,
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("reaching the cluster: %w", err)
@@ -177,6 +177,7 @@ func (o *serveOptions) manager(config *rest.Config, settings *extract.Settings) 
 		Seen: func(owner ports.Ref, claims []ports.Claim, gone bool) { gate.Settle(owner, claims, gone) },
 	})
 	gate = webhook.New(observer, settings, known, webhook.NewMetrics(metrics.Registry), time.Now)
+	server := manager.GetWebhookServer() // the manager starts it only if it was asked for
 	for path, handler := range gate.Hooks() {
 		server.Register(path, &admission.Webhook{Handler: handler})
 	}

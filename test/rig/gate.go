@@ -1,0 +1,189 @@
+// Package rig puts the gate in front of a real control plane, as an installation would: the portcullis program runs as a
+// process of its own with the rights that config/ gives it, and the API server asks it through the webhook
+// configurations that ship. `make run` and the end-to-end tests use the same rig.
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/util/cert"
+
+	"github.com/portcullis-k8s/portcullis/test/child"
+)
+
+// Gate is a portcullis that serves on loopback.
+type Gate struct {
+	CA          []byte // of its serving certificate, PEM
+	dir         string
+	args        []string
+	program     string
+	port        int
+	healthPort  int
+	metricsPort int
+	process     *child.Process
+}
+
+// newGate prepares a gate with a configuration file's text and a kubeconfig, and does not start it.
+func newGate(ctx context.Context, dir, config, kubeconfig string) (*Gate, error) {
+	g := &Gate{dir: dir, program: filepath.Join(dir, "portcullis")}
+	if err := build(ctx, g.program); err != nil {
+		return nil, err
+	}
+	certificate, key, err := cert.GenerateSelfSignedCertKey("127.0.0.1", []net.IP{net.IPv4(127, 0, 0, 1)}, nil)
+	if err != nil {
+		return nil, err
+	}
+	g.CA = certificate // the leaf and the CA that signed it
+	for name, data := range map[string][]byte{"tls.crt": certificate, "tls.key": key, "config.yaml": []byte(config)} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range []*int{&g.port, &g.healthPort, &g.metricsPort} {
+		if *p, err = freePort(); err != nil {
+			return nil, err
+		}
+	}
+	g.args = []string{
+		"serve", "--kubeconfig", kubeconfig, "--cert-dir", dir, "--config", filepath.Join(dir, "config.yaml"),
+		"--host", "127.0.0.1", "--port", strconv.Itoa(g.port), "--drain-delay", "200ms",
+		"--health-address", local(g.healthPort), "--metrics-address", local(g.metricsPort),
+	}
+	return g, nil
+}
+
+func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+
+// build compiles the program from the tree that this module lies in.
+func build(ctx context.Context, to string) error {
+	root, err := rootDir(ctx)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", to, "./cmd/portcullis")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building portcullis: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// rootDir is the folder of the root module.
+func rootDir(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/portcullis-k8s/portcullis").Output()
+	if err != nil {
+		return "", fmt.Errorf("finding the root module: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// URL is where the hooks are served.
+func (g *Gate) URL() string { return "https://" + local(g.port) }
+
+// Start runs the program and returns when it is ready.
+func (g *Gate) Start(ctx context.Context) error {
+	if err := g.Launch(); err != nil {
+		return err
+	}
+	for {
+		err := g.Ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-g.process.Done():
+			return g.process.Explain(errors.New("portcullis ended"))
+		case <-ctx.Done():
+			return g.process.Explain(fmt.Errorf("portcullis is not ready: %w", err))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Launch runs the program and does not wait.
+func (g *Gate) Launch() (err error) {
+	g.process, err = child.Start(child.Program{Name: "portcullis", Path: g.program, Args: g.args, Log: g.LogFile()})
+	return err
+}
+
+// LogFile is where the program's log goes.
+func (g *Gate) LogFile() string { return filepath.Join(g.dir, "portcullis.log") }
+
+// Stop ends the program as a kubelet would.
+func (g *Gate) Stop() {
+	if g.process != nil {
+		g.process.Stop(10 * time.Second)
+	}
+}
+
+// Kill ends the program without a warning.
+func (g *Gate) Kill() { g.process.Kill() }
+
+// Ready returns nil if the program says that it is ready, else what it says.
+func (g *Gate) Ready(ctx context.Context) error {
+	body, status, err := get(ctx, "http://"+local(g.healthPort)+"/readyz")
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("readyz: %d %s", status, body)
+	}
+	return err
+}
+
+func get(ctx context.Context, url string) (string, int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", 0, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", 0, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	return string(body), resp.StatusCode, err
+}
+
+// Count sums the samples of a counter of the program whose labels contain all of the given parts, `hook="mutate-pods"`
+// for example.
+func (g *Gate) Count(ctx context.Context, name string, labels ...string) (float64, error) {
+	body, status, err := get(ctx, "http://"+local(g.metricsPort)+"/metrics")
+	if err != nil || status != http.StatusOK {
+		return 0, errors.Join(err, fmt.Errorf("metrics: status %d", status))
+	}
+	sum := 0.0
+	for line := range strings.Lines(body) {
+		sample, value, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok || sample != name && !strings.HasPrefix(sample, name+"{") {
+			continue
+		}
+		matches := true
+		for _, l := range labels {
+			matches = matches && strings.Contains(sample, l)
+		}
+		if v, err := strconv.ParseFloat(value, 64); err == nil && matches {
+			sum += v
+		}
+	}
+	return sum, nil
+}

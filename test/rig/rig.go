@@ -1,0 +1,238 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"sigs.k8s.io/yaml"
+
+	"github.com/portcullis-k8s/portcullis/test/controlplane"
+	"github.com/portcullis-k8s/portcullis/test/kubelet"
+	"github.com/portcullis-k8s/portcullis/webhook"
+)
+
+// Options says what to put up. The zero value is an API server on IPv4 with a gate of the default configuration that is
+// armed, and no nodes.
+type Options struct {
+	ControlPlane controlplane.Options
+	Kubelet      kubelet.Options
+	Config       string // the text of the gate's configuration file
+	Unarmed      bool   // the gate runs and the API server does not ask it yet
+	Say          func(format string, args ...any)
+}
+
+// Rig is a control plane with its nodes and the gate in front.
+type Rig struct {
+	*controlplane.ControlPlane
+	Kubelet *kubelet.Kubelet
+	Gate    *Gate
+	Client  kubernetes.Interface // may do everything
+	dir     string
+}
+
+// Run puts up a rig for a test, and takes it down when the test ends.
+func Run(tb testing.TB, o Options) *Rig {
+	tb.Helper()
+	r, err := Start(tb.Context(), o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if tb.Failed() && r.Gate != nil {
+			if log, err := os.ReadFile(r.Gate.LogFile()); err == nil {
+				lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+				tb.Logf("the end of the gate's log:\n%s", strings.Join(lines[max(0, len(lines)-30):], "\n"))
+			}
+		}
+		r.Stop()
+	})
+	return r
+}
+
+// Start puts up a rig. The context bounds the start only.
+func Start(ctx context.Context, o Options) (_ *Rig, err error) {
+	say := o.Say
+	if say == nil {
+		say = func(string, ...any) {}
+	}
+	r := &Rig{}
+	defer func() {
+		if err != nil {
+			r.Stop()
+		}
+	}()
+	if r.dir, err = os.MkdirTemp("", "portcullis-rig-"); err != nil {
+		return nil, err
+	}
+	say("starting etcd and kube-apiserver")
+	if r.ControlPlane, err = controlplane.Start(ctx, o.ControlPlane); err != nil {
+		return nil, err
+	}
+	if r.Client, err = kubernetes.NewForConfig(r.RESTConfig()); err != nil {
+		return nil, err
+	}
+	if len(o.Kubelet.Nodes) > 0 {
+		say("registering %d nodes", len(o.Kubelet.Nodes))
+		// The kubelet works until Stop, not until the start is over.
+		if r.Kubelet, err = kubelet.Start(context.WithoutCancel(ctx), r.RESTConfig(), o.Kubelet); err != nil {
+			return nil, err
+		}
+	}
+	say("starting the gate: portcullis serve")
+	if err := r.startGate(ctx, o.Config); err != nil {
+		return nil, err
+	}
+	if o.Unarmed {
+		return r, nil
+	}
+	say("arming it: the webhook configurations with failurePolicy Fail")
+	return r, r.Arm(ctx)
+}
+
+// Stop takes down everything that Start put up.
+func (r *Rig) Stop() {
+	if r.Gate != nil {
+		r.Gate.Stop()
+	}
+	if r.Kubelet != nil {
+		r.Kubelet.Stop()
+	}
+	if r.ControlPlane != nil {
+		r.ControlPlane.Stop()
+	}
+	if r.dir != "" {
+		_ = os.RemoveAll(r.dir) // a left-over in the temporary folder harms nobody
+	}
+}
+
+// startGate gives the gate the rights that ship in config/rbac, and runs it as the service account that they are for.
+func (r *Rig) startGate(ctx context.Context, config string) error {
+	if err := r.grant(ctx); err != nil {
+		return err
+	}
+	const user = "system:serviceaccount:portcullis-system:portcullis"
+	as, err := r.RESTConfigFor(user, "system:serviceaccounts", "system:serviceaccounts:portcullis-system", "system:authenticated")
+	if err != nil {
+		return err
+	}
+	kubeconfig := filepath.Join(r.dir, "kubeconfig")
+	if err := writeKubeconfig(kubeconfig, as); err != nil {
+		return err
+	}
+	if r.Gate, err = newGate(ctx, r.dir, config, kubeconfig); err != nil {
+		return err
+	}
+	return r.Gate.Start(ctx)
+}
+
+func (r *Rig) grant(ctx context.Context) error {
+	root, err := rootDir(ctx)
+	if err != nil {
+		return err
+	}
+	var role rbacv1.ClusterRole
+	var binding rbacv1.ClusterRoleBinding
+	for file, into := range map[string]any{"role.yaml": &role, "role_binding.yaml": &binding} {
+		text, err := os.ReadFile(filepath.Join(root, "config", "rbac", file))
+		if err != nil {
+			return err
+		}
+		if err := yaml.UnmarshalStrict(text, into); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "portcullis-system"}}
+	if _, err := r.Client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	if _, err := r.Client.RbacV1().ClusterRoles().Create(ctx, &role, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	_, err = r.Client.RbacV1().ClusterRoleBindings().Create(ctx, &binding, metav1.CreateOptions{})
+	return err
+}
+
+func writeKubeconfig(path string, c *rest.Config) error {
+	const name = "portcullis"
+	k := clientcmdapi.NewConfig()
+	k.Clusters[name] = &clientcmdapi.Cluster{Server: c.Host, CertificateAuthorityData: c.CAData}
+	k.AuthInfos[name] = &clientcmdapi.AuthInfo{ClientCertificateData: c.CertData, ClientKeyData: c.KeyData}
+	k.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
+	k.CurrentContext = name
+	return clientcmd.WriteToFile(*k, path)
+}
+
+// Registration is what ships, but that the API server reaches the gate at a URL, and that it is armed.
+func (r *Rig) Registration() webhook.Registration {
+	registration := webhook.Shipped()
+	registration.ClientConfig = webhook.URLClient(r.Gate.URL(), r.Gate.CA)
+	registration.FailurePolicy = admissionregistrationv1.Fail
+	return registration
+}
+
+// Arm registers the hooks and returns when the API server asks them.
+func (r *Rig) Arm(ctx context.Context) error {
+	admission := r.Client.AdmissionregistrationV1()
+	mutating, validating := webhook.Mutating(r.Registration()), webhook.Validating(r.Registration())
+	if _, err := admission.MutatingWebhookConfigurations().Create(ctx, mutating, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	if _, err := admission.ValidatingWebhookConfigurations().Create(ctx, validating, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	return r.awaitArmed(ctx)
+}
+
+// awaitArmed asks for what each configuration alone refuses, until it is refused: a dry run of a Service whose number
+// only the mutating hook refuses in our words, and of a template, which only a validating hook sees.
+func (r *Rig) awaitArmed(ctx context.Context) error {
+	for {
+		services, workloads := r.probeService(ctx), r.probeWorkload(ctx)
+		if isOurs(services) && isOurs(workloads) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the API server does not ask the gate: %v; %v", services, workloads)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (r *Rig) probeService(ctx context.Context) error {
+	probe := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "portcullis-probe"}}
+	probe.Spec.Type = corev1.ServiceTypeNodePort
+	probe.Spec.Ports = []corev1.ServicePort{{Port: 80, NodePort: 1}}
+	_, err := r.Client.CoreV1().Services("default").Create(ctx, probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	return err
+}
+
+func (r *Rig) probeWorkload(ctx context.Context) error {
+	labels := map[string]string{"app": "portcullis-probe"}
+	probe := &corev1.ReplicationController{ObjectMeta: metav1.ObjectMeta{Name: "portcullis-probe"}}
+	probe.Spec.Selector = labels
+	probe.Spec.Template = &corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}}
+	probe.Spec.Template.Spec.Containers = []corev1.Container{{
+		Name: "probe", Image: "probe", Ports: []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80, HostIP: "probe"}},
+	}}
+	_, err := r.Client.CoreV1().ReplicationControllers("default").Create(ctx, probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	return err
+}
+
+func isOurs(err error) bool {
+	return apierrors.IsInvalid(err) && strings.Contains(err.Error(), ".portcullis.dev")
+}
