@@ -1,75 +1,69 @@
-// Package allocator picks a free number from ranges of ports.
+// Package allocator picks a free number from ranges of ports, and judges a number that somebody wrote.
+//
+// Its functions are pure: they read no clock and draw no random numbers. The caller gives a key, which decides where
+// the search starts, so that an answer can be repeated while different requests, and replicas that answer at the same
+// time, spread out over the range instead of all reaching for its first number. A number is free as long as the
+// caller says so: two callers that do not know of each other can be given the same one, and whoever books it (the API
+// server, for node ports) has the last word.
 package allocator
 
-import (
-	"fmt"
-	"hash/fnv"
+import "github.com/portcullis-k8s/portcullis/pkg/ports"
 
-	"github.com/portcullis-k8s/portcullis/pkg/ports"
-)
+// Held reports whether a port is taken, and by whom. The holder may be the zero Claim where nobody knows. A nil Held
+// says that all ports are free.
+type Held func(port uint16) (holder ports.Claim, held bool)
 
-// Request asks for a number.
+// Request asks Next for a number.
 type Request struct {
-	Ranges []ports.Range // tried in order
-	Key    string        // decides where in each range the search starts
-	Held   func(port uint16) (holder ports.Claim, held bool)
+	Ranges []ports.Range // tried in this order, each as a whole before the next; empty ones are passed over
+	Except ports.Ranges  // never picked, though nobody holds them
+	Key    string        // decides where in each range the search starts, for example "default/tomcat/web"
+	Held   Held
 }
 
-// ExhaustedError says that nothing is free.
-type ExhaustedError struct {
-	Ranges []ports.Range
-	Held   int
-}
-
-func (e *ExhaustedError) Error() string {
-	return fmt.Sprintf("all %d ports of %v are held", e.Held, e.Ranges)
-}
-
-// Next returns the first free number.
+// Next returns the first port of r that is free. In each range the search begins at a place that r.Key decides, goes
+// upward and wraps round, as the API server's does from a random place
+// (k8s.io/kubernetes/pkg/registry/core/service/allocator randomScanStrategyWithOffset). It asks r.Held about a port at
+// most once per range. The only error is *ExhaustedError.
 func Next(r Request) (uint16, error) {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(r.Key))
-	held := 0
+	key := hash(r.Key)
 	for _, within := range r.Ranges {
-		size := within.Size()
-		if size == 0 {
-			continue
-		}
-		start := int(h.Sum64() % uint64(size))
-		for i := range size {
-			port := uint16(int(within.First) + (start+i)%size)
-			if _, taken := r.Held(port); !taken {
-				return port, nil
-			}
-			held++
+		if port, ok := r.next(within, key); ok {
+			return port, nil
 		}
 	}
-	return 0, &ExhaustedError{r.Ranges, held}
+	return 0, r.exhausted()
 }
 
-// StaticBand is where the API server puts no number of its own choice while others are free.
-func StaticBand(r ports.Range) ports.Range {
-	size := r.Size()
-	if size <= 16 {
-		return ports.Range{}
+func (r *Request) next(within ports.Range, key uint64) (uint16, bool) {
+	size := within.Size()
+	if size == 0 {
+		return 0, false
 	}
-	offset := min(max(16, size/32), 128)
-	return ports.Range{First: r.First, Last: r.First + uint16(offset) - 1}
+	start := int(key % uint64(size))
+	for i := range size {
+		port := within.First + uint16((start+i)%size)
+		if !r.Except.Contains(port) && !r.holds(port) {
+			return port, true
+		}
+	}
+	return 0, false
 }
 
-// DynamicBand is the rest of r.
-func DynamicBand(r ports.Range) ports.Range {
-	static := StaticBand(r)
-	if static.IsEmpty() {
-		return r
+func (r *Request) holds(port uint16) bool {
+	if r.Held == nil {
+		return false
 	}
-	return ports.Range{First: static.Last + 1, Last: r.Last}
+	_, held := r.Held(port)
+	return held
 }
 
-// Order is the list of ranges for Next.
-func Order(nodePortRange ports.Range, allocateFrom ports.Ranges) []ports.Range {
-	if len(allocateFrom) > 0 {
-		return allocateFrom
+// hash is FNV-1a (hash/fnv, which would allocate), its halves mixed, because the low bits alone, which decide in a
+// small range, depend on little of the key.
+func hash(key string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(key) {
+		h = (h ^ uint64(key[i])) * 1099511628211
 	}
-	return []ports.Range{DynamicBand(nodePortRange), StaticBand(nodePortRange)}
+	return h ^ h>>32
 }

@@ -86,16 +86,16 @@ func isInherited(w *Workload, snapshot *ledger.Snapshot) bool {
 	chain := snapshot.Chain(&w.Owner)
 	for _, controller := range chain[1:] {
 		_, claims, ok := snapshot.Owner(controller)
-		if ok && covers(claims, w.Claims) {
+		if ok && Covers(claims, w.Claims) {
 			return true
 		}
 	}
 	return false
 }
 
-// covers reports whether had includes every socket of wanted, kinds and containers aside: a template of the host
+// Covers reports whether had includes every socket of wanted, kinds and containers aside: a template of the host
 // network has no hostPort yet and its pod has, and a pod may have got its hostIP by default.
-func covers(had, wanted []ports.Claim) bool {
+func Covers(had, wanted []ports.Claim) bool {
 	return !slices.ContainsFunc(wanted, func(w ports.Claim) bool {
 		return !slices.ContainsFunc(had, func(h ports.Claim) bool { return h.Socket.Covers(w.Socket) })
 	})

@@ -44,7 +44,9 @@ func OneAddress(addr netip.Addr) Address {
 	return Address{addr: addr, bits: uint8(addr.BitLen())}
 }
 
-// AddressesIn is every address of a node that lies in prefix, as kube-proxy's --nodeport-addresses names them.
+// AddressesIn is every address of a node that lies in prefix, as kube-proxy's --nodeport-addresses names them. Nobody
+// has a complete list of a node's addresses, so that a prefix is taken to hold one of every node. An invalid prefix is
+// every address.
 func AddressesIn(prefix netip.Prefix) Address {
 	if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
 		prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
@@ -108,8 +110,13 @@ func (a Address) HasIPv4() bool { return !a.addr.IsValid() || a.addr.Is4() }
 // HasIPv6 reports whether a holds IPv6 addresses.
 func (a Address) HasIPv6() bool { return !a.addr.IsValid() || a.addr.Is6() }
 
-// Contains reports whether addr is one of a's addresses.
-func (a Address) Contains(addr netip.Addr) bool { return a.Overlaps(OneAddress(addr)) }
+// Contains reports whether addr is one of a's addresses, or could be if a is the primary one. The unspecified addresses
+// are nobody's.
+func (a Address) Contains(addr netip.Addr) bool {
+	one := OneAddress(addr)
+	_, single := one.Single()
+	return single && a.Overlaps(one)
+}
 
 // Overlaps reports whether a and b share an address. It is symmetric. The rule is ours, not kube-scheduler's, whose
 // HostPortInfo (k8s.io/kube-scheduler/framework) knows 0.0.0.0 as its only wildcard, for both families, and compares
@@ -121,6 +128,9 @@ func (a Address) Overlaps(b Address) bool {
 
 // Covers reports whether every address of o is one of a's, loopback exceptions aside.
 func (a Address) Covers(o Address) bool {
+	if a.IsPrimaryOnly() && !o.IsPrimaryOnly() {
+		return false // which address is the primary one is not known here
+	}
 	covers := func(wide, narrow netip.Prefix) bool {
 		return !narrow.IsValid() || (wide.IsValid() && wide.Bits() <= narrow.Bits() && wide.Overlaps(narrow))
 	}

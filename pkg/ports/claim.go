@@ -84,7 +84,7 @@ func AddressScope() Scope { return Scope{Kind: AtAddress} }
 
 // Node returns the name of the node if s is exactly one.
 func (s Scope) Node() (string, bool) {
-	if s.Kind != OnNode {
+	if s.Kind != OnNode || s.nodes == nil {
 		return "", false
 	}
 	return (*s.nodes)[0], true
@@ -99,7 +99,7 @@ func (s Scope) Nodes() []string {
 }
 
 // isNowhere reports whether s is a set of no nodes: that of a DaemonSet which no node suits.
-func (s Scope) isNowhere() bool { return s.Kind == OnEach && len(*s.nodes) == 0 }
+func (s Scope) isNowhere() bool { return s.Kind == OnEach && len(s.Nodes()) == 0 }
 
 // Has reports whether s certainly includes node.
 func (s Scope) Has(node string) bool {
@@ -119,7 +119,7 @@ func (s Scope) Equal(o Scope) bool {
 func (s Scope) String() string {
 	switch s.Kind {
 	case OnNode, OnEach:
-		return strings.Join(*s.nodes, ",")
+		return strings.Join(s.Nodes(), ",")
 	case Everywhere:
 		return "every node"
 	case AtAddress:
@@ -143,12 +143,12 @@ type Claim struct {
 
 // Compare orders claims by socket, kind, owner, field and scope, so that answers do not depend on map order.
 func (c Claim) Compare(o Claim) int {
-	return cmp.Or(c.Socket.Compare(o.Socket), cmp.Compare(c.Kind, o.Kind), c.Owner.Compare(o.Owner.Ref),
+	return cmp.Or(c.Socket.Compare(o.Socket), cmp.Compare(c.Kind, o.Kind), c.Owner.ref().Compare(o.Owner.ref()),
 		strings.Compare(c.Field, o.Field), cmp.Compare(c.Scope.Kind, o.Scope.Kind),
 		slices.Compare(c.Scope.Nodes(), o.Scope.Nodes()))
 }
 
 // String describes the claim for logs and test failures.
 func (c Claim) String() string {
-	return fmt.Sprintf("%s %s of %s on %s", c.Kind, c.Socket, c.Owner.Ref, c.Scope)
+	return fmt.Sprintf("%s %s of %s on %s", c.Kind, c.Socket, c.Owner.ref(), c.Scope)
 }

@@ -12,9 +12,9 @@ import (
 //
 //	KIND ADDRESS PORT/PROTOCOL @SCOPE
 //
-// where ADDRESS is "*", an address, a wildcard or a prefix, in any spelling, perhaps with ",noloopback" or ",primary";
-// and SCOPE is "?" (undecided), "a" (one node), "{a,b}" (each of), "every" or "address". "hostPort,init" is a port of
-// a plain init container. A failure of the random tests prints such lines, fit for the table in meet_test.go.
+// where ADDRESS is "*", an address, a wildcard or a prefix, in any spelling, perhaps with ",noloopback", ",noloopback6"
+// or ",primary"; and SCOPE is "?" (undecided), "a" (one node), "{a,b}" (each of), "every" or "address".
+// "hostPort,init" is a port of a plain init container, "hostPort,idle" one of an idle owner. A failure of the random tests prints such lines, fit for the table in meet_test.go.
 
 // kindWords are the first words of a claim.
 func kindWords() map[string]ports.Kind {
@@ -31,13 +31,14 @@ func mustClaim(line string) ports.Claim {
 	if len(words) != 4 {
 		panic(fmt.Sprintf("claim %q: want KIND ADDRESS PORT/PROTOCOL @SCOPE", line))
 	}
-	kind, isInit := strings.CutSuffix(words[0], ",init")
+	kind, option, _ := strings.Cut(words[0], ",")
 	socket := ports.MustParseSocket("*:" + words[2])
 	socket.Address = mustAddress(words[1])
 	return ports.Claim{
 		Socket:   socket,
 		Kind:     kindWords()[kind],
-		InitOnly: isInit,
+		InitOnly: option == "init",
+		Idle:     option == "idle",
 		Scope:    mustScope(strings.TrimPrefix(words[3], "@")),
 		Owner:    &ports.Owner{Ref: ports.Ref{Kind: "Pod", Namespace: "ns", Name: "web"}},
 		Field:    "spec",
@@ -63,6 +64,8 @@ func mustAddress(word string) ports.Address {
 		return a
 	case "noloopback":
 		return a.WithoutLoopback()
+	case "noloopback6":
+		return a.WithoutIPv6Loopback()
 	case "primary":
 		return a.PrimaryOnly()
 	default:

@@ -30,14 +30,17 @@ type Nodes interface {
 func Meet(wanted, held Claim, nodes Nodes) (Conflict, bool) {
 	conflict := Conflict{Wanted: wanted, Held: held}
 	if wanted.Kind.InNodePortBook() && held.Kind.InNodePortBook() {
-		return conflict, wanted.Port == held.Port
+		if wanted.Port != held.Port {
+			return Conflict{}, false
+		}
+		return conflict, true
 	}
 	if wanted.InitOnly || held.InitOnly || held.Idle || !wanted.Overlaps(held.Socket) {
 		return Conflict{}, false
 	}
 	where, ok := wanted.Scope.meet(held.Scope, wanted.Address, held.Address, nodes)
 	if ok && (wanted.Address.IsPrimaryOnly() || held.Address.IsPrimaryOnly()) {
-		where, ok = primaryMeet(wanted.Address, held.Address, where, nodes)
+		where, ok = primaryMeet(wanted, held, where, nodes)
 	}
 	if !ok {
 		return Conflict{}, false
@@ -49,19 +52,30 @@ func Meet(wanted, held Claim, nodes Nodes) (Conflict, bool) {
 // primaryMeet narrows where two claims meet, one of them on the node's primary address, to where that is certainly
 // an address of both: everywhere if the other has all of a family, on its own node if the other names it. Whether
 // some node's primary address lies in a prefix nobody can tell.
-func primaryMeet(a, b Address, where []string, nodes Nodes) ([]string, bool) {
-	for _, shared := range [...]netip.Prefix{narrower(a.in4(), b.in4()), narrower(a.in6(), b.in6())} {
+func primaryMeet(a, b Claim, where []string, nodes Nodes) ([]string, bool) {
+	in4 := narrower(a.Address.in4(), b.Address.in4())
+	in6 := narrower(a.Address.in6(), b.Address.in6())
+	for _, shared := range [...]netip.Prefix{in4, in6} {
 		switch {
 		case !shared.IsValid():
 			continue
 		case shared.Bits() == 0:
 			return where, true
 		case shared.IsSingleIP():
-			node, primary, known := nodes.NodeOf(shared.Addr())
-			return []string{node}, known && primary && (where == nil || slices.Contains(where, node))
+			addr := shared.Addr()
+			node, primary, known := nodes.NodeOf(addr)
+			there := a.Scope.worksOnlyAt(addr, a.Address) && b.Scope.worksOnlyAt(addr, b.Address)
+			return []string{node}, known && primary && there && (where == nil || slices.Contains(where, node))
 		}
 	}
 	return nil, false
+}
+
+// worksOnlyAt reports whether a claim on mine, where its node is undecided, can work on no node but that which has
+// addr, because it names addr.
+func (s Scope) worksOnlyAt(addr netip.Addr, mine Address) bool {
+	own, single := mine.Single()
+	return s.Kind != Undecided || (single && own == addr)
 }
 
 // meet returns the nodes that certainly have both scopes; nil and true for every node or one not known yet.
@@ -98,12 +112,7 @@ func (s Scope) meetAddress(mine, at Address, nodes Nodes) ([]string, bool) {
 	if !known {
 		return nil, false
 	}
-	if s.Kind == Undecided {
-		// A pod that names this very address can work on this node only.
-		own, ok := mine.Single()
-		return []string{node}, ok && own == addr
-	}
-	return []string{node}, s.Has(node)
+	return []string{node}, s.Has(node) || (s.Kind == Undecided && s.worksOnlyAt(addr, mine))
 }
 
 func intersect(a, b []string) []string {

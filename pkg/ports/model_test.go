@@ -68,14 +68,14 @@ func nodeOf(addr string) string {
 // modelClaim is a line taken apart, its texts as they are written.
 type modelClaim struct {
 	kind, addr, flag, port, scope string
-	init                          bool
+	init, idle                    bool
 }
 
 func readModelClaim(line string) modelClaim {
 	words := strings.Fields(line)
 	kind, option, _ := strings.Cut(words[0], ",")
 	addr, flag, _ := strings.Cut(words[1], ",")
-	return modelClaim{kind, addr, flag, words[2], words[3][1:], option == "init"}
+	return modelClaim{kind, addr, flag, words[2], words[3][1:], option == "init", option == "idle"}
 }
 
 // inAddress reports whether the textual address, wildcard or prefix holds the concrete address ip.
@@ -99,11 +99,16 @@ func (c modelClaim) addresses() []string {
 	var in []string
 	for _, addr := range modelAddresses() {
 		ip := net.ParseIP(addr)
-		if inAddress(c.addr, ip) && (c.flag == "" || !ip.IsLoopback()) {
+		if inAddress(c.addr, ip) && !c.excepts(ip) {
 			in = append(in, addr)
 		}
 	}
 	return in
+}
+
+// excepts reports whether the claim's flag leaves ip out wherever it is.
+func (c modelClaim) excepts(ip net.IP) bool {
+	return ip.IsLoopback() && c.flag != "" && (c.flag != "noloopback6" || ip.To4() == nil)
 }
 
 // single returns the one address that the claim names, in the world's spelling, or "".
@@ -153,14 +158,14 @@ func modelOverlaps(a, b modelClaim) bool {
 	return a.port == b.port && slices.ContainsFunc(a.addresses(), func(x string) bool { return slices.Contains(theirs, x) })
 }
 
-// modelMeet says what is certain about two claims: whether they meet and where; nil for every node, or for one that
-// is not known.
+// modelMeet says what is certain about a, wanted, and b, held: whether they meet and where; nil for every node, or for
+// one that is not known.
 func modelMeet(a, b modelClaim) ([]string, bool) {
 	numberOf := func(c modelClaim) string { number, _, _ := strings.Cut(c.port, "/"); return number }
 	switch {
 	case a.inBook() && b.inBook():
 		return nil, numberOf(a) == numberOf(b)
-	case a.init || b.init, nobodyCanTell(a, b):
+	case a.init || b.init || b.idle, nobodyCanTell(a, b):
 		return nil, false
 	case a.scope == "address" && b.scope == "address":
 		return nil, a.single() == b.single() && a.port == b.port

@@ -45,10 +45,19 @@ func (o *Owner) Chain() iter.Seq[Ref] {
 	}
 }
 
-// Root returns the last of the chain: the object that a person wrote.
+// Root returns the last of the chain: the object that a person wrote. Nobody's root is the zero Ref.
 func (o *Owner) Root() Ref {
-	for o.Controller != nil {
-		o = o.Controller
+	var root Ref
+	for r := range o.Chain() {
+		root = r
+	}
+	return root
+}
+
+// ref is o.Ref, or the zero Ref for nobody.
+func (o *Owner) ref() Ref {
+	if o == nil {
+		return Ref{}
 	}
 	return o.Ref
 }

@@ -28,15 +28,19 @@ type TargetPort struct {
 	Name   string
 }
 
-// ParseTargetPort reads a number, or else takes s as a name.
+// ParseTargetPort reads a number, or else takes s as a name. The empty string and "0" are the zero value, as the API
+// defaults them (k8s.io/kubernetes/pkg/apis/core/v1 SetDefaults_Service).
 func ParseTargetPort(s string) TargetPort {
+	if s == "0" {
+		return TargetPort{}
+	}
 	if n, err := ParsePort(s); err == nil {
 		return TargetPort{Number: n}
 	}
 	return TargetPort{Name: s}
 }
 
-// String returns the number or the name.
+// String returns the number or the name; "0" for the zero value.
 func (t TargetPort) String() string {
 	if t.Name != "" {
 		return t.Name

@@ -44,11 +44,9 @@ func parseSocketAddress(s string) (Address, error) {
 	if s == "*" {
 		return AllAddresses(), nil
 	}
-	inner, bracketed := strings.CutPrefix(s, "[")
-	if bracketed {
-		inner, bracketed = strings.CutSuffix(inner, "]")
-	}
-	if s == "" || bracketed != strings.Contains(s, ":") {
+	inner, open := strings.CutPrefix(s, "[")
+	inner, closed := strings.CutSuffix(inner, "]")
+	if s == "" || open != closed || open != strings.Contains(inner, ":") {
 		return Address{}, fmt.Errorf("%q is no address (write *, an IPv4 address, or an IPv6 address in brackets)", s)
 	}
 	return ParseAddress(inner)

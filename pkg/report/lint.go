@@ -160,3 +160,18 @@ func (s Summary) String() string {
 	}
 	return strings.Join(parts, ", ")
 }
+
+// WriteGitHub writes the findings as workflow commands, which GitHub shows beside the lines of a pull request.
+func (r *LintReport) WriteGitHub(w io.Writer) error {
+	levels := map[string]string{"error": "error", "warning": "warning", "info": "notice"}
+	escape := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
+	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
+	for _, f := range r.Findings {
+		_, err := fmt.Fprintf(w, "::%s file=%s,line=%d,title=%s::%s\n", levels[f.Severity], property.Replace(f.Source.Path),
+			f.Source.Line, property.Replace(f.Code), escape.Replace(f.Field+": "+f.Message))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package extract
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// Controllers finds the controller of objects that do not name one, as objects in files often do not: a workload of
+// the same namespace whose selector matches and which claims the same sockets.
+type Controllers struct {
+	known []controller
+}
+
+type controller struct {
+	workload *check.Workload
+	selector labels.Selector
+}
+
+// NewControllers knows the workloads among objects.
+func NewControllers(objects []runtime.Object) Controllers {
+	var c Controllers
+	for _, object := range objects {
+		selector := selectorOf(object)
+		if selector == nil || selector.Empty() {
+			continue
+		}
+		if w, ok := Workload(object, nil); ok && len(w.Claims) > 0 {
+			c.known = append(c.known, controller{w, selector})
+		}
+	}
+	return c
+}
+
+// Adopt gives w, of an object with the labels of its pods, the controller that it does not name itself.
+func (c Controllers) Adopt(w *check.Workload, object runtime.Object) {
+	if w.Owner.Controller != nil || len(w.Claims) == 0 {
+		return
+	}
+	set := labels.Set(podLabels(object))
+	for _, known := range c.known {
+		owner := known.workload.Owner
+		if owner.Ref != w.Owner.Ref && owner.Kind != "ReplicaSet" && owner.Namespace == w.Owner.Namespace &&
+			known.selector.Matches(set) && check.Covers(known.workload.Claims, w.Claims) {
+			w.Owner.Controller = &ports.Owner{Ref: owner.Ref, Controller: owner.Controller}
+			return
+		}
+	}
+}
+
+func podLabels(object runtime.Object) map[string]string {
+	switch o := object.(type) {
+	case *corev1.Pod:
+		return o.Labels
+	case *appsv1.ReplicaSet:
+		return o.Spec.Template.Labels
+	default:
+		return nil
+	}
+}
+
+func selectorOf(object runtime.Object) labels.Selector {
+	var s *metav1.LabelSelector
+	switch o := object.(type) {
+	case *appsv1.Deployment:
+		s = o.Spec.Selector
+	case *appsv1.StatefulSet:
+		s = o.Spec.Selector
+	case *appsv1.DaemonSet:
+		s = o.Spec.Selector
+	case *appsv1.ReplicaSet:
+		s = o.Spec.Selector
+	case *batchv1.Job:
+		s = o.Spec.Selector
+	case *corev1.ReplicationController:
+		return labels.SelectorFromSet(o.Spec.Selector)
+	}
+	if s == nil {
+		return nil
+	}
+	selector, err := metav1.LabelSelectorAsSelector(s)
+	if err != nil {
+		return nil // the API server refuses it
+	}
+	return selector
+}

@@ -1,0 +1,192 @@
+package ports_test
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+func TestScope(t *testing.T) {
+	for _, c := range []struct {
+		word, text string
+		nodes      []string
+		has        string // of a, b, c
+		node       string
+	}{
+		{"?", "a node", nil, "", ""},
+		{"b", "b", []string{"b"}, "b", "b"},
+		{"{c,a}", "a,c", []string{"a", "c"}, "ac", ""},
+		{"{b}", "b", []string{"b"}, "b", ""},
+		{"{}", "", nil, "", ""},
+		{"every", "every node", nil, "abc", ""},
+		{"address", "the node of the address", nil, "", ""},
+	} {
+		s := mustScope(c.word)
+		has := ""
+		for _, n := range []string{"a", "b", "c"} {
+			if s.Has(n) {
+				has += n
+			}
+		}
+		node, one := s.Node()
+		if s.String() != c.text || !slices.Equal(s.Nodes(), c.nodes) || has != c.has || node != c.node || one != (c.node != "") {
+			t.Errorf("%s: prints %q, nodes %q, has %q, node %q %v; want %+v", c.word, s, s.Nodes(), has, node, one, c)
+		}
+	}
+}
+
+func TestScopeEqual(t *testing.T) {
+	words := []string{"?", "a", "b", "{a}", "{a,b}", "{}", "every", "address"}
+	for _, x := range words {
+		for _, y := range words {
+			if got := mustScope(x).Equal(mustScope(y)); got != (x == y) {
+				t.Errorf("%s and %s: equal %v", x, y, got)
+			}
+		}
+	}
+}
+
+func TestEachScopeLeavesItsInputAlone(t *testing.T) {
+	given := []string{"c", "a"}
+	ports.EachScope(given)
+	if diff := cmp.Diff([]string{"c", "a"}, given); diff != "" {
+		t.Errorf("the input (-want +got):\n%s", diff)
+	}
+}
+
+// Plain values that nobody filled in must not make the program panic.
+func TestZeroValues(t *testing.T) {
+	for _, kind := range []ports.ScopeKind{ports.Undecided, ports.OnNode, ports.OnEach, ports.Everywhere, ports.AtAddress} {
+		s := ports.Scope{Kind: kind}
+		_, one := s.Node()
+		if c := (ports.Claim{Scope: s}); one || len(s.Nodes()) != 0 || s.Has("a") != (kind == ports.Everywhere) || c.String() == "" || c.Compare(c) != 0 {
+			t.Errorf("empty scope %d: node %v, nodes %q, claim %q", kind, one, s.Nodes(), c)
+		}
+	}
+	var nobody *ports.Owner
+	if nobody.Root() != (ports.Ref{}) || ports.IsKin(nobody, nobody) {
+		t.Error("nobody is somebody")
+	}
+}
+
+func TestKind(t *testing.T) {
+	for name, k := range kindWords() {
+		book := name == "nodePort" || name == "healthCheckNodePort"
+		pod := name == "hostPort" || name == "hostNetwork"
+		if k.InNodePortBook() != book || k.OfPod() != pod {
+			t.Errorf("%s: in the book %v, of a pod %v", k, k.InNodePortBook(), k.OfPod())
+		}
+	}
+	if got := ports.Kind(99).String(); got != "Kind(99)" {
+		t.Error(got)
+	}
+}
+
+// chain makes an owner of refs, nearest first.
+func chain(names ...string) *ports.Owner {
+	if len(names) == 0 {
+		return nil
+	}
+	return &ports.Owner{Ref: ports.Ref{Kind: "K", Namespace: "ns", Name: names[0]}, Controller: chain(names[1:]...)}
+}
+
+func TestOwnerChain(t *testing.T) {
+	o := chain("pod", "replicas", "deployment")
+	var names []string
+	for ref := range o.Chain() {
+		names = append(names, ref.Name)
+	}
+	if diff := cmp.Diff([]string{"pod", "replicas", "deployment"}, names); diff != "" {
+		t.Errorf("chain (-want +got):\n%s", diff)
+	}
+	for range o.Chain() {
+		break // a reader may stop early
+	}
+	if got := o.Root().Name; got != "deployment" {
+		t.Errorf("root: %s", got)
+	}
+}
+
+func TestIsKin(t *testing.T) {
+	for _, c := range []struct {
+		why  string
+		a, b *ports.Owner
+		want bool
+	}{
+		{"itself", chain("a"), chain("a"), true},
+		{"a stranger", chain("a"), chain("b"), false},
+		{"its controller", chain("pod", "rs"), chain("rs"), true},
+		{"its controller's controller", chain("pod", "rs", "deploy"), chain("deploy"), true},
+		{"two pods of one controller", chain("pod1", "rs", "deploy"), chain("pod2", "rs", "deploy"), true},
+		{"an old and a new pod of a Deployment", chain("pod1", "rs1", "deploy"), chain("pod2", "rs2", "deploy"), true},
+		{"two families", chain("pod1", "rs1", "deploy1"), chain("pod2", "rs2", "deploy2"), false},
+		{"nobody", chain("a"), nil, false},
+	} {
+		if ports.IsKin(c.a, c.b) != c.want || ports.IsKin(c.b, c.a) != c.want {
+			t.Errorf("%s: kin %v, and the other way %v, want %v", c.why, ports.IsKin(c.a, c.b), ports.IsKin(c.b, c.a), c.want)
+		}
+	}
+	other := chain("a")
+	other.APIVersion = "apps/v1"
+	if ports.IsKin(chain("a"), other) {
+		t.Error("one name in two API groups is one object")
+	}
+}
+
+func TestRefString(t *testing.T) {
+	for want, r := range map[string]ports.Ref{
+		"Deployment default/tomcat": {APIVersion: "apps/v1", Kind: "Deployment", Namespace: "default", Name: "tomcat"},
+		"Node n1":                   {APIVersion: "v1", Kind: "Node", Name: "n1"},
+	} {
+		if r.String() != want {
+			t.Errorf("%#v: %s", r, r)
+		}
+	}
+}
+
+func randomOrderedClaim(r *rand.Rand) ports.Claim {
+	c := mustClaim(randomClaim(r))
+	c.Owner = chain(pick(r, "a", "b"))
+	c.Owner.Kind, c.Owner.Namespace, c.Owner.APIVersion = pick(r, "Pod", "Service"), pick(r, "", "ns"), pick(r, "v1", "apps/v1")
+	c.Field = pick(r, "spec.a", "spec.b")
+	return c
+}
+
+// Compare is a total order: one answer whatever the order of asking, and equal only where it says so.
+func TestCompareIsATotalOrder(t *testing.T) {
+	r, rounds := seeded(t, 20_000, 1_000_000)
+	sign := func(n int) int { return max(-1, min(1, n)) }
+	for range rounds {
+		a, b, c := randomOrderedClaim(r), randomOrderedClaim(r), randomOrderedClaim(r)
+		if a.Compare(a) != 0 || sign(a.Compare(b)) != -sign(b.Compare(a)) {
+			t.Fatalf("%v\n%v\ncompare %d and %d", a, b, a.Compare(b), b.Compare(a))
+		}
+		if a.Compare(b) <= 0 && b.Compare(c) <= 0 && a.Compare(c) > 0 {
+			t.Fatalf("%v\n%v\n%v\nnot transitive", a, b, c)
+		}
+		same := a.Socket == b.Socket && a.Kind == b.Kind && a.Owner.Ref == b.Owner.Ref && a.Field == b.Field && a.Scope.Equal(b.Scope)
+		if (a.Compare(b) == 0) != same {
+			t.Fatalf("%v\n%v\ncompare %d, equal %v", a, b, a.Compare(b), same)
+		}
+	}
+}
+
+func TestSocketCompare(t *testing.T) {
+	want := []string{"*:80/TCP", "0.0.0.0:80/TCP", "10.0.0.1:80/TCP", "[::]:80/TCP", "*:80/UDP", "*:443/TCP"}
+	sockets := make([]ports.Socket, len(want))
+	for i, s := range want {
+		sockets[len(want)-1-i] = ports.MustParseSocket(s)
+	}
+	slices.SortFunc(sockets, ports.Socket.Compare)
+	var got []string
+	for _, s := range sockets {
+		got = append(got, s.String())
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("sorted (-want +got):\n%s", diff)
+	}
+}
