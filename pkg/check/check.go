@@ -20,11 +20,12 @@ type Input struct {
 
 // subject is what a question looks at: one version of the object.
 type subject struct {
-	service  *Service
-	previous *Service // the version before, for questions about the change itself
-	workload *Workload
-	held     *ledger.Snapshot
-	settings *Settings
+	service   *Service
+	previous  *Service // the version before, for questions about the change itself
+	workload  *Workload
+	held      *ledger.Snapshot
+	settings  *Settings
+	templates map[ports.Ref]sockets // what the holders that were met claim themselves
 }
 
 // question answers about a subject. All answers are wanted, in any order.
@@ -46,13 +47,14 @@ func questions() []question {
 // Check asks every question about the object and returns the findings, sorted. What the old version had already, and
 // what a controller that stands in the ledger with the same claims brings, is marked as standing.
 func Check(in Input) []Finding {
-	findings := ask(subject{in.Service, in.OldService, in.Workload, in.Held, in.Settings})
+	templates := map[ports.Ref]sockets{}
+	findings := ask(subject{in.Service, in.OldService, in.Workload, in.Held, in.Settings, templates})
 	if len(findings) == 0 {
 		return nil
 	}
 	if in.OldService != nil || in.OldWorkload != nil {
 		stood := map[identity]bool{}
-		for _, f := range ask(subject{in.OldService, in.OldService, in.OldWorkload, in.Held, in.Settings}) {
+		for _, f := range ask(subject{in.OldService, in.OldService, in.OldWorkload, in.Held, in.Settings, templates}) {
 			stood[f.identity()] = true
 		}
 		for i := range findings {
@@ -64,7 +66,7 @@ func Check(in Input) []Finding {
 			findings[i].Standing = true
 		}
 	}
-	return findings
+	return unique(findings)
 }
 
 func ask(s subject) []Finding {
@@ -96,7 +98,9 @@ func isInherited(w *Workload, snapshot *ledger.Snapshot) bool {
 // Covers reports whether had includes every socket of wanted, kinds and containers aside: a template of the host
 // network has no hostPort yet and its pod has, and a pod may have got its hostIP by default.
 func Covers(had, wanted []ports.Claim) bool {
+	all := socketsOf(had)
 	return !slices.ContainsFunc(wanted, func(w ports.Claim) bool {
-		return !slices.ContainsFunc(had, func(h ports.Claim) bool { return h.Socket.Covers(w.Socket) })
+		_, ok := all.covering(w.Socket)
+		return !ok
 	})
 }

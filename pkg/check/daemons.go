@@ -25,7 +25,7 @@ func daemonSockets(s subject) []Finding {
 			})
 		}
 	}
-	return unique(findings)
+	return findings
 }
 
 // reachesNode reports whether a claim takes packets that are sent to a node: an external IP only if a node has it.

@@ -17,7 +17,7 @@ func held(s subject) []Finding {
 		}
 		findings = append(findings, s.byHolder(Held, wanted, conflicts)...)
 	}
-	return unique(findings)
+	return findings
 }
 
 // claims are the claims of whatever the subject is.
@@ -41,6 +41,7 @@ func isPinnedPod(w *Workload, wanted ports.Claim) bool {
 func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Conflict) []Finding {
 	var findings []Finding
 	index := map[ports.Ref]int{}
+	everywhere := map[ports.Ref]bool{}
 	for _, c := range conflicts {
 		root := s.held.Root(c.Held.Owner)
 		i, known := index[root]
@@ -57,10 +58,15 @@ func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Confl
 			f.Holder.Pods += isPod(c.Held.Owner)
 		}
 		f.Nodes = append(f.Nodes, c.Nodes...)
+		everywhere[root] = everywhere[root] || (c.Nodes == nil && c.Held.Scope.Kind == ports.Everywhere)
 	}
 	for i := range findings {
-		slices.Sort(findings[i].Nodes)
-		findings[i].Nodes = slices.Compact(findings[i].Nodes)
+		f := &findings[i]
+		slices.Sort(f.Nodes)
+		f.Nodes = slices.Compact(f.Nodes)
+		if everywhere[f.Holder.Ref] {
+			f.Nodes = nil
+		}
 	}
 	return findings
 }
@@ -78,27 +84,33 @@ func (s subject) holder(root ports.Ref, held ports.Claim) *Holder {
 	if root == held.Owner.Ref {
 		return h
 	}
-	if _, claims, ok := s.held.Owner(root); ok {
-		for _, c := range claims {
-			if c.Socket.Covers(held.Socket) {
-				h.Field = c.Field
-				return h
-			}
-		}
+	template, known := s.templates[root]
+	if !known {
+		_, claims, _ := s.held.Owner(root)
+		template = socketsOf(claims)
+		s.templates[root] = template
+	}
+	if c, ok := template.covering(held.Socket); ok {
+		h.Field = c.Field
 	}
 	return h
 }
 
-// unique keeps the first of several findings that are the same sin: a pod may name one port in two containers.
+// unique keeps the first of several findings that are the same sin: a pod may name one port in two containers or on
+// two addresses, and a node port may be held on two prefixes. What stood before does not hide what is new.
 func unique(findings []Finding) []Finding {
 	type sin struct {
 		identity
-		number string
+		number, field string
+		standing      bool
 	}
 	seen := map[sin]bool{}
 	return slices.DeleteFunc(findings, func(f Finding) bool {
-		id := sin{f.identity(), f.Claim.Number()}
-		id.socket = ports.Socket{} // one number on several addresses is told once
+		id := sin{identity: f.identity(), number: f.Claim.Number(), standing: f.Standing}
+		id.socket = ports.Socket{}
+		if f.Holder == nil {
+			id.field = f.Field // each field is to be mended
+		}
 		again := seen[id]
 		seen[id] = true
 		return again

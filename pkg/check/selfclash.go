@@ -43,6 +43,8 @@ func (s subject) clash(a, b ports.ServicePort) (Finding, bool) {
 	f := Finding{Code: ServiceSelfClash, Object: s.service.Owner.Ref}
 	sameNodePort := a.NodePort != 0 && a.NodePort == b.NodePort
 	switch {
+	case a.Port == 0 || b.Port == 0: // not a port at all: the API server refuses the entry and says so
+		return Finding{}, false
 	case a.Port == b.Port && a.Protocol == b.Protocol:
 		f.Case, f.Value = SamePortTwice, fmt.Sprintf("%d/%s", b.Port, b.Protocol)
 	case sameNodePort && a.Protocol == b.Protocol:

@@ -28,6 +28,25 @@ func socketsTwice(s subject) []Finding {
 // sockets are claims by number and then by address, so that a pod of many ports is not compared pair by pair.
 type sockets map[string]map[ports.Address]ports.Claim
 
+func socketsOf(claims []ports.Claim) sockets {
+	all := sockets{}
+	for _, c := range claims {
+		all.add(c)
+	}
+	return all
+}
+
+// covering returns a claim that takes everything that socket takes, by the same address or by a wildcard.
+func (seen sockets) covering(socket ports.Socket) (ports.Claim, bool) {
+	at := seen[socket.Number()]
+	for _, address := range []ports.Address{socket.Address, ports.AllAddresses(), ports.AllIPv4(), ports.AllIPv6()} {
+		if c, ok := at[address]; ok && c.Covers(socket) {
+			return c, true
+		}
+	}
+	return ports.Claim{}, false
+}
+
 // add records c, and returns a claim recorded before that shares an address with it.
 func (seen sockets) add(c ports.Claim) (ports.Claim, bool) {
 	number := c.Number()

@@ -14,51 +14,49 @@ func workloadsMeet(s subject) []Finding {
 		return nil
 	}
 	var findings []Finding
+	var taken []string // on one node one port may be taken and on another another: nothing is left all the same
+	everywhere := false
 	for _, wanted := range s.workload.Claims {
 		if isPinnedPod(s.workload, wanted) {
 			continue // held asks
 		}
-		findings = append(findings, s.meetings(wanted)...)
+		conflicts := s.meetings(wanted)
+		for _, c := range conflicts {
+			taken = append(taken, c.Nodes...)
+			everywhere = everywhere || c.Held.Scope.Kind == ports.Everywhere
+		}
+		findings = append(findings, s.byHolder(WorkloadsMeet, wanted, conflicts)...)
 	}
-	return unique(findings)
-}
-
-func (s subject) meetings(wanted ports.Claim) []Finding {
-	w := s.workload
-	if w.Eligible != nil {
-		wanted.Scope = ports.EachScope(w.Eligible)
-	}
-	conflicts := slices.DeleteFunc(s.held.Conflicts(wanted), func(c ports.Conflict) bool {
-		return !c.Held.Kind.OfPod() || c.Held.Scope.Kind == ports.Undecided
-	})
-	if len(conflicts) == 0 {
-		return nil
-	}
+	slices.Sort(taken)
+	eligible := s.workload.nodes()
 	named := SomeNodesTaken
-	if len(takenNodes(conflicts, w.Eligible)) == len(w.Eligible) {
+	if everywhere || len(slices.Compact(taken)) == len(eligible) {
 		named = EveryNodeTaken
 	}
-	if named == SomeNodesTaken && w.IsPod {
+	if named == SomeNodesTaken && s.workload.IsPod {
 		return nil
 	}
-	findings := s.byHolder(WorkloadsMeet, wanted, conflicts)
 	for i := range findings {
 		findings[i].Case = named
-		findings[i].Eligible = len(w.Eligible)
+		findings[i].Eligible = len(eligible)
 	}
 	return findings
 }
 
-// takenNodes returns the eligible nodes on which one of the conflicts meets. A conflict with one that is everywhere
-// takes them all.
-func takenNodes(conflicts []ports.Conflict, eligible []string) []string {
-	var taken []string
-	for _, c := range conflicts {
-		if c.Held.Scope.Kind == ports.Everywhere {
-			return eligible
-		}
-		taken = append(taken, c.Nodes...)
+// meetings returns the conflicts of wanted, on the nodes that it may come to, with host ports on nodes that are certain.
+func (s subject) meetings(wanted ports.Claim) []ports.Conflict {
+	if s.workload.Eligible != nil {
+		wanted.Scope = ports.EachScope(s.workload.Eligible)
 	}
-	slices.Sort(taken)
-	return slices.Compact(taken)
+	return slices.DeleteFunc(s.held.Conflicts(wanted), func(c ports.Conflict) bool {
+		return !c.Held.Kind.OfPod() || c.Held.Scope.Kind == ports.Undecided
+	})
+}
+
+// nodes returns the nodes that w's pods may run on: a template may name its only one. None are known if there are none.
+func (w *Workload) nodes() []string {
+	if w.Eligible == nil && len(w.Claims) > 0 {
+		return w.Claims[0].Scope.Nodes()
+	}
+	return w.Eligible
 }

@@ -21,7 +21,7 @@ const (
 	svclbNamespaceLabel = "svccontroller.k3s.cattle.io/svcnamespace"
 )
 
-// Ref names an object of a kind. An object without a namespace lies in "default", unless its kind has none.
+// Ref names a namespaced object of a kind. One without a namespace lies in "default".
 func Ref(gvk schema.GroupVersionKind, object metav1.Object) ports.Ref {
 	return ports.Ref{
 		APIVersion: gvk.GroupVersion().String(),
@@ -56,8 +56,7 @@ func Owner(gvk schema.GroupVersionKind, object metav1.Object) ports.Owner {
 		last.Controller = &ports.Owner{Ref: ref}
 		last = last.Controller
 	}
-	controller := metav1.GetControllerOf(object)
-	if controller != nil && controller.Kind != "Node" { // a Node is where a mirror pod runs, nobody's controller
+	if controller := metav1.GetControllerOf(object); controller != nil && !endsChain(gvk.Kind, controller.Kind) {
 		add(ports.Ref{
 			APIVersion: controller.APIVersion, Kind: controller.Kind,
 			Namespace: owner.Namespace, Name: controller.Name,
@@ -70,9 +69,25 @@ func Owner(gvk schema.GroupVersionKind, object metav1.Object) ports.Owner {
 		}
 	}
 	if name := object.GetLabels()[svclbNameLabel]; name != "" {
-		add(ports.Ref{APIVersion: "v1", Kind: "Service", Namespace: object.GetLabels()[svclbNamespaceLabel], Name: name})
+		namespace := object.GetLabels()[svclbNamespaceLabel]
+		if namespace == "" {
+			namespace = owner.Namespace // older versions of k3s ran these pods beside the Service
+		}
+		add(ports.Ref{APIVersion: "v1", Kind: "Service", Namespace: namespace, Name: name})
 	}
 	return owner
+}
+
+// endsChain reports whether a chain ends at an object of a kind although it has a controller. A Node is where a mirror
+// pod runs and controls nothing. Above a workload that rolls itself out stands whoever makes such workloads, an operator's
+// custom resource for example: two Deployments of one resource are two holders, and no rollout of each other.
+func endsChain(kind, controller string) bool {
+	switch kind {
+	case "Deployment", "StatefulSet", "DaemonSet", "CronJob":
+		return true
+	default:
+		return controller == "Node"
+	}
 }
 
 // deploymentOf names the Deployment behind the ReplicaSet that controls a pod with labels.

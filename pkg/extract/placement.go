@@ -63,7 +63,8 @@ func (p Placement) Allows(node *corev1.Node) bool {
 		return false
 	}
 	_, untolerated := schedulingv1.FindMatchingUntoleratedTaint(klog.Logger{}, node.Spec.Taints, p.tolerations, func(t *corev1.Taint) bool {
-		return t.Effect != corev1.TaintEffectPreferNoSchedule && !strings.HasPrefix(t.Key, "node.kubernetes.io/")
+		isHard := t.Effect == corev1.TaintEffectNoSchedule || t.Effect == corev1.TaintEffectNoExecute
+		return isHard && !strings.HasPrefix(t.Key, "node.kubernetes.io/")
 	}, true)
 	return !untolerated
 }

@@ -20,23 +20,46 @@ type NodePortAddresses struct {
 
 // On returns what a node port of the given families holds: several addresses if there are several prefixes.
 func (n NodePortAddresses) On(ipv4, ipv6 bool) []ports.Address {
-	switch {
-	case n.Primary:
-		return []ports.Address{family(ipv4, ipv6).PrimaryOnly()}
-	case len(n.Prefixes) > 0:
-		if held := n.within(ipv4, ipv6); len(held) > 0 {
-			return held
-		}
+	held := n.HealthChecksOn(ipv4, ipv6)
+	for i, a := range held {
+		held[i] = n.loopback(a)
 	}
-	// Without a prefix of a family kube-proxy serves all of it.
-	return []ports.Address{n.loopback(family(ipv4, ipv6))}
+	return held
 }
 
-func (n NodePortAddresses) within(ipv4, ipv6 bool) []ports.Address {
+// HealthChecksOn returns what a health check node port holds: kube-proxy itself listens on it, so that loopback is no
+// exception (k8s.io/kubernetes/pkg/proxy/healthcheck).
+func (n NodePortAddresses) HealthChecksOn(ipv4, ipv6 bool) []ports.Address {
+	if n.Primary {
+		return []ports.Address{family(ipv4, ipv6).PrimaryOnly()}
+	}
+	var held []ports.Address
+	if ipv4 {
+		held = n.within(ports.Address.HasIPv4)
+		ipv4 = held == nil
+	}
+	if ipv6 {
+		held6 := n.within(ports.Address.HasIPv6)
+		held, ipv6 = append(held, held6...), held6 == nil
+	}
+	if ipv4 || ipv6 {
+		held = append(held, family(ipv4, ipv6))
+	}
+	return held
+}
+
+// within returns the prefixes of one family; none if all of it is served, as it is without a prefix of the family
+// (k8s.io/kubernetes/pkg/proxy/util NewNodePortAddresses).
+func (n NodePortAddresses) within(isOf func(ports.Address) bool) []ports.Address {
 	var held []ports.Address
 	for _, p := range n.Prefixes {
-		if a := ports.AddressesIn(p); (a.HasIPv4() && ipv4) || (a.HasIPv6() && ipv6) {
-			held = append(held, n.loopback(a))
+		a := ports.AddressesIn(p)
+		switch {
+		case !isOf(a):
+		case p.Bits() == 0:
+			return nil
+		default:
+			held = append(held, a)
 		}
 	}
 	return held
@@ -61,13 +84,13 @@ func family(ipv4, ipv6 bool) ports.Address {
 }
 
 // Service returns a Service with its claims: node ports and health check node port on every node, Service ports on the
-// node, if any, that has an external or load-balancer address. An ExternalName Service claims nothing, and one without
-// node ports, a headless one for example, nothing but its external addresses.
+// node, if any, that has an external or load-balancer address. kube-proxy passes over ExternalName and headless
+// Services, which claim nothing.
 func Service(svc *corev1.Service, nodePorts NodePortAddresses) *check.Service {
 	s := &check.Service{
 		Owner:               Owner(coreKind("Service"), svc),
 		Type:                string(svc.Spec.Type),
-		HealthCheckNodePort: portOrZero(svc.Spec.HealthCheckNodePort),
+		HealthCheckNodePort: healthCheckNodePort(svc),
 	}
 	if s.Type == "" {
 		s.Type = string(corev1.ServiceTypeClusterIP)
@@ -81,7 +104,7 @@ func Service(svc *corev1.Service, nodePorts NodePortAddresses) *check.Service {
 			s.Ports = append(s.Ports, ports.ServicePort{}) // keeps the index; the API server refuses the entry and says so
 		}
 	}
-	if s.HealthCheckNodePort != 0 && svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
+	if s.HealthCheckNodePort != 0 {
 		e.addNodePorts(ports.HealthCheckNodePort, ports.TCP, s.HealthCheckNodePort, "spec.healthCheckNodePort")
 	}
 	return s
@@ -110,8 +133,11 @@ func targetPort(p *corev1.ServicePort) ports.TargetPort {
 	}
 }
 
-func portOrZero(n int32) uint16 {
-	if n < 0 || n > 65535 {
+// healthCheckNodePort is the number where it is used: left over from an update elsewhere, the API server drops it.
+func healthCheckNodePort(svc *corev1.Service) uint16 {
+	n := svc.Spec.HealthCheckNodePort
+	isLocal := svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer || !isLocal || n < 0 || n > 65535 {
 		return 0
 	}
 	return uint16(n)
@@ -127,7 +153,7 @@ func (e serviceClaims) addPort(p ports.ServicePort, i int) {
 	if p.NodePort != 0 && e.to.HasNodePorts() {
 		e.addNodePorts(ports.NodePort, p.Protocol, p.NodePort, fmt.Sprintf("spec.ports[%d].nodePort", i))
 	}
-	if e.svc.Spec.Type == corev1.ServiceTypeExternalName {
+	if e.svc.Spec.Type == corev1.ServiceTypeExternalName || e.svc.Spec.ClusterIP == corev1.ClusterIPNone {
 		return
 	}
 	field := fmt.Sprintf("spec.ports[%d].port", i)
@@ -146,8 +172,11 @@ func (e serviceClaims) addPort(p ports.ServicePort, i int) {
 }
 
 func (e serviceClaims) addNodePorts(kind ports.Kind, protocol ports.Protocol, port uint16, field string) {
-	ipv4, ipv6 := ServiceFamilies(e.svc)
-	for _, address := range e.nodePorts.On(ipv4, ipv6) {
+	on := e.nodePorts.On
+	if kind == ports.HealthCheckNodePort {
+		on = e.nodePorts.HealthChecksOn
+	}
+	for _, address := range on(ServiceFamilies(e.svc)) {
 		e.to.Claims = append(e.to.Claims, ports.Claim{
 			Socket: ports.Socket{Address: address, Protocol: protocol, Port: port},
 			Kind:   kind, Scope: ports.EverywhereScope(), Owner: &e.to.Owner, Field: field,
@@ -155,10 +184,12 @@ func (e serviceClaims) addNodePorts(kind ports.Kind, protocol ports.Protocol, po
 	}
 }
 
-// addAt adds the claim of a Service port on an address. What is no address takes no packets: the API server refuses it.
+// addAt adds the claim of a Service port on an address. What is no address takes no packets, and neither does one of a
+// family that the Service does not serve.
 func (e serviceClaims) addAt(kind ports.Kind, ip string, p ports.ServicePort, field string) {
 	addr, err := netip.ParseAddr(ip)
-	if err != nil || addr.IsUnspecified() {
+	ipv4, ipv6 := ServiceFamilies(e.svc)
+	if addr = addr.Unmap(); err != nil || addr.IsUnspecified() || (addr.Is4() && !ipv4) || (addr.Is6() && !ipv6) {
 		return
 	}
 	e.to.Claims = append(e.to.Claims, ports.Claim{

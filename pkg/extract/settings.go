@@ -2,7 +2,9 @@ package extract
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/allocator"
@@ -19,7 +21,8 @@ type Settings struct {
 	DenyUncertain bool // what cannot be judged is refused; else it passes with a warning
 }
 
-// NewSettings reads a configuration. One that passes its own Validate gives no error.
+// NewSettings reads a configuration. One that passes its own Validate gives no error but for a code that does not exist,
+// which the file's own package cannot know.
 func NewSettings(c *configv1alpha1.PortcullisConfiguration) (*Settings, error) {
 	s := &Settings{
 		DefaultHostIP: DefaultHostIP(c.DefaultHostIP),
@@ -52,8 +55,8 @@ func (s *Settings) readRanges(c *configv1alpha1.PortcullisConfiguration) error {
 
 func (s *Settings) readEnforcement(c *configv1alpha1.PortcullisConfiguration) error {
 	s.Check.Enforcement = map[check.Code]check.Enforcement{}
-	for code, text := range c.Enforcement {
-		e, err := check.ParseEnforcement(string(text))
+	for _, code := range slices.Sorted(maps.Keys(c.Enforcement)) {
+		e, err := check.ParseEnforcement(string(c.Enforcement[code]))
 		if err != nil {
 			return fmt.Errorf("enforcement.%s: %w", code, err)
 		}

@@ -73,7 +73,7 @@ func templateOf(object runtime.Object) (template, bool) {
 		}
 		return template{coreKind("ReplicationController"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas)}, true
 	case *batchv1.Job:
-		return template{batch.WithKind("Job"), o, &o.Spec.Template.Spec, path, false, isTrue(o.Spec.Suspend) || isEnded(o)}, true
+		return template{batch.WithKind("Job"), o, &o.Spec.Template.Spec, path, false, isIdle(o)}, true
 	case *batchv1.CronJob:
 		return template{batch.WithKind("CronJob"), o, &o.Spec.JobTemplate.Spec.Template.Spec, jobPath, false, isTrue(o.Spec.Suspend)}, true
 	default:
@@ -85,7 +85,11 @@ func isZero(replicas *int32) bool { return replicas != nil && *replicas == 0 }
 
 func isTrue(b *bool) bool { return b != nil && *b }
 
-func isEnded(job *batchv1.Job) bool {
+// isIdle reports whether a Job wants no pods: it is suspended, by either of its fields, or has ended.
+func isIdle(job *batchv1.Job) bool {
+	if isTrue(job.Spec.Suspend) || isZero(job.Spec.Parallelism) {
+		return true
+	}
 	for _, c := range job.Status.Conditions {
 		if (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue {
 			return true

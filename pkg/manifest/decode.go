@@ -13,7 +13,10 @@ import (
 
 // file reads the objects of one file.
 func (r *reader) file(s source, data []byte) {
-	f := &file{reader: r, source: s, text: data}
+	f := &file{reader: r, source: s}
+	if bytes.Contains(data, []byte("{{")) {
+		f.lines = bytes.Split(data, []byte("\n"))
+	}
 	documents, err := parse(s.path, data)
 	for i, root := range documents {
 		if root == nil {
@@ -35,7 +38,7 @@ func (r *reader) file(s source, data []byte) {
 type file struct {
 	*reader
 	source
-	text []byte
+	lines [][]byte // only if something in the file looks like a template
 }
 
 // part is a document, or an item of a list.
@@ -48,23 +51,10 @@ type part struct {
 }
 
 func (f *file) fail(line int, err error) {
-	if lineHas(f.text, line, "{{") {
+	if line > 0 && line <= len(f.lines) && bytes.Contains(f.lines[line-1], []byte("{{")) {
 		err = fmt.Errorf("%w (this looks like a template: render it first)", err)
 	}
 	f.reader.fail(f.path, line, err)
-}
-
-func lineHas(text []byte, line int, s string) bool {
-	if line == 0 || !bytes.Contains(text, []byte(s)) {
-		return false
-	}
-	n := 0
-	for l := range bytes.Lines(text) {
-		if n++; n == line {
-			return bytes.Contains(l, []byte(s))
-		}
-	}
-	return false
 }
 
 // document reads an object, or the objects of a list.

@@ -137,7 +137,10 @@ func (r *reader) skip(path string, line int, reason string) {
 
 func (r *reader) result() (Input, error) {
 	slices.SortStableFunc(r.errs, func(a, b *Error) int {
-		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Error(), b.Error()))
+		if c := cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Line, b.Line)); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.Error(), b.Error())
 	})
 	var joined []error
 	for i, err := range r.errs {

@@ -47,10 +47,24 @@ func parseYAML(data []byte) ([]*yaml.Node, *lineError) {
 		return documents, nil
 	}
 	what, line := syntaxError(err)
-	if len(data) <= 4<<20 {
-		line = syntaxLine(data, what)
+	from := 0 // what stands before the last good document has no part in it
+	for _, document := range documents {
+		if document != nil {
+			from = document.Line - 1
+		}
+	}
+	rest := skipLines(data, from)
+	if n := syntaxLine(rest[:min(len(rest), 1<<20)], what); n > 0 {
+		line = from + n
 	}
 	return documents, &lineError{line, fmt.Errorf("no valid YAML: %s", what)}
+}
+
+func skipLines(data []byte, n int) []byte {
+	for ; n > 0; n-- {
+		_, data, _ = bytes.Cut(data, []byte("\n"))
+	}
+	return data
 }
 
 func decodeYAML(data []byte) ([]*yaml.Node, error) {
@@ -84,7 +98,7 @@ func syntaxError(err error) (what string, line int) {
 }
 
 // syntaxLine finds the line that breaks a file: the last of the shortest beginning of the file that is broken in the
-// same way. The library names the first line of the block around it, often off by one, or none.
+// same way; 0 if none is. The library names the first line of the block around it, often off by one, or none.
 func syntaxLine(data []byte, what string) int {
 	var ends []int
 	for i, b := range data {
@@ -93,7 +107,7 @@ func syntaxLine(data []byte, what string) int {
 		}
 	}
 	ends = append(ends, len(data))
-	return 1 + sort.Search(len(ends)-1, func(i int) bool {
+	line := 1 + sort.Search(len(ends), func(i int) bool {
 		_, err := decodeYAML(data[:ends[i]])
 		if err == nil {
 			return false
@@ -101,6 +115,10 @@ func syntaxLine(data []byte, what string) int {
 		same, _ := syntaxError(err)
 		return same == what
 	})
+	if line > len(ends) {
+		return 0
+	}
+	return line
 }
 
 // numberTag marks the numbers of JSON, which keep their spelling as kubectl keeps it.

@@ -89,12 +89,16 @@ func misfits(object any, fields map[string]any, err error) []wrongField {
 	return s.found
 }
 
+// search collects the values that do not fit; the first hundred of an object are enough to know what is going on.
 type search struct {
 	object reflect.Type
 	found  []wrongField
 }
 
 func (s *search) below(path []step, v any) {
+	if len(s.found) >= 100 {
+		return
+	}
 	switch v := v.(type) {
 	case map[string]any:
 		if s.fits(path, map[string]any{}, v) {

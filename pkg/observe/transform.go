@@ -44,7 +44,7 @@ func strip(object any) (any, error) {
 		}
 		o.Spec, o.Status = spec, corev1.ReplicationControllerStatus{}
 	case *batchv1.Job:
-		o.Spec = batchv1.JobSpec{Suspend: o.Spec.Suspend, Template: stripTemplate(&o.Spec.Template)}
+		o.Spec = batchv1.JobSpec{Suspend: o.Spec.Suspend, Parallelism: o.Spec.Parallelism, Template: stripTemplate(&o.Spec.Template)}
 		o.Status = batchv1.JobStatus{Conditions: o.Status.Conditions}
 	case *batchv1.CronJob:
 		job := batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: stripTemplate(&o.Spec.JobTemplate.Spec.Template)}}

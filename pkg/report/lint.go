@@ -69,7 +69,7 @@ func NewLintReport() *LintReport {
 func (r *LintReport) Add(f check.Finding, source Source) {
 	out := Finding{
 		Code: string(f.Code), Severity: f.Severity.String(), Object: object(f.Object), Field: f.Field,
-		Message: Message(f, MaxSentence), Nodes: f.Nodes, Source: source,
+		Message: Message(f), Nodes: f.Nodes, Source: source,
 	}
 	if out.Nodes == nil {
 		out.Nodes = []string{}

@@ -15,20 +15,24 @@ import (
 const MaxSentence = 256
 
 // Sentence tells a finding in one line of at most MaxSentence characters, the field first and the code last.
-func Sentence(f check.Finding) string { return f.Field + ": " + Message(f, MaxSentence-len(f.Field)-2) }
+func Sentence(f check.Finding) string { return f.Field + ": " + Message(f) }
 
-// Message tells a finding without its field, for where the field is shown beside it. It has at most limit characters:
-// where names are too long for that, the way out is left to the code's page and the code stays.
-func Message(f check.Finding, limit int) string {
+// Message tells a finding without its field, for where the field is shown beside it. Where names are too long for all
+// of it, the way out is shortened first and left to the code's page then; the code always stays.
+func Message(f check.Finding) string {
+	limit := MaxSentence - utf8.RuneCountInString(f.Field) - len(": ")
 	what, way := words(f)
 	code := " (" + string(f.Code) + ")"
 	if f.Standing {
 		code = "; it stood so before (" + string(f.Code) + ")"
 	}
-	if text := what + "; " + way + code; utf8.RuneCountInString(text) <= limit {
-		return text
+	first, _, _ := strings.Cut(way, ", or ")
+	for _, text := range []string{what + "; " + way + code, what + "; " + first + code, what + code} {
+		if utf8.RuneCountInString(text) <= limit {
+			return text
+		}
 	}
-	return cut(what, limit-len(code)) + code
+	return cut(what, limit-utf8.RuneCountInString(code)) + code
 }
 
 func cut(s string, limit int) string {
@@ -57,7 +61,7 @@ func words(f check.Finding) (what, way string) {
 	case check.Held:
 		return heldBy(f), wayOut(f.Claim)
 	case check.WorkloadsMeet:
-		return meeting(f), wayOut(f.Claim) + ", or keep the two on different nodes by a nodeSelector"
+		return meeting(f), wayOut(f.Claim) + ", or keep the two apart by a nodeSelector"
 	case check.OutsideRange:
 		return fmt.Sprintf("%d is outside the node port range %s", f.Claim.Port, f.Range),
 			fmt.Sprintf("choose a number inside it, or leave %s out to get one", f.Claim.Kind)

@@ -1,8 +1,8 @@
 package v1alpha1
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -66,7 +66,7 @@ func (c *PortcullisConfiguration) allocateFrom() (ports.Ranges, error) {
 func (c *PortcullisConfiguration) validateEnforcement(path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	code := regexp.MustCompile(`^PC\d{4}$`)
-	for _, name := range sortedKeys(c.Enforcement) {
+	for _, name := range slices.Sorted(maps.Keys(c.Enforcement)) {
 		if !code.MatchString(name) {
 			errs = append(errs, field.Invalid(path.Key(name), name, "a code is PC and four digits, like PC0302"))
 		}
@@ -166,13 +166,4 @@ func oneOf[T ~string](path *field.Path, value T, allowed ...T) field.ErrorList {
 		return field.ErrorList{field.Invalid(path, string(value), "write "+quoted[0])}
 	}
 	return field.ErrorList{field.Invalid(path, string(value), "write one of "+strings.Join(quoted, ", "))}
-}
-
-func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
-	keys := make([]K, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

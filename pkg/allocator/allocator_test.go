@@ -1,0 +1,289 @@
+package allocator_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portcullis-k8s/portcullis/pkg/allocator"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// book is who holds which number.
+type book map[uint16]ports.Claim
+
+func (b book) held(port uint16) (ports.Claim, bool) {
+	c, ok := b[port]
+	return c, ok
+}
+
+// taken is a book of numbers that nobody in particular holds.
+func taken(texts ...string) book {
+	b := book{}
+	for _, text := range texts {
+		for _, r := range mustRanges(text) {
+			for i := range r.Size() {
+				b[r.First+uint16(i)] = ports.Claim{}
+			}
+		}
+	}
+	return b
+}
+
+func mustRanges(text string) ports.Ranges {
+	rs, err := ports.ParseRanges(text)
+	if err != nil {
+		panic(err)
+	}
+	return rs
+}
+
+// inOrder is a list of ranges as it is written: neither sorted nor merged.
+func inOrder(texts ...string) []ports.Range {
+	var list []ports.Range
+	for _, text := range texts {
+		list = append(list, ports.MustParseRange(text))
+	}
+	return list
+}
+
+func TestNext(t *testing.T) {
+	for _, c := range []struct {
+		why    string
+		ranges []ports.Range
+		except string
+		held   book
+		want   string // the one number left, or the error
+	}{
+		{"one port", inOrder("80"), "", nil, "80"},
+		{"the last port there is", inOrder("65535"), "", nil, "65535"},
+		{"the one that is free", inOrder("30000-30009"), "", taken("30000-30003,30005-30009"), "30004"},
+		{"the end of the numbers", inOrder("65526-65535"), "", taken("65526-65534"), "65535"},
+		{"round from the end to the start", inOrder("65526-65535"), "", taken("65527-65535"), "65526"},
+		{"all numbers", inOrder("1-65535"), "", taken("1-1000,1002-65535"), "1001"},
+		{"the first range first", inOrder("30010", "30000"), "", nil, "30010"},
+		{"the second range when the first is full", inOrder("30010-30019", "30000-30009"), "", taken("30010-30019,30000-30004,30006-30009"), "30005"},
+		{"empty ranges are passed over", append([]ports.Range{{}, {First: 9, Last: 3}}, inOrder("80")...), "", nil, "80"},
+		{"reserved numbers are not picked", inOrder("30000-30009"), "30000-30006,30008-30020", nil, "30007"},
+		{"reserved and held", inOrder("30000-30009"), "30000-30004", taken("30006-30009"), "30005"},
+		{"full", inOrder("30000-30001"), "", taken("30000-30001"), "no port is free in 30000-30001: all 2 are held; free one, or widen the range"},
+		{"bands are told as one range", inOrder("30016-30099", "30000-30015"), "", taken("30000-30099"), "no port is free in 30000-30099: all 100 are held; free one, or widen the range"},
+		{"reserved to the last", inOrder("30000-30009"), "30005-31000,30002-30006", taken("30000-30002"), "no port is free in 30000-30009: 2 held, 8 reserved; free one, or widen the range"},
+		{"counted once", inOrder("30000-30003", "30002-30005"), "", taken("30000-30005"), "no port is free in 30000-30005: all 6 are held; free one, or widen the range"},
+		{"no range", nil, "", nil, "no port can be picked: there is no range to pick from"},
+		{"no range with a port", []ports.Range{{}}, "", nil, "no port can be picked: there is no range to pick from"},
+	} {
+		got, err := allocator.Next(allocator.Request{Ranges: c.ranges, Except: mustRanges(c.except), Key: c.why, Held: c.held.held})
+		said := strconv.Itoa(int(got))
+		if err != nil {
+			said = err.Error()
+		}
+		if said != c.want {
+			t.Errorf("%s: got %s, want %s", c.why, said, c.want)
+		}
+	}
+}
+
+func TestNextExhausted(t *testing.T) {
+	r := allocator.Request{Ranges: inOrder("30005-30009", "30000-30004"), Except: inOrder("30008-30010", "30007-30008"), Held: taken("30000-30009").held}
+	_, err := allocator.Next(r)
+	var exhausted *allocator.ExhaustedError
+	if !errors.As(fmt.Errorf("default/tomcat: %w", err), &exhausted) {
+		t.Fatalf("%v is not an *ExhaustedError", err)
+	}
+	// A port that is held and reserved counts as reserved: freeing it would not help.
+	want := &allocator.ExhaustedError{Ranges: r.Ranges, Held: 7, Excepted: 3}
+	if diff := cmp.Diff(want, exhausted); diff != "" {
+		t.Errorf("error (-want +got):\n%s", diff)
+	}
+}
+
+// Nobody to ask means that everything is free.
+func TestNextWithoutHeld(t *testing.T) {
+	if got, err := allocator.Next(allocator.Request{Ranges: inOrder("30000")}); got != 30000 || err != nil {
+		t.Errorf("got %d, %v", got, err)
+	}
+}
+
+// seeded returns the generator of a random test and how many rounds it runs. A failure is repeated with its seed in
+// PORTCULLIS_SEED; `make soak` sets PORTCULLIS_SOAK.
+func seeded(t *testing.T, rounds, soak int) (*rand.Rand, int) {
+	t.Helper()
+	seed := rand.Uint64()
+	if s := os.Getenv("PORTCULLIS_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("PORTCULLIS_SEED: %v", err)
+		}
+	}
+	t.Logf("PORTCULLIS_SEED=%d", seed)
+	if os.Getenv("PORTCULLIS_SOAK") != "" {
+		rounds = soak
+	}
+	return rand.New(rand.NewPCG(seed, 0)), rounds
+}
+
+// naive is every number that the request allows as an answer: the free ones of the first range that has any.
+func naive(ranges []ports.Range, except map[int]bool, held book) []uint16 {
+	for _, r := range ranges {
+		var free []uint16
+		for port := int(r.First); port <= int(r.Last); port++ {
+			if _, taken := held[uint16(port)]; !taken && !except[port] {
+				free = append(free, uint16(port))
+			}
+		}
+		if len(free) > 0 {
+			return free
+		}
+	}
+	return nil
+}
+
+// randomRanges is a few small ranges, near both ends of the numbers and in the middle, that may overlap.
+func randomRanges(r *rand.Rand) []ports.Range {
+	ranges := make([]ports.Range, 1+r.IntN(3))
+	for i := range ranges {
+		first := []int{1, 30000, 65500}[r.IntN(3)] + r.IntN(30)
+		ranges[i] = ports.Range{First: uint16(first), Last: uint16(min(65535, first+r.IntN(20)))}
+	}
+	return ranges
+}
+
+// Numbers are taken and given back at random; each answer is compared with a map and a scan.
+func TestNextAsTheModel(t *testing.T) {
+	r, rounds := seeded(t, 200, 20_000)
+	for range rounds {
+		ranges, held, except := randomRanges(r), book{}, map[int]bool{}
+		var reserved ports.Ranges
+		for range r.IntN(4) {
+			port := int(ranges[0].First) + r.IntN(8)
+			if except[port] = true; port <= 65535 {
+				reserved = append(reserved, ports.Range{First: uint16(port), Last: uint16(port)})
+			}
+		}
+		for step := range 100 {
+			request := allocator.Request{Ranges: ranges, Except: reserved, Key: strconv.Itoa(step), Held: held.held}
+			got, err := allocator.Next(request)
+			again, _ := allocator.Next(request)
+			allowed := naive(ranges, except, held)
+			if (err != nil) != (len(allowed) == 0) || (err == nil && !slices.Contains(allowed, got)) || again != got {
+				t.Fatalf("from %v except %v, held %v: got %d, again %d, %v; allowed %d", ranges, reserved, held, got, again, err, allowed)
+			}
+			if err == nil && r.IntN(4) > 0 {
+				held[got] = ports.Claim{}
+			}
+			if n := len(held); n > 0 && (err != nil || r.IntN(8) == 0) {
+				delete(held, slices.Sorted(maps.Keys(held))[r.IntN(n)])
+			}
+		}
+	}
+}
+
+// The search goes upward from where it starts and then round.
+func TestNextScansUpward(t *testing.T) {
+	const first, last = 65500, 65535
+	request := allocator.Request{Ranges: inOrder("65500-65535"), Key: "default/tomcat", Held: book{}.held}
+	start, _ := allocator.Next(request)
+	held := book{}
+	request.Held = held.held
+	for i := range last - first + 1 {
+		want := uint16(first + (int(start)-first+i)%(last-first+1))
+		got, err := allocator.Next(request)
+		if got != want || err != nil {
+			t.Fatalf("number %d after %d: got %d, %v, want %d", i, start, got, err, want)
+		}
+		held[got] = ports.Claim{}
+	}
+}
+
+// Keys that differ little start at places that differ: of 2682 places a thousand keys should hit some 835 different
+// ones (n(1-e^(-k/n))), and no tenth of the range should be left out.
+func TestNextSpreads(t *testing.T) {
+	dynamic := allocator.DynamicBand(ports.MustParseRange("30000-32767"))
+	places, tenths := map[uint16]bool{}, map[int]int{}
+	for i := range 1000 {
+		port, err := allocator.Next(allocator.Request{Ranges: []ports.Range{dynamic}, Key: fmt.Sprintf("default/web-%d/http", i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		places[port] = true
+		tenths[int(port-dynamic.First)*10/dynamic.Size()]++
+	}
+	if len(places) < 780 {
+		t.Errorf("1000 keys start at %d places only", len(places))
+	}
+	for i := range 10 {
+		if tenths[i] < 60 || tenths[i] > 140 {
+			t.Errorf("tenth %d of the range is the start of %d of 1000 keys", i, tenths[i])
+		}
+	}
+	small := map[uint16]int{} // a range whose size is a power of two takes the low bits only
+	for i := range 1600 {
+		port, _ := allocator.Next(allocator.Request{Ranges: inOrder("30000-30015"), Key: fmt.Sprintf("ns-%d/web", i)})
+		small[port]++
+	}
+	for port := uint16(30000); port <= 30015; port++ {
+		if small[port] < 50 || small[port] > 150 {
+			t.Errorf("%d is the start of %d of 1600 keys", port, small[port])
+		}
+	}
+}
+
+func TestNextDoesNotAllocate(t *testing.T) {
+	var held [65536]bool
+	for port := 30000; port < 32767; port++ {
+		held[port] = true
+	}
+	request := allocator.Request{
+		Ranges: allocator.Order(ports.MustParseRange("30000-32767"), nil), Except: mustRanges("30100-30200"), Key: "default/tomcat/web",
+		Held: func(port uint16) (ports.Claim, bool) { return ports.Claim{}, held[port] },
+	}
+	allocs := testing.AllocsPerRun(100, func() {
+		if port, err := allocator.Next(request); port != 32767 || err != nil {
+			t.Fatal(port, err)
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations", allocs)
+	}
+}
+
+// A small range costs little, whatever its place among the numbers.
+func TestNextAsksOncePerPort(t *testing.T) {
+	asked := 0
+	_, err := allocator.Next(allocator.Request{Ranges: inOrder("60000-60009", "1-5"), Held: func(uint16) (ports.Claim, bool) {
+		asked++
+		return ports.Claim{}, true
+	}})
+	if err == nil || asked != 15 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+}
+
+// BenchmarkNext has one free number in the default range.
+func BenchmarkNext(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		free uint16
+	}{{"dynamic", 32000}, {"static", 30001}} {
+		b.Run(c.name, func(b *testing.B) {
+			request := allocator.Request{
+				Ranges: allocator.Order(ports.MustParseRange("30000-32767"), nil), Key: "default/tomcat/web",
+				Held: func(port uint16) (ports.Claim, bool) { return ports.Claim{}, port != c.free },
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if port, err := allocator.Next(request); port != c.free || err != nil {
+					b.Fatal(port, err)
+				}
+			}
+		})
+	}
+}
