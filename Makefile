@@ -28,8 +28,9 @@ verify: generate ## fail if something generated, formatted or tidied is not comm
 	test -z "$$(gofmt -l .)"
 	git diff --exit-code
 
-generate: ## write what is generated from code: config/webhook, docs of the codes
-	$(GO) test ./webhook ./cmd/... -run Golden -update >/dev/null
+generate: ## write what is generated from code: config/webhook, the examples in the docs
+	$(GO) test ./webhook ./api/... -run Golden -update >/dev/null
+	$(GO) -C test test ./docs -run Golden -update >/dev/null
 
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . ./pkg/... ./webhook/...

@@ -38,7 +38,6 @@ func newFlight(now func() time.Time) *flight {
 
 // take records that owner was let through with claims; old ones stay held until the cluster shows the new.
 func (f *flight) take(owner ports.Owner, claims, old []ports.Claim) {
-	f.expire()
 	if len(claims) == 0 && len(old) == 0 {
 		return
 	}

@@ -79,6 +79,14 @@ func (g *Gate) handler(hook string, answer func(context.Context, admission.Reque
 	})
 }
 
+// decide begins what must not happen twice at once: a look at the state and the record of what was let through by it. It
+// returns the end of it.
+func (g *Gate) decide() func() {
+	g.deciding.Lock()
+	g.flight.expire()
+	return g.deciding.Unlock
+}
+
 // state is what a request is judged against: the cluster with the answers in flight on top.
 func (g *Gate) state() *ledger.Snapshot { return g.flight.ledger.Snapshot().Over(g.cluster.Snapshot()) }
 

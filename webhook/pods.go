@@ -101,8 +101,7 @@ func (g *Gate) decodeAny(raw runtime.RawExtension, req admission.Request) (runti
 
 // decideWorkload judges a pod or template and, if it is let through, records it in flight.
 func (g *Gate) decideWorkload(req admission.Request, w, old *check.Workload) decision {
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
+	defer g.decide()()
 	d := g.judge(check.Input{Workload: w, OldWorkload: old, Held: g.state()})
 	if d.verdict == check.Denied || isDryRun(req) {
 		return d
@@ -147,6 +146,9 @@ func fillHostPorts(pod *corev1.Pod, hostIP string) []jsonpatch.JsonPatchOperatio
 // validateBinding is the optional guard for clusters where more than one scheduler binds pods: it judges a pod against
 // what the chosen node holds. It only sees a name, so that a pod that is not in the ledger passes: it has no ports.
 func (g *Gate) validateBinding(_ context.Context, req admission.Request) decision {
+	if r := req.Resource.Resource; req.Resource.Group != corev1.GroupName || r != "bindings" && r+"/"+req.SubResource != "pods/binding" {
+		return malformed(fmt.Errorf("this hook judges bindings, not %s", resource(req)))
+	}
 	binding, _, err := decode[corev1.Binding](g, req)
 	if err != nil {
 		return malformed(err)

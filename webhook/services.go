@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	jsonpatch "gomodules.xyz/jsonpatch/v2"
@@ -26,8 +27,7 @@ func (g *Gate) mutateService(_ context.Context, req admission.Request) decision 
 	}
 	carried := carryOver(svc, old)
 
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
+	defer g.decide()()
 	state := g.state()
 	d = g.judge(g.serviceInput(svc, old, state))
 	if d.verdict == check.Denied || isDryRun(req) {
@@ -44,8 +44,7 @@ func (g *Gate) validateService(_ context.Context, req admission.Request) decisio
 	if !ok {
 		return d
 	}
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
+	defer g.decide()()
 	dryRun := isDryRun(req)
 	if !dryRun {
 		g.flight.drop(g.placeholder(svc).Ref) // the name that stood for this Service before it had one
@@ -242,19 +241,24 @@ func (g *Gate) pick(svc *corev1.Service, kind ports.Kind, protocols []ports.Prot
 		Ranges: g.settings.AllocateFrom,
 		Key:    fmt.Sprintf("%s/%s/%s", owner.Namespace, owner.Name, what),
 		Held: func(port uint16) (ports.Claim, bool) {
-			if own[port] {
+			if state.IsNodePort(port) && !ownsNumber(state, owner.Ref, port) || own[port] {
 				return ports.Claim{}, true
 			}
 			return g.holderOf(&owner, kind, port, protocols, g.settings.NodePorts.On(ipv4, ipv6), state)
 		},
 	})
-	var exhausted *allocator.ExhaustedError
-	if errors.As(err, &exhausted) {
+	if _, exhausted := errors.AsType[*allocator.ExhaustedError](err); exhausted {
 		g.metrics.allocations.WithLabelValues("exhausted").Inc()
 		return 0, false
 	}
 	g.metrics.allocations.WithLabelValues("assigned").Inc()
 	return number, err == nil
+}
+
+// ownsNumber reports whether an owner is known to hold a number: it may be asked for again.
+func ownsNumber(state *ledger.Snapshot, owner ports.Ref, port uint16) bool {
+	_, claims, _ := state.Owner(owner)
+	return slices.ContainsFunc(claims, func(c ports.Claim) bool { return c.Port == port && c.Kind.InNodePortBook() })
 }
 
 // holderOf returns who stands in the way of a node port: a claim in the ledger or in flight, or a node's daemon.

@@ -28,8 +28,7 @@ func main() {
 	if err == nil {
 		return
 	}
-	var found *findingsError
-	if errors.As(err, &found) {
+	if _, found := errors.AsType[*findingsError](err); found {
 		os.Exit(exitFindings)
 	}
 	fmt.Fprintln(os.Stderr, "portcullis:", err)

@@ -124,6 +124,7 @@ func (d DefaultHostIP) For(f Families) string {
 		case Families{IPv6: true}:
 			return "::"
 		}
+	case configv1alpha1.HostIPNone:
 	}
 	return ""
 }

@@ -195,8 +195,21 @@ func (s *Snapshot) reindex(out, in []ports.Claim) {
 		} else {
 			s.numbers = s.numbers.with(&b)
 		}
+		s.book = s.book.with(n.port, s.isBooked(n.port))
 	}
 }
+
+// isBooked looks through the claims on port for one of the book of node ports.
+func (s *Snapshot) isBooked(port uint16) bool {
+	for _, protocol := range ports.Protocols() {
+		if b, ok := s.numbers.get(number{protocol, port}); ok && slices.ContainsFunc(b.wide, isOfBook) {
+			return true
+		}
+	}
+	return false
+}
+
+func isOfBook(c *ports.Claim) bool { return c.Kind.InNodePortBook() }
 
 // move is a claim that comes to a number or leaves it.
 type move struct {

@@ -80,6 +80,15 @@ func (m *model) conflicts(wanted ports.Claim) []string {
 	return found
 }
 
+func (m *model) isNodePort(port uint16) bool {
+	for _, claims := range m.claims {
+		if slices.ContainsFunc(claims, func(c ports.Claim) bool { return c.Port == port && c.Kind.InNodePortBook() }) {
+			return true
+		}
+	}
+	return false
+}
+
 func spoken(conflicts []ports.Conflict) []string {
 	var found []string
 	for _, c := range conflicts {
@@ -202,6 +211,9 @@ func TestLedgerAgreesWithAList(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("seed %d step %d, conflicts of %v (-model +ledger):\n%s\nlast steps:\n%s", seed, step, wanted, diff,
 				strings.Join(log[max(0, len(log)-20):], "\n"))
+		}
+		if got, want := l.Snapshot().IsNodePort(wanted.Port), m.isNodePort(wanted.Port); got != want {
+			t.Fatalf("seed %d step %d: IsNodePort(%d) = %v, want %v", seed, step, wanted.Port, got, want)
 		}
 		owners, claims, nodes := l.Snapshot().Size()
 		total := 0

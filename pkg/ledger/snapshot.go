@@ -14,6 +14,7 @@ type Snapshot struct {
 	numbers   tree[number, *bucket]
 	nodes     tree[nodeKey, *machine]
 	addresses tree[addrKey, *address]
+	book      book
 	claims    int
 	base      *Snapshot // what lies below, for a snapshot made by Over
 }
@@ -74,6 +75,17 @@ func (s *Snapshot) NodeOf(addr netip.Addr) (node string, primary, known bool) {
 		}
 	}
 	return "", false, false
+}
+
+// IsNodePort reports whether port is a number of the API server's book of node ports that some Service holds, whatever
+// the protocol. It is much cheaper than Conflicts, for searching a range that is nearly full.
+func (s *Snapshot) IsNodePort(port uint16) bool {
+	for layer := range s.layers {
+		if layer.book.has(port) {
+			return true
+		}
+	}
+	return false
 }
 
 // Nodes returns the names of the nodes, sorted.

@@ -29,7 +29,7 @@ type tree[K hashed, V keyed[K]] struct {
 // A branch has one slot for each set bit of bitmap, in the order of the bits. Where the bits of a hash are used up,
 // the slots are a plain list.
 type branch[V any] struct {
-	bitmap uint16
+	bitmap uint32
 	slots  []slot[V]
 }
 
@@ -40,7 +40,7 @@ type slot[V any] struct {
 }
 
 const (
-	bitsPerLevel = 4
+	bitsPerLevel = 5
 	hashBits     = 64
 )
 
@@ -53,11 +53,11 @@ func (t tree[K, V]) get(k K) (V, bool) {
 	hash := k.hash(t.seed)
 	at := t.root
 	for shift := 0; shift < hashBits; shift += bitsPerLevel {
-		bit := uint16(1) << (hash >> shift & (1<<bitsPerLevel - 1))
+		bit := uint32(1) << (hash >> shift & (1<<bitsPerLevel - 1))
 		if at.bitmap&bit == 0 {
 			return none, false
 		}
-		s := &at.slots[bits.OnesCount16(at.bitmap&(bit-1))]
+		s := &at.slots[bits.OnesCount32(at.bitmap&(bit-1))]
 		if s.child == nil {
 			if s.value.key() == k {
 				return s.value, true
@@ -97,8 +97,8 @@ func (t tree[K, V]) insert(at *branch[V], v V, hash uint64, shift int) (*branch[
 		}
 		return at.inserted(len(at.slots), 0, slot[V]{value: v}), true
 	}
-	bit := uint16(1) << (hash >> shift & (1<<bitsPerLevel - 1))
-	i := bits.OnesCount16(at.bitmap & (bit - 1))
+	bit := uint32(1) << (hash >> shift & (1<<bitsPerLevel - 1))
+	i := bits.OnesCount32(at.bitmap & (bit - 1))
 	if at.bitmap&bit == 0 {
 		return at.inserted(i, bit, slot[V]{value: v}), true
 	}
@@ -142,11 +142,11 @@ func (t tree[K, V]) remove(at *branch[V], k K, hash uint64, shift int) (*branch[
 		}
 		return at, false
 	}
-	bit := uint16(1) << (hash >> shift & (1<<bitsPerLevel - 1))
+	bit := uint32(1) << (hash >> shift & (1<<bitsPerLevel - 1))
 	if at.bitmap&bit == 0 {
 		return at, false
 	}
-	i := bits.OnesCount16(at.bitmap & (bit - 1))
+	i := bits.OnesCount32(at.bitmap & (bit - 1))
 	old := at.slots[i]
 	if old.child == nil {
 		if old.value.key() != k {
@@ -173,7 +173,7 @@ func (b *branch[V]) replaced(i int, s slot[V]) *branch[V] {
 	return &branch[V]{bitmap: b.bitmap, slots: slots}
 }
 
-func (b *branch[V]) inserted(i int, bit uint16, s slot[V]) *branch[V] {
+func (b *branch[V]) inserted(i int, bit uint32, s slot[V]) *branch[V] {
 	slots := make([]slot[V], len(b.slots)+1)
 	copy(slots, b.slots[:i])
 	slots[i] = s
@@ -181,7 +181,7 @@ func (b *branch[V]) inserted(i int, bit uint16, s slot[V]) *branch[V] {
 	return &branch[V]{bitmap: b.bitmap | bit, slots: slots}
 }
 
-func (b *branch[V]) removed(i int, bit uint16) *branch[V] {
+func (b *branch[V]) removed(i int, bit uint32) *branch[V] {
 	if len(b.slots) == 1 {
 		return nil
 	}

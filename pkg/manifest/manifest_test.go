@@ -337,7 +337,7 @@ func TestSamples(t *testing.T) {
 			t.Errorf("%s does not begin with one line of comment", path)
 		}
 	}
-	if len(paths) != 22 || len(in.Objects) != 24 {
-		t.Errorf("%d objects in %d files, want 24 in 22", len(in.Objects), len(paths))
+	if len(paths) != 23 || len(in.Objects) != 25 {
+		t.Errorf("%d objects in %d files, want 25 in 23", len(in.Objects), len(paths))
 	}
 }

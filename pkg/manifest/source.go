@@ -120,8 +120,7 @@ func (s source) read(stdin io.Reader) ([]byte, error) {
 
 // plainError leaves out the path, which Error says already.
 func plainError(err error) error {
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		return pathErr.Err
 	}
 	return err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -121,9 +122,7 @@ func (c *converter) merge(fields map[string]any, n *yaml.Node, depth int) error 
 			c.fail(n, "<< takes a mapping, or a list of mappings")
 			continue
 		}
-		for key, v := range from {
-			fields[key] = v
-		}
+		maps.Copy(fields, from)
 	}
 	return nil
 }

@@ -106,8 +106,8 @@ func (o *Observer) differences(ctx context.Context) (map[ports.Ref]difference, e
 			return nil, fmt.Errorf("listing %T: %w", list, err)
 		}
 		err := meta.EachListItem(list, func(object runtime.Object) error {
-			if owner, claims, ok := o.claimsOf(object); ok && len(claims) > 0 {
-				fresh.Replace(owner, claims)
+			if h, ok := o.holdingOf(object); ok && !h.isEmpty() {
+				fresh.Replace(h.owner, h.claims)
 			}
 			return nil
 		})

@@ -16,35 +16,29 @@ import (
 type nodes struct {
 	mu       sync.RWMutex
 	byName   map[string]*corev1.Node
-	eligible map[string]answer // by extract.Placement.Key
+	eligible map[string][]string // by extract.Placement.Key
 	cidrs    map[string]*networkingv1.ServiceCIDR
 	families extract.Families
-}
-
-// answer keeps the placement beside its nodes, to compute it again.
-type answer struct {
-	placement extract.Placement
-	names     []string
 }
 
 // maxPlacements bounds what is kept: placements come from users' templates.
 const maxPlacements = 4096
 
 func newNodes() *nodes {
-	return &nodes{byName: map[string]*corev1.Node{}, eligible: map[string]answer{}, cidrs: map[string]*networkingv1.ServiceCIDR{}}
+	return &nodes{byName: map[string]*corev1.Node{}, eligible: map[string][]string{}, cidrs: map[string]*networkingv1.ServiceCIDR{}}
 }
 
 // Eligible returns the names of the nodes that p allows, sorted. The caller must not write to them.
 func (n *nodes) Eligible(p extract.Placement) []string {
 	n.mu.RLock()
-	a, ok := n.eligible[p.Key]
+	names, ok := n.eligible[p.Key]
 	n.mu.RUnlock()
 	if ok {
-		return a.names
+		return names
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	names := []string{} // known to be none is not the same as not known
+	names = []string{} // known to be none is not the same as not known
 	for name, node := range n.byName {
 		if p.Allows(node) {
 			names = append(names, name)
@@ -54,7 +48,7 @@ func (n *nodes) Eligible(p extract.Placement) []string {
 	if len(n.eligible) >= maxPlacements {
 		clear(n.eligible)
 	}
-	n.eligible[p.Key] = answer{p, names}
+	n.eligible[p.Key] = names
 	return names
 }
 

@@ -13,6 +13,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -78,6 +79,9 @@ func (o *Observer) Start(ctx context.Context) error {
 	var synced []toolscache.InformerSynced
 	for _, kind := range kinds() {
 		informer, err := o.cache.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
+		if _, cidr := kind.(*networkingv1.ServiceCIDR); cidr && meta.IsNoMatchError(err) {
+			continue // before Kubernetes 1.33; then the nodes alone tell the families
+		}
 		if err != nil {
 			return fmt.Errorf("watching %T: %w", kind, err)
 		}
@@ -122,22 +126,20 @@ func (o *Observer) apply(object any, gone bool) {
 	case *networkingv1.ServiceCIDR:
 		o.setCIDR(x, gone)
 	default:
-		owner, claims, ok := o.claimsOf(object)
-		if !ok {
-			return
+		if h, ok := o.holdingOf(object); ok {
+			o.record(h, gone)
 		}
-		o.record(owner, claims, gone)
 	}
 }
 
-func (o *Observer) record(owner ports.Owner, claims []ports.Claim, gone bool) {
-	if gone || len(claims) == 0 {
-		o.ledger.Release(owner.Ref)
+func (o *Observer) record(h holding, gone bool) {
+	if gone || h.isEmpty() {
+		o.ledger.Release(h.owner.Ref)
 	} else {
-		o.ledger.Replace(owner, claims)
+		o.ledger.Replace(h.owner, h.claims)
 	}
 	if o.options.Seen != nil {
-		o.options.Seen(owner.Ref, claims, gone)
+		o.options.Seen(h.owner.Ref, h.claims, gone)
 	}
 	o.options.Metrics.size(o.Snapshot())
 }
@@ -156,15 +158,24 @@ func (o *Observer) applyNode(node *corev1.Node, gone bool) {
 	}
 }
 
-// claimsOf extracts the claims of any object but nodes.
-func (o *Observer) claimsOf(object any) (ports.Owner, []ports.Claim, bool) {
+// holding is what the ledger is told of an object.
+type holding struct {
+	owner  ports.Owner
+	claims []ports.Claim
+	known  bool // even if it claims nothing
+}
+
+func (h holding) isEmpty() bool { return len(h.claims) == 0 && !h.known }
+
+// holdingOf extracts the claims of any object but nodes.
+func (o *Observer) holdingOf(object any) (holding, bool) {
 	switch x := object.(type) {
 	case *corev1.Service:
 		s := extract.Service(x, o.options.NodePorts)
-		return s.Owner, s.Claims, true
+		return holding{owner: s.Owner, claims: s.Claims}, true
 	case *corev1.Pod:
 		w := extract.Pod(x, nil) // who holds a port needs no list of nodes that it might have been on
-		return w.Owner, w.Claims, true
+		return holding{owner: w.Owner, claims: w.Claims}, true
 	}
 	var w *check.Workload
 	runtimeObject, ok := object.(client.Object)
@@ -172,9 +183,10 @@ func (o *Observer) claimsOf(object any) (ports.Owner, []ports.Claim, bool) {
 		w, ok = extract.Workload(runtimeObject, o.daemonNodes(runtimeObject))
 	}
 	if !ok {
-		return ports.Owner{}, nil, false
+		return holding{}, false
 	}
-	return w.Owner, w.Claims, true
+	// Where hostIPs are no addresses, the template's pods must find it to be let through.
+	return holding{w.Owner, w.Claims, len(w.Unparsed) > 0}, true
 }
 
 // daemonNodes is where to look up the nodes of a workload that takes all of them. Of others nobody asks, once they run.
@@ -199,9 +211,8 @@ func (o *Observer) placeDaemonsLocked(ctx context.Context) {
 		return
 	}
 	for i := range list.Items {
-		owner, claims, ok := o.claimsOf(&list.Items[i])
-		if ok && len(claims) > 0 {
-			o.record(owner, claims, false)
+		if h, ok := o.holdingOf(&list.Items[i]); ok && len(h.claims) > 0 {
+			o.record(h, false)
 		}
 	}
 }

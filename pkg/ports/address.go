@@ -7,10 +7,38 @@ import (
 
 // Address is the set of a node's addresses that a socket takes: one address, a prefix, all of a family, or all.
 // The zero Address is every address of both families, which is what an empty hostIP means.
+//
+// It is held as bytes and not as a netip.Addr, which is half as large again and which the garbage collector must look
+// into: a ledger holds one for each of some hundred thousand claims.
 type Address struct {
-	addr  netip.Addr // invalid: both families
-	bits  uint8      // prefix length on addr
-	flags addressFlags
+	bytes  [16]byte // as netip.Addr.As16 gives them
+	family uint8    // 4 or 6; 0: both, and no bytes
+	bits   uint8    // prefix length
+	flags  addressFlags
+}
+
+// addressOf holds addr, of which an invalid one stands for both families.
+func addressOf(addr netip.Addr, bits int) Address {
+	switch {
+	case !addr.IsValid():
+		return Address{}
+	case addr.Is4():
+		return Address{bytes: addr.As16(), family: 4, bits: uint8(bits)}
+	default:
+		return Address{bytes: addr.As16(), family: 6, bits: uint8(bits)}
+	}
+}
+
+// ip returns the address, or an invalid one for both families.
+func (a Address) ip() netip.Addr {
+	switch a.family {
+	case 4:
+		return netip.AddrFrom16(a.bytes).Unmap()
+	case 6:
+		return netip.AddrFrom16(a.bytes)
+	default:
+		return netip.Addr{}
+	}
 }
 
 type addressFlags uint8
@@ -29,19 +57,19 @@ func loopback6() netip.Prefix { return netip.PrefixFrom(netip.IPv6Loopback(), 12
 func AllAddresses() Address { return Address{} }
 
 // AllIPv4 is every IPv4 address of a node: hostIP 0.0.0.0.
-func AllIPv4() Address { return Address{addr: netip.IPv4Unspecified()} }
+func AllIPv4() Address { return addressOf(netip.IPv4Unspecified(), 0) }
 
 // AllIPv6 is every IPv6 address of a node: hostIP "::".
-func AllIPv6() Address { return Address{addr: netip.IPv6Unspecified()} }
+func AllIPv6() Address { return addressOf(netip.IPv6Unspecified(), 0) }
 
 // OneAddress is the single address addr; the unspecified addresses are wildcards of their family, and a 4-in-6
 // address is the IPv4 address inside it. A zone is dropped.
 func OneAddress(addr netip.Addr) Address {
 	addr = addr.Unmap().WithZone("")
 	if !addr.IsValid() || addr.IsUnspecified() {
-		return Address{addr: addr}
+		return addressOf(addr, 0)
 	}
-	return Address{addr: addr, bits: uint8(addr.BitLen())}
+	return addressOf(addr, addr.BitLen())
 }
 
 // AddressesIn is every address of a node that lies in prefix, as kube-proxy's --nodeport-addresses names them. Nobody
@@ -55,7 +83,7 @@ func AddressesIn(prefix netip.Prefix) Address {
 	if !prefix.IsValid() {
 		return Address{}
 	}
-	return Address{addr: prefix.Addr(), bits: uint8(prefix.Bits())}
+	return addressOf(prefix.Addr(), prefix.Bits())
 }
 
 // ParseAddress reads a hostIP: empty for every address, an unspecified address for every one of its family, else one
@@ -96,19 +124,19 @@ func (a Address) IsPrimaryOnly() bool { return a.flags&primaryOnly != 0 }
 
 // Single returns the address if a is exactly one.
 func (a Address) Single() (netip.Addr, bool) {
-	return a.addr, a.addr.IsValid() && int(a.bits) == a.addr.BitLen()
+	return a.ip(), a.family != 0 && int(a.bits) == a.ip().BitLen()
 }
 
 // IsLoopback reports whether a holds nothing but loopback addresses, which every node has.
 func (a Address) IsLoopback() bool {
-	return a.addr.IsValid() && isLoopback(netip.PrefixFrom(a.addr, int(a.bits)))
+	return a.family != 0 && isLoopback(netip.PrefixFrom(a.ip(), int(a.bits)))
 }
 
 // HasIPv4 reports whether a holds IPv4 addresses.
-func (a Address) HasIPv4() bool { return !a.addr.IsValid() || a.addr.Is4() }
+func (a Address) HasIPv4() bool { return a.family == 0 || a.family == 4 }
 
 // HasIPv6 reports whether a holds IPv6 addresses.
-func (a Address) HasIPv6() bool { return !a.addr.IsValid() || a.addr.Is6() }
+func (a Address) HasIPv6() bool { return a.family == 0 || a.family == 6 }
 
 // Contains reports whether addr is one of a's addresses, or could be if a is the primary one. The unspecified addresses
 // are nobody's.
@@ -157,10 +185,10 @@ func narrower(p, q netip.Prefix) netip.Prefix {
 // in4 returns a's IPv4 part as a prefix, or an invalid one.
 func (a Address) in4() netip.Prefix {
 	switch {
-	case !a.addr.IsValid():
+	case a.family == 0:
 		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	case a.addr.Is4():
-		return netip.PrefixFrom(a.addr, int(a.bits))
+	case a.family == 4:
+		return netip.PrefixFrom(a.ip(), int(a.bits))
 	default:
 		return netip.Prefix{}
 	}
@@ -168,10 +196,10 @@ func (a Address) in4() netip.Prefix {
 
 func (a Address) in6() netip.Prefix {
 	switch {
-	case !a.addr.IsValid():
+	case a.family == 0:
 		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	case a.addr.Is6():
-		return netip.PrefixFrom(a.addr, int(a.bits))
+	case a.family == 6:
+		return netip.PrefixFrom(a.ip(), int(a.bits))
 	default:
 		return netip.Prefix{}
 	}
@@ -190,11 +218,11 @@ func isLoopback(p netip.Prefix) bool {
 func (a Address) String() string {
 	s := "*"
 	switch {
-	case !a.addr.IsValid():
-	case a.bits == 0, int(a.bits) == a.addr.BitLen():
-		s = a.addr.String()
+	case a.family == 0:
+	case a.bits == 0, int(a.bits) == a.ip().BitLen():
+		s = a.ip().String()
 	default:
-		s = netip.PrefixFrom(a.addr, int(a.bits)).String()
+		s = netip.PrefixFrom(a.ip(), int(a.bits)).String()
 	}
 	switch {
 	case a.flags&primaryOnly != 0:
@@ -209,7 +237,7 @@ func (a Address) String() string {
 
 // Compare orders addresses: all first, then by family, address and length.
 func (a Address) Compare(b Address) int {
-	if c := a.addr.Compare(b.addr); c != 0 {
+	if c := a.ip().Compare(b.ip()); c != 0 {
 		return c
 	}
 	if c := int(a.bits) - int(b.bits); c != 0 {

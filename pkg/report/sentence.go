@@ -5,6 +5,7 @@ package report
 import (
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
@@ -18,21 +19,34 @@ const MaxSentence = 256
 func Sentence(f check.Finding) string { return f.Field + ": " + Message(f) }
 
 // Message tells a finding without its field, for where the field is shown beside it. Where names are too long for all
-// of it, the way out is shortened first and left to the code's page then; the code always stays.
+// of it, the way out is shortened, then the holder's field left out, then the way out; the code always stays.
 func Message(f check.Finding) string {
 	limit := MaxSentence - utf8.RuneCountInString(f.Field) - len(": ")
 	what, way := words(f)
+	what = strings.Map(printable, what)
 	code := " (" + string(f.Code) + ")"
 	if f.Standing {
 		code = "; it stood so before (" + string(f.Code) + ")"
 	}
 	first, _, _ := strings.Cut(way, ", or ")
-	for _, text := range []string{what + "; " + way + code, what + "; " + first + code, what + code} {
+	brief := what
+	if f.Holder != nil {
+		brief = strings.Replace(what, " ("+f.Holder.Field+")", "", 1)
+	}
+	for _, text := range []string{what + "; " + way + code, what + "; " + first + code, brief + "; " + first + code, what + code} {
 		if utf8.RuneCountInString(text) <= limit {
 			return text
 		}
 	}
 	return cut(what, limit-utf8.RuneCountInString(code)) + code
+}
+
+// printable keeps what objects are called from breaking the line, or the terminal: names in files can be anything.
+func printable(r rune) rune {
+	if !unicode.IsPrint(r) {
+		return utf8.RuneError
+	}
+	return r
 }
 
 func cut(s string, limit int) string {
@@ -132,6 +146,8 @@ func meeting(f check.Finding) string {
 	switch {
 	case f.Case == check.EveryNodeTaken && f.Eligible == 0:
 		return s + " on every node"
+	case f.Eligible == 0: // which nodes there are is not known
+		return s + " on " + nodes(f.Nodes)
 	case len(f.Nodes) == f.Eligible:
 		return s + fmt.Sprintf(" on %s, every node that it may run on", nodes(f.Nodes))
 	case f.Case == check.EveryNodeTaken:

@@ -42,8 +42,6 @@ func container(port string) string { return fmt.Sprintf("{name: c, image: i, por
 
 func containers(port string) string { return "containers: [" + container(port) + "]" }
 
-const next = "---\n"
-
 func refusals() []refusal {
 	return []refusal{
 		{

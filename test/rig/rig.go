@@ -2,6 +2,7 @@ package rig
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -207,7 +208,7 @@ func (r *Rig) awaitArmed(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the API server does not ask the gate: %v; %v", services, workloads)
+			return fmt.Errorf("the API server does not ask the gate: %w", errors.Join(services, workloads))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

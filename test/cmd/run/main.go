@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -56,11 +57,13 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	s.kubeconfig = filepath.Join(dir, "kubeconfig")
+	if s.kubeconfig, err = filepath.Abs(filepath.Join(dir, "kubeconfig")); err != nil {
+		return err
+	}
 	if err := r.WriteKubeconfig(s.kubeconfig); err != nil {
 		return err
 	}
-	if err := s.apply(ctx, "the samples: what the seed documents describe", "../config/samples"); err != nil {
+	if err := s.apply(ctx, "the samples", "../config/samples"); err != nil {
 		return err
 	}
 	if err := s.apply(ctx, "what must be refused", "../config/samples/conflicts"); err != nil {
@@ -121,14 +124,12 @@ func (s *show) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		now := pods.ResourceVersion
-		state := ""
+		var state strings.Builder
 		for _, p := range pods.Items {
-			state += p.Name + string(p.Status.Phase) + p.Spec.NodeName + " "
+			fmt.Fprintln(&state, p.Name, p.Status.Phase, p.Spec.NodeName)
 		}
-		_ = now
-		if state != last {
-			last, since = state, time.Now()
+		if state.String() != last {
+			last, since = state.String(), time.Now()
 		}
 		if time.Since(since) > quiet {
 			return nil
@@ -149,17 +150,17 @@ func (s *show) print(ctx context.Context) error {
 	}
 	fmt.Printf("\n==> Services: what was allocated\n")
 	t := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tTYPE\tPORT:NODEPORT\tTARGETPORT\tNODEPORT CHOSEN BY")
+	fmt.Fprintln(t, "NAME\tTYPE\tPORT\tTARGETPORT\tNODEPORT\tCHOSEN BY")
 	for _, svc := range services.Items {
 		for _, p := range svc.Spec.Ports {
-			by := "-"
+			number, by := "-", "-"
 			if p.NodePort != 0 {
-				by = "the manifest"
-				if !strings.Contains(svc.Annotations[corev1.LastAppliedConfigAnnotation], fmt.Sprintf(`"nodePort":%d`, p.NodePort)) {
+				number, by = strconv.Itoa(int(p.NodePort)), "the manifest"
+				if !strings.Contains(svc.Annotations[corev1.LastAppliedConfigAnnotation], `"nodePort":`+number) {
 					by = "the gate"
 				}
 			}
-			fmt.Fprintf(t, "%s\t%s\t%d:%d/%s\t%s\t%s\n", svc.Name, svc.Spec.Type, p.Port, p.NodePort, p.Protocol, p.TargetPort.String(), by)
+			fmt.Fprintf(t, "%s\t%s\t%d/%s\t%s\t%s\t%s\n", svc.Name, svc.Spec.Type, p.Port, p.Protocol, p.TargetPort.String(), number, by)
 		}
 	}
 	if err := t.Flush(); err != nil {

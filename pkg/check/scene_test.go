@@ -1,0 +1,282 @@
+package check_test
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/ledger"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// The tables of this package are written in lines. An object is
+//
+//	KIND NAME [< KIND NAME …] [on NODE,…] [hostNetwork CONTAINER,…]: CLAIM; CLAIM; …
+//
+// where the names after < are its controllers, nearest first, and the nodes after "on" are those that its pods may run
+// on. A CLAIM is
+//
+//	KIND[,init|,sidecar|,idle] ADDRESS PORT/PROTOCOL @SCOPE
+//
+// where ADDRESS is "*", an address or a wildcard, and SCOPE is "?" (no node yet), "n1", "{n1,n2}" (each), "every" or
+// "address"; "hostIP=TEXT 80/TCP" is one with a hostIP that is no address. The i-th claim stands in the field
+// "ports[i].KIND". A Service is
+//
+//	Service NAME TYPE PORT[:NODEPORT]/PROTOCOL … [health:NODEPORT] [ip:ADDRESS …] [lb:ADDRESS …]
+//
+// All are in the namespace "ns". A finding is
+//
+//	CODE SEVERITY[ standing] FIELD[ (CASE)][ and OTHER FIELD][ < HOLDER FIELD OF IT][ on NODE,…][ of ELIGIBLE]
+
+// scene is one judgement: what is held, the object before and now, and what must be found; nothing where want is nil.
+type scene struct {
+	why  string
+	held []string
+	old  string
+	now  string
+	want []string
+}
+
+func (s scene) findings() []check.Finding {
+	in := check.Input{Held: mustLedger(s.held...).Snapshot(), Settings: settings()}
+	in.Service, in.Workload = mustObject(s.now)
+	in.OldService, in.OldWorkload = mustObject(s.old)
+	return check.Check(in)
+}
+
+func (s scene) play(t *testing.T) []check.Finding {
+	t.Helper()
+	findings := s.findings()
+	if diff := cmp.Diff(s.want, spoken(findings)); diff != "" {
+		t.Errorf("%s\nheld %q\nold %s\nnow %s\nfindings (-want +got):\n%s", s.why, s.held, s.old, s.now, diff)
+	}
+	return findings
+}
+
+func spoken(findings []check.Finding) []string {
+	var lines []string
+	for _, f := range findings {
+		line := fmt.Sprintf("%s %s", f.Code, f.Severity)
+		if f.Standing {
+			line += " standing"
+		}
+		line += " " + f.Field
+		if f.Case != "" {
+			line += fmt.Sprintf(" (%s)", f.Case)
+		}
+		if f.Other != "" {
+			line += " and " + f.Other
+		}
+		if f.Holder != nil {
+			line += fmt.Sprintf(" < %s %s %s", f.Holder.Kind, f.Holder.Name, f.Holder.Field)
+		}
+		if f.Nodes != nil {
+			line += " on " + strings.Join(f.Nodes, ",")
+		}
+		if f.Eligible != 0 {
+			line += fmt.Sprintf(" of %d", f.Eligible)
+		}
+		lines = append(lines, strings.TrimSpace(line))
+	}
+	return lines
+}
+
+func settings() *check.Settings {
+	return &check.Settings{
+		NodePortRange: ports.MustParseRange("30000-32767"),
+		Reserved: []check.Reserved{
+			{Name: "kubelet", Socket: ports.MustParseSocket("*:10250/TCP")},
+			{Name: "kubelet", Socket: ports.MustParseSocket("127.0.0.1:10248/TCP")},
+			{Name: "kube-proxy", Socket: ports.MustParseSocket("*:10256/TCP")},
+			{Name: "sshd", Socket: ports.MustParseSocket("*:22/TCP")},
+		},
+	}
+}
+
+// mustLedger holds the objects of lines, on three nodes that have 10.0.0.N, fd00::N and 203.0.113.N.
+func mustLedger(lines ...string) *ledger.Ledger {
+	l := &ledger.Ledger{}
+	for _, n := range []string{"1", "2", "3"} {
+		l.ReplaceNode("n"+n, []netip.Addr{
+			netip.MustParseAddr("10.0.0." + n), netip.MustParseAddr("fd00::" + n), netip.MustParseAddr("203.0.113." + n),
+		})
+	}
+	for _, line := range lines {
+		hold(l, line)
+	}
+	return l
+}
+
+func hold(l *ledger.Ledger, line string) {
+	service, workload := mustObject(line)
+	if service != nil {
+		l.Replace(service.Owner, service.Claims)
+	} else {
+		l.Replace(workload.Owner, workload.Claims)
+	}
+}
+
+func mustObject(line string) (*check.Service, *check.Workload) {
+	switch {
+	case line == "":
+		return nil, nil
+	case strings.HasPrefix(line, "Service "):
+		return mustService(strings.Fields(line)), nil
+	default:
+		return nil, mustWorkload(line)
+	}
+}
+
+// mustOwner reads "KIND NAME < KIND NAME".
+func mustOwner(text string) ports.Owner {
+	first, rest, controlled := strings.Cut(text, " < ")
+	kind, name, _ := strings.Cut(strings.TrimSpace(first), " ")
+	versions := map[string]string{
+		"Pod": "v1", "Service": "v1", "ReplicationController": "v1", "Job": "batch/v1", "CronJob": "batch/v1",
+		"Deployment": "apps/v1", "ReplicaSet": "apps/v1", "StatefulSet": "apps/v1", "DaemonSet": "apps/v1", "GameServer": "games/v1",
+	}
+	if versions[kind] == "" || name == "" || strings.Contains(name, " ") {
+		panic(fmt.Sprintf("owner %q: want KIND NAME", text))
+	}
+	owner := ports.Owner{Ref: ports.Ref{APIVersion: versions[kind], Kind: kind, Namespace: "ns", Name: name}}
+	if controlled {
+		controller := mustOwner(rest)
+		owner.Controller = &controller
+	}
+	return owner
+}
+
+func mustWorkload(line string) *check.Workload {
+	head, claims, ok := strings.Cut(line, ":")
+	if !ok {
+		panic(fmt.Sprintf("object %q has no colon", line))
+	}
+	w := &check.Workload{}
+	head, containers, isHost := strings.Cut(head, " hostNetwork ")
+	if isHost {
+		w.HostNetwork, w.Containers = true, strings.Split(containers, ",")
+	}
+	head, eligible, known := strings.Cut(head, " on ")
+	if known {
+		w.Eligible = splitNodes(eligible)
+	}
+	w.Owner = mustOwner(head)
+	w.IsPod = w.Owner.Kind == "Pod"
+	for i, text := range strings.Split(claims, ";") {
+		words := strings.Fields(text)
+		switch {
+		case len(words) == 0:
+		case strings.HasPrefix(words[0], "hostIP="):
+			w.Unparsed = append(w.Unparsed, check.Unparsed{
+				Field: fmt.Sprintf("ports[%d].hostIP", i), Value: words[0][len("hostIP="):], Port: words[1],
+			})
+		default:
+			w.Claims = append(w.Claims, mustClaim(words, i, &w.Owner))
+		}
+	}
+	return w
+}
+
+// splitNodes reads "n1,n2"; "none" is known to be none.
+func splitNodes(text string) []string {
+	if text == "none" {
+		return []string{}
+	}
+	return strings.Split(text, ",")
+}
+
+func mustClaim(words []string, i int, owner *ports.Owner) ports.Claim {
+	if len(words) != 4 {
+		panic(fmt.Sprintf("claim %q: want KIND ADDRESS PORT/PROTOCOL @SCOPE", words))
+	}
+	kind, option, _ := strings.Cut(words[0], ",")
+	kinds := map[string]ports.Kind{"hostPort": ports.HostPort, "hostNetwork": ports.HostNetwork}
+	c := ports.Claim{
+		Socket: ports.MustParseSocket("*:" + words[2]), Kind: kinds[kind],
+		InitOnly: option == "init", Sidecar: option == "sidecar", Idle: option == "idle",
+		Scope: mustScope(words[3]), Owner: owner, Field: fmt.Sprintf("ports[%d].%s", i, kind),
+	}
+	c.Address = mustAddress(words[1])
+	if c.Kind == 0 {
+		panic(fmt.Sprintf("claim %q: the kind is none of hostPort, hostNetwork", words))
+	}
+	return c
+}
+
+func mustAddress(word string) ports.Address {
+	a, err := ports.ParseAddress(strings.TrimPrefix(word, "*"))
+	if err != nil {
+		panic(err)
+	}
+	return a
+}
+
+func mustScope(word string) ports.Scope {
+	switch word {
+	case "@?":
+		return ports.Scope{}
+	case "@every":
+		return ports.EverywhereScope()
+	}
+	if inner, ok := strings.CutPrefix(word, "@{"); ok {
+		return ports.EachScope(splitNodes(strings.TrimSuffix(inner, "}")))
+	}
+	return ports.NodeScope(word[1:])
+}
+
+func mustService(words []string) *check.Service {
+	s := &check.Service{Owner: mustOwner("Service " + words[1]), Type: words[2]}
+	claim := func(kind ports.Kind, address ports.Address, protocol ports.Protocol, port uint16, scope ports.Scope, field string) {
+		s.Claims = append(s.Claims, ports.Claim{
+			Socket: ports.Socket{Address: address, Protocol: protocol, Port: port},
+			Kind:   kind, Scope: scope, Owner: &s.Owner, Field: field,
+		})
+	}
+	onNodes := ports.AllAddresses().WithoutIPv6Loopback()
+	for _, word := range words[3:] {
+		key, value, _ := strings.Cut(word, ":")
+		kind := map[string]ports.Kind{"ip": ports.ExternalIP, "lb": ports.LoadBalancerIP}[key]
+		switch {
+		case kind != 0:
+			for i, p := range s.Ports {
+				claim(kind, mustAddress(value), p.Protocol, p.Port, ports.AddressScope(), fmt.Sprintf("spec.ports[%d].port", i))
+			}
+		case key == "health":
+			s.HealthCheckNodePort = mustPort(value)
+			claim(ports.HealthCheckNodePort, onNodes, ports.TCP, s.HealthCheckNodePort, ports.EverywhereScope(), "spec.healthCheckNodePort")
+		default:
+			p := mustServicePort(word)
+			if s.Ports = append(s.Ports, p); p.NodePort != 0 && s.HasNodePorts() {
+				claim(ports.NodePort, onNodes, p.Protocol, p.NodePort, ports.EverywhereScope(), fmt.Sprintf("spec.ports[%d].nodePort", len(s.Ports)-1))
+			}
+		}
+	}
+	return s
+}
+
+// mustServicePort reads kubectl's "80:30080/TCP".
+func mustServicePort(word string) ports.ServicePort {
+	numbers, protocol, _ := strings.Cut(word, "/")
+	port, nodePort, has := strings.Cut(numbers, ":")
+	var p ports.ServicePort
+	if p.Port = mustPort(port); has {
+		p.NodePort = mustPort(nodePort)
+	}
+	if err := p.Protocol.UnmarshalText([]byte(protocol)); err != nil {
+		panic(err)
+	}
+	return p
+}
+
+func mustPort(text string) uint16 {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		panic(err)
+	}
+	return uint16(n)
+}
