@@ -8,9 +8,14 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// flightTime is how long an answer is remembered at most: the API server ends every request after 34 seconds
-// (k8s.io/apiserver requestTimeoutUpperBound), so that later nothing can come of it.
-const flightTime = 40 * time.Second
+// How long an answer is remembered at most. What a validating hook let through is as good as stored: the API server ends
+// every request after 34 seconds (k8s.io/apiserver requestTimeoutUpperBound), and by then the cluster shows it. What only
+// a mutating hook let through may have been refused since, by the API server's own validation for example, and must not
+// keep its number from others for long.
+const (
+	askedTime  = 10 * time.Second
+	passedTime = 40 * time.Second
+)
 
 // flight remembers what was admitted and has not been seen in the cluster yet, so that the next request is judged
 // against it and no number is handed out twice. Its users hold Gate.deciding while they write.
@@ -18,7 +23,7 @@ type flight struct {
 	ledger ledger.Ledger
 	now    func() time.Time
 	wanted map[ports.Ref]entry
-	queue  []deadline // in order of time
+	queue  [2][]deadline // by phase, each in order of time
 }
 
 // entry is what is waited for. The ledger may hold more: an update holds the old claims too until it is through.
@@ -32,18 +37,33 @@ type deadline struct {
 	at  time.Time
 }
 
+// phase is how far a request has come.
+type phase int
+
+const (
+	asked  phase = iota // let through by a mutating hook
+	passed              // let through by a validating hook
+)
+
+func (p phase) time() time.Duration {
+	if p == asked {
+		return askedTime
+	}
+	return passedTime
+}
+
 func newFlight(now func() time.Time) *flight {
 	return &flight{now: now, wanted: map[ports.Ref]entry{}}
 }
 
 // take records that owner was let through with claims; old ones stay held until the cluster shows the new.
-func (f *flight) take(owner ports.Owner, claims, old []ports.Claim) {
+func (f *flight) take(p phase, owner ports.Owner, claims, old []ports.Claim) {
 	if len(claims) == 0 && len(old) == 0 {
 		return
 	}
-	until := f.now().Add(flightTime)
+	until := f.now().Add(p.time())
 	f.wanted[owner.Ref] = entry{claims, until}
-	f.queue = append(f.queue, deadline{owner.Ref, until})
+	f.queue[p] = append(f.queue[p], deadline{owner.Ref, until})
 	f.ledger.Replace(owner, slices.Concat(claims, old))
 }
 
@@ -70,15 +90,17 @@ func (f *flight) settle(owner ports.Ref, shown []ports.Claim) {
 	f.drop(owner)
 }
 
-// expire forgets what was never seen. The queue is in order, so that only its head is looked at.
+// expire forgets what was never seen. The queues are in order, so that only their heads are looked at.
 func (f *flight) expire() {
 	now := f.now()
-	for len(f.queue) > 0 && !f.queue[0].at.After(now) {
-		head := f.queue[0]
-		f.queue = f.queue[1:]
-		if e, ok := f.wanted[head.ref]; ok && !e.until.After(now) {
-			f.drop(head.ref)
+	for p, queue := range f.queue {
+		for len(queue) > 0 && !queue[0].at.After(now) {
+			if e, ok := f.wanted[queue[0].ref]; ok && !e.until.After(now) {
+				f.drop(queue[0].ref)
+			}
+			queue = queue[1:]
 		}
+		f.queue[p] = queue
 	}
 }
 

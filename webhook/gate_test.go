@@ -153,9 +153,19 @@ func TestAnswersInFlight(t *testing.T) {
 		t.Errorf("a number in flight: %+v", r)
 	}
 	// What never comes is forgotten.
-	b.clock = b.clock.Add(flightTime)
+	b.clock = b.clock.Add(askedTime)
 	if r := b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("d", int32(a)), nil)); !r.Allowed {
 		t.Errorf("forgotten, and still refused: %+v", r.Result)
+	}
+	// What a validating hook let through is remembered for as long as the API server may need.
+	b.ask(t, PathValidateServices, request("Service", admissionv1.Create, nodePortService("d", int32(a)), nil))
+	b.clock = b.clock.Add(askedTime)
+	if r := b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("e", int32(a)), nil)); r.Allowed {
+		t.Error("what passed was forgotten as if it had only been asked for")
+	}
+	b.clock = b.clock.Add(passedTime)
+	if r := b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("e", int32(a)), nil)); !r.Allowed {
+		t.Errorf("never forgotten: %+v", r.Result)
 	}
 }
 

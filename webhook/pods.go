@@ -110,7 +110,7 @@ func (g *Gate) decideWorkload(req admission.Request, w, old *check.Workload) dec
 	if old != nil {
 		before = old.Claims
 	}
-	g.flight.take(w.Owner, w.Claims, before)
+	g.flight.take(passed, w.Owner, w.Claims, before)
 	return d
 }
 

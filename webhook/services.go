@@ -34,7 +34,7 @@ func (g *Gate) mutateService(_ context.Context, req admission.Request) decision 
 		return d // on a dry run nothing is chosen: nobody would hold it
 	}
 	d.patches = append(carried, g.choose(svc, state)...)
-	g.takeService(svc, old)
+	g.takeService(asked, svc, old)
 	return d
 }
 
@@ -60,7 +60,7 @@ func (g *Gate) validateService(_ context.Context, req admission.Request) decisio
 	case d.verdict == check.Denied:
 		g.flight.drop(in.Service.Owner.Ref)
 	default:
-		g.takeService(svc, old)
+		g.takeService(passed, svc, old)
 	}
 	return d
 }
@@ -101,7 +101,7 @@ func (g *Gate) serviceInput(svc, old *corev1.Service, state *ledger.Snapshot) ch
 }
 
 // takeService records a Service as let through. Before it has a name, its first number stands in for one.
-func (g *Gate) takeService(svc, old *corev1.Service) {
+func (g *Gate) takeService(p phase, svc, old *corev1.Service) {
 	now := extract.Service(svc, g.settings.NodePorts)
 	if svc.Name == "" {
 		now.Owner = g.placeholder(svc)
@@ -110,7 +110,7 @@ func (g *Gate) takeService(svc, old *corev1.Service) {
 	if old != nil {
 		before = extract.Service(old, g.settings.NodePorts).Claims
 	}
-	g.flight.take(now.Owner, now.Claims, before)
+	g.flight.take(p, now.Owner, now.Claims, before)
 }
 
 // placeholder is the owner that stands for a Service between the mutating hook, which sees generateName only, and the

@@ -32,6 +32,7 @@ func TestWhatStoodBefore(t *testing.T) {
 		Kubelet:      kubelet.Options{Nodes: kubelet.Nodes(3), Heartbeat: time.Second},
 		Unarmed:      true,
 	})
+	t.Run("config/default", c.testConfig)
 	ns := c.namespace(t)
 	const quickly = "tolerations: [{key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 1}, " +
 		"{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 1}], "

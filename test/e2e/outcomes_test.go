@@ -2,6 +2,9 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,6 +14,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/portcullis-k8s/portcullis/test/binaries"
 )
 
 // create makes the objects of a text in a namespace and returns them as the API server answered.
@@ -250,6 +255,25 @@ func (c *cluster) testRollout(t *testing.T) {
 	}
 	if after := findings(); after != before {
 		t.Errorf("%v findings against its own rollout", after-before)
+	}
+}
+
+// testConfig gives what ships in config/ to the API server, by way of the real kubectl.
+func (c *cluster) testConfig(t *testing.T) {
+	programs, err := binaries.Ensure(t.Context(), os.Stderr, binaries.Kubectl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := c.WriteKubeconfig(kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), programs.Path(binaries.Kubectl), "--kubeconfig", kubeconfig,
+		"apply", "--dry-run=server", "--server-side", "--force-conflicts", "-k", "../../config/default")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	} else {
+		t.Logf("%s", out)
 	}
 }
 

@@ -44,6 +44,7 @@ func TestQuietCluster(t *testing.T) {
 	t.Run("race for one number", c.testRace)
 	t.Run("generateName", c.testGenerateName)
 	t.Run("malformed reviews", c.testMalformed)
+	t.Run("race between two replicas", c.testRaceOfReplicas)
 }
 
 func (c *cluster) reviews(t *testing.T) float64 {
@@ -93,14 +94,75 @@ func (c *cluster) testNotOurBusiness(t *testing.T) {
 // told by the gate who has it, or, if the gate had not seen the winner, by the API server that it is taken.
 func (c *cluster) testRace(t *testing.T) {
 	ns := c.namespace(t)
-	ours, theirs := 0, 0
+	if ours, _ := c.race(t, [2]string{ns, ns}); ours == 0 {
+		t.Error("the gate told nobody")
+	}
+}
+
+// testRaceOfReplicas lets each of the two clients be judged by a gate of its own, which cannot have seen what the other
+// gate has just let through.
+func (c *cluster) testRaceOfReplicas(t *testing.T) {
+	first, second := c.namespace(t), c.namespace(t)
+	replica := c.Replica(t, "")
+	registration := replica.Registration()
+	ctx, admission := t.Context(), c.Rig.Client.AdmissionregistrationV1()
+	mutating, validating := webhook.Mutating(registration), webhook.Validating(registration)
+	mutating.Name, validating.Name = "replica", "replica"
+	only := func(operator metav1.LabelSelectorOperator) *metav1.LabelSelector {
+		return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "kubernetes.io/metadata.name", Operator: operator, Values: []string{second}}}}
+	}
+	for i := range mutating.Webhooks {
+		mutating.Webhooks[i].NamespaceSelector = only(metav1.LabelSelectorOpIn)
+	}
+	for i := range validating.Webhooks {
+		validating.Webhooks[i].NamespaceSelector = only(metav1.LabelSelectorOpIn)
+	}
+	armed, err := admission.MutatingWebhookConfigurations().Get(ctx, webhook.Name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range armed.Webhooks {
+		armed.Webhooks[i].NamespaceSelector = only(metav1.LabelSelectorOpNotIn)
+	}
+	judging, err := admission.ValidatingWebhookConfigurations().Get(ctx, webhook.Name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range judging.Webhooks {
+		judging.Webhooks[i].NamespaceSelector = only(metav1.LabelSelectorOpNotIn)
+	}
+	_, err1 := admission.MutatingWebhookConfigurations().Create(ctx, mutating, metav1.CreateOptions{})
+	_, err2 := admission.ValidatingWebhookConfigurations().Create(ctx, validating, metav1.CreateOptions{})
+	_, err3 := admission.MutatingWebhookConfigurations().Update(ctx, armed, metav1.UpdateOptions{})
+	_, err4 := admission.ValidatingWebhookConfigurations().Update(ctx, judging, metav1.UpdateOptions{})
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error { // until both are asked, each about its own
+		before, err := replica.Count(ctx, "portcullis_admission_verdicts_total")
+		if err != nil {
+			return err
+		}
+		_, err = c.refused(ctx, object(t, second, svc("probe", "type: NodePort, ports: [{port: 80, nodePort: 1}]")))
+		if after, e := replica.Count(ctx, "portcullis_admission_verdicts_total"); err == nil && (e != nil || after <= before) {
+			err = fmt.Errorf("the replica was not asked: %w", e)
+		}
+		return err
+	})
+	c.race(t, [2]string{first, second})
+}
+
+// race lets two clients, each in a namespace, want one number at the same moment, again and again, and returns by whom
+// the losers were told.
+func (c *cluster) race(t *testing.T, ns [2]string) (ours, theirs int) {
+	t.Helper()
 	for round := range times(200) {
 		number := 30000 + round%2000
 		var errs [2]error
 		var group sync.WaitGroup
 		for i := range errs {
 			group.Go(func() {
-				s := object(t, ns, svc(fmt.Sprintf("r%d-%d", round, i), fmt.Sprintf("type: NodePort, ports: [{port: 80, nodePort: %d}]", number)))
+				s := object(t, ns[i], svc(fmt.Sprintf("r%d-%d", round, i), fmt.Sprintf("type: NodePort, ports: [{port: 80, nodePort: %d}]", number)))
 				errs[i] = c.Create(t.Context(), s)
 			})
 		}
@@ -113,7 +175,7 @@ func (c *cluster) testRace(t *testing.T) {
 			t.Fatalf("round %d: %v and %v, want exactly one winner", round, errs[0], errs[1])
 		}
 		switch got, err := causes(errs[loser]); {
-		case err == nil && strings.Contains(got[0], fmt.Sprintf("is held by Service %s/r%d-%d ", ns, round, winner)):
+		case err == nil && strings.Contains(got[0], fmt.Sprintf("is held by Service %s/r%d-%d ", ns[winner], round, winner)):
 			ours++
 		case strings.Contains(errs[loser].Error(), "provided port is already allocated"):
 			theirs++
@@ -122,16 +184,14 @@ func (c *cluster) testRace(t *testing.T) {
 		}
 		for i := range errs {
 			if errs[i] == nil {
-				if err := c.Delete(t.Context(), object(t, ns, svc(fmt.Sprintf("r%d-%d", round, i), ""))); err != nil {
+				if err := c.Delete(t.Context(), object(t, ns[i], svc(fmt.Sprintf("r%d-%d", round, i), ""))); err != nil {
 					t.Fatal(err)
 				}
 			}
 		}
 	}
 	t.Logf("losers told by the gate: %d, by the API server: %d", ours, theirs)
-	if ours == 0 {
-		t.Error("the gate told nobody")
-	}
+	return ours, theirs
 }
 
 // review posts raw bytes to a hook, past the API server.
@@ -265,6 +325,7 @@ func (c *cluster) testThousand(t *testing.T, from string) {
 		}
 		seen[n] = true
 	}
+	c.noDrift(t)
 }
 
 // portSet reads ranges without the code that the gate reads them with.

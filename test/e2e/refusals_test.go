@@ -245,6 +245,15 @@ func TestGate(t *testing.T) {
 	t.Run("a holder that goes frees its number", c.testRelease)
 	t.Run("rollout", c.testRollout)
 	t.Run("bindings guard", c.testBindings)
+	c.noDrift(t)
+}
+
+// noDrift holds that the ledger has not strayed from the cluster in all that the test did.
+func (c *cluster) noDrift(t *testing.T) {
+	t.Helper()
+	if n, err := c.Gate.Count(t.Context(), "portcullis_ledger_rebuild_drift_total"); err != nil || n != 0 {
+		t.Errorf("the ledger drifted from the cluster for %v owners, %v", n, err)
+	}
 }
 
 func (c *cluster) testRefusal(t *testing.T, r refusal) {

@@ -58,6 +58,7 @@ func newGate(ctx context.Context, dir, config, kubeconfig string) (*Gate, error)
 	g.args = []string{
 		"serve", "--kubeconfig", kubeconfig, "--cert-dir", dir, "--config", filepath.Join(dir, "config.yaml"),
 		"--host", "127.0.0.1", "--port", strconv.Itoa(g.port), "--drain-delay", "200ms",
+		"--rebuild-every", "1s", // tests hold that it never finds anything
 		"--health-address", local(g.healthPort), "--metrics-address", local(g.metricsPort),
 	}
 	return g, nil

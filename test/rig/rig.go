@@ -121,23 +121,43 @@ func (r *Rig) Stop() {
 }
 
 // startGate gives the gate the rights that ship in config/rbac, and runs it as the service account that they are for.
-func (r *Rig) startGate(ctx context.Context, config string) error {
+func (r *Rig) startGate(ctx context.Context, config string) (err error) {
 	if err := r.grant(ctx); err != nil {
 		return err
 	}
-	const user = "system:serviceaccount:portcullis-system:portcullis"
-	as, err := r.RESTConfigFor(user, "system:serviceaccounts", "system:serviceaccounts:portcullis-system", "system:authenticated")
+	r.Gate, err = r.newGate(ctx, r.dir, config)
 	if err != nil {
 		return err
 	}
-	kubeconfig := filepath.Join(r.dir, "kubeconfig")
-	if err := writeKubeconfig(kubeconfig, as); err != nil {
-		return err
-	}
-	if r.Gate, err = newGate(ctx, r.dir, config, kubeconfig); err != nil {
-		return err
-	}
 	return r.Gate.Start(ctx)
+}
+
+// Replica runs one more gate for a test, with a configuration file's text, and ends it with the test. Nobody asks it
+// yet.
+func (r *Rig) Replica(tb testing.TB, config string) *Gate {
+	tb.Helper()
+	g, err := r.newGate(tb.Context(), tb.TempDir(), config)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(g.Stop)
+	if err := g.Start(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+	return g
+}
+
+func (r *Rig) newGate(ctx context.Context, dir, config string) (*Gate, error) {
+	const user = "system:serviceaccount:portcullis-system:portcullis"
+	as, err := r.RESTConfigFor(user, "system:serviceaccounts", "system:serviceaccounts:portcullis-system", "system:authenticated")
+	if err != nil {
+		return nil, err
+	}
+	kubeconfig := filepath.Join(dir, "kubeconfig")
+	if err := writeKubeconfig(kubeconfig, as); err != nil {
+		return nil, err
+	}
+	return newGate(ctx, dir, config, kubeconfig)
 }
 
 func (r *Rig) grant(ctx context.Context) error {
@@ -178,9 +198,12 @@ func writeKubeconfig(path string, c *rest.Config) error {
 }
 
 // Registration is what ships, but that the API server reaches the gate at a URL, and that it is armed.
-func (r *Rig) Registration() webhook.Registration {
+func (r *Rig) Registration() webhook.Registration { return r.Gate.Registration() }
+
+// Registration is what ships, but that the API server reaches this gate at a URL, and that it is armed.
+func (g *Gate) Registration() webhook.Registration {
 	registration := webhook.Shipped()
-	registration.ClientConfig = webhook.URLClient(r.Gate.URL(), r.Gate.CA)
+	registration.ClientConfig = webhook.URLClient(g.URL(), g.CA)
 	registration.FailurePolicy = admissionregistrationv1.Fail
 	return registration
 }
