@@ -1,0 +1,182 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portcullis-k8s/portcullis/pkg/report"
+)
+
+// outcome is what a run of the command leaves behind.
+type outcome struct {
+	exit           int
+	stdout, stderr string
+}
+
+func runCommand(t *testing.T, stdin string, args ...string) outcome {
+	t.Helper()
+	cmd := newCommand()
+	var stdout, stderr bytes.Buffer
+	cmd.SetIn(strings.NewReader(stdin))
+	cmd.SetOut(&stdout)
+	cmd.SetErr(&stderr)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(t.Context())
+	o := outcome{0, stdout.String(), stderr.String()}
+	if _, found := errors.AsType[*findingsError](err); found {
+		o.exit = exitFindings
+	} else if err != nil {
+		o.exit, o.stderr = exitUsage, o.stderr+err.Error()
+	}
+	return o
+}
+
+// folder writes files, each beginning with its name, into a folder of the test's own and works there.
+func folder(t *testing.T, files map[string]string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(dir)
+}
+
+// The objects of the scenarios, one line each.
+const (
+	app1     = "{apiVersion: v1, kind: Service, metadata: {name: app1}, spec: {type: NodePort, ports: [{port: 8080, nodePort: 30062}]}}\n"
+	app1New  = "{apiVersion: v1, kind: Service, metadata: {name: app1, namespace: default, labels: {a: b}}, spec: {type: NodePort, ports: [{port: 8080, nodePort: 30062}]}}\n"
+	app2     = "{apiVersion: v1, kind: Service, metadata: {name: app2}, spec: {type: NodePort, ports: [{port: 8080, nodePort: 30062}]}}\n"
+	web      = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, ports: [{containerPort: 80, hostPort: 30062}]}]}}}}\n"
+	webPod   = "{apiVersion: v1, kind: Pod, metadata: {name: web-1, labels: {app: web}}, spec: {nodeName: n1, containers: [{name: c, ports: [{containerPort: 80, hostPort: 30062}]}]}}\n"
+	webPod2  = "{apiVersion: v1, kind: Pod, metadata: {name: web-2, labels: {app: web}}, spec: {nodeName: n2, containers: [{name: c, ports: [{containerPort: 80, hostPort: 30062}]}]}}\n"
+	lonePod  = "{apiVersion: v1, kind: Pod, metadata: {name: lone}, spec: {containers: [{name: c, ports: [{containerPort: 80, hostPort: 30062}]}]}}\n"
+	agent    = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: agent}, spec: {selector: {matchLabels: {app: agent}}, template: {metadata: {labels: {app: agent}}, spec: {containers: [{name: c, ports: [{containerPort: 80, hostPort: 9100}]}]}}}}\n"
+	agent2   = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: agent2}, spec: {selector: {matchLabels: {app: agent2}}, template: {metadata: {labels: {app: agent2}}, spec: {containers: [{name: c, ports: [{containerPort: 80, hostPort: 9100}]}]}}}}\n"
+	agentOn1 = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: on1}, spec: {selector: {matchLabels: {app: on1}}, template: {metadata: {labels: {app: on1}}, spec: {nodeSelector: {kubernetes.io/hostname: n1}, containers: [{name: c, ports: [{containerPort: 80, hostPort: 9100}]}]}}}}\n"
+	agentOn2 = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: on2}, spec: {selector: {matchLabels: {app: on2}}, template: {metadata: {labels: {app: on2}}, spec: {nodeSelector: {kubernetes.io/hostname: n2}, containers: [{name: c, ports: [{containerPort: 80, hostPort: 9100}]}]}}}}\n"
+	nodes    = "{apiVersion: v1, kind: Node, metadata: {name: n1, labels: {kubernetes.io/hostname: n1}}}\n---\n{apiVersion: v1, kind: Node, metadata: {name: n2, labels: {kubernetes.io/hostname: n2}}}\n"
+	and      = "---\n"
+)
+
+// found shortens a report to "code object <- holder [nodes]".
+func found(t *testing.T, o outcome) []string {
+	t.Helper()
+	var r report.LintReport
+	if err := json.Unmarshal([]byte(o.stdout), &r); err != nil {
+		t.Fatalf("%v in %q %q", err, o.stdout, o.stderr)
+	}
+	var short []string
+	for _, f := range r.Findings {
+		s := f.Severity + " " + f.Code + " " + f.Object.Name
+		if f.Holder != nil {
+			s += " <- " + f.Holder.Kind + " " + f.Holder.Name
+		}
+		short = append(short, s+" "+strings.Join(f.Nodes, ","))
+	}
+	return short
+}
+
+func TestLint(t *testing.T) {
+	for _, c := range []struct {
+		name, inputs, state string
+		want                []string
+		exit                int
+	}{
+		{"clean", app1, "", nil, 0},
+		{"the later of two inputs is refused", app1 + and + app2, "", []string{"error PC0201 app2 <- Service app1 "}, 1},
+		{"and in the other order the other", app2 + and + app1, "", []string{"error PC0201 app1 <- Service app2 "}, 1},
+		{"against the state", app2, app1, []string{"error PC0201 app2 <- Service app1 "}, 1},
+		{"an update of the state", app1New, app1, nil, 0},
+		{"the state alone is nobody's", app1New, app1 + and + web, []string{"error PC0201 app1 <- Deployment web "}, 0},
+		{"a template against a Service", web, app1, []string{"error PC0201 web <- Service app1 "}, 1},
+		{"pods of one controller are one holder", app1, web + and + webPod + and + webPod2, []string{"error PC0201 app1 <- Deployment web n1,n2"}, 1},
+		{"a bare pod is itself", app1, lonePod, []string{"error PC0201 app1 <- Pod lone "}, 1},
+		{"a pod does not meet its own template", web + and + webPod, "", nil, 0},
+		{"DaemonSets everywhere, nodes unknown", agent + and + agent2, "", []string{"error PC0202 agent2 <- DaemonSet agent "}, 1},
+		{"DaemonSets by selector, nodes unknown", agentOn1 + and + agentOn2, "", nil, 0},
+		{"DaemonSets apart", agentOn1 + and + agentOn2, nodes, nil, 0},
+		{"DaemonSets that meet on one node", agentOn1 + and + agent, nodes, []string{"warning PC0202 agent <- DaemonSet on1 n1"}, 0},
+		{"DaemonSets that meet on all", agent + and + agent2, nodes, []string{"error PC0202 agent2 <- DaemonSet agent n1,n2"}, 1},
+		{"one on a node of the other", agent + and + agentOn2, nodes, []string{"error PC0202 on2 <- DaemonSet agent n2"}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			folder(t, map[string]string{"in.yaml": c.inputs, "state.yaml": c.state})
+			args := []string{"lint", "-f", "in.yaml", "-o", "json"}
+			if c.state != "" {
+				args = append(args, "--state", "state.yaml")
+			}
+			o := runCommand(t, "", args...)
+			if diff := cmp.Diff(c.want, found(t, o)); diff != "" || o.exit != c.exit {
+				t.Errorf("exit %d, want %d; findings (-want +got):\n%s%s", o.exit, c.exit, diff, o.stderr)
+			}
+		})
+	}
+}
+
+func TestLintExitCodes(t *testing.T) {
+	folder(t, map[string]string{
+		"good.yaml": app1, "bad.yaml": app1 + and + app2, "warn.yaml": nodes + and + agentOn1 + and + agent,
+		"broken.yaml": "a: [", "audit.yaml": "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\nenforcement: {PC0201: Audit}\n",
+		"wrong.yaml": "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\nnodePortRanges: 1-2\n",
+	})
+	for _, c := range []struct {
+		args []string
+		exit int
+		says string
+	}{
+		{[]string{"lint", "-f", "good.yaml"}, 0, "no findings"},
+		{[]string{"lint", "-f", "bad.yaml"}, 1, "PC0201"},
+		{[]string{"lint", "-f", "bad.yaml", "--fail-on", "never"}, 0, "PC0201"},
+		{[]string{"lint", "-f", "bad.yaml", "--config", "audit.yaml"}, 0, "PC0201"},
+		{[]string{"lint", "-f", "warn.yaml"}, 0, "1 warning"},
+		{[]string{"lint", "-f", "warn.yaml", "--fail-on", "warning"}, 1, "1 warning"},
+		{[]string{"lint", "-f", "bad.yaml", "-o", "github"}, 1, "::error file=bad.yaml,line=3,title=PC0201::spec.ports[0].nodePort: 30062/TCP is held by Service default/app1"},
+		{[]string{"lint", "-f", "good.yaml", "-f", "bad.yaml", "-o", "json"}, 1, `"kind": "LintReport"`},
+		{[]string{"lint", "-f", "broken.yaml"}, 2, "broken.yaml:1"},
+		{[]string{"lint", "-f", "missing.yaml"}, 2, "missing.yaml: no such file"},
+		{[]string{"lint", "-f", "good.yaml", "--config", "wrong.yaml"}, 2, "line 3: nodePortRanges"},
+		{[]string{"lint", "-f", "good.yaml", "-o", "xml"}, 2, `--output "xml" is none of`},
+		{[]string{"lint", "-f", "good.yaml", "--fail-on", "info"}, 2, `--fail-on "info" is none of`},
+		{[]string{"lint", "-f", "-", "--state", "-"}, 2, "cannot be both"},
+		{[]string{"lint"}, 2, "nothing to judge"},
+		{[]string{"lint", "--nonsense"}, 2, "unknown flag: --nonsense"},
+		{[]string{"lint", "good.yaml"}, 2, "unknown command"},
+	} {
+		o := runCommand(t, "", c.args...)
+		if o.exit != c.exit || !strings.Contains(o.stdout+o.stderr, c.says) {
+			t.Errorf("%v: exit %d, want %d with %q:\n%s%s", c.args, o.exit, c.exit, c.says, o.stdout, o.stderr)
+		}
+	}
+}
+
+func TestLintReadsStandardInput(t *testing.T) {
+	o := runCommand(t, app1+and+app2, "lint", "-f", "-", "-o", "json")
+	if got := found(t, o); !slices.Equal(got, []string{"error PC0201 app2 <- Service app1 "}) {
+		t.Errorf("%v %s", got, o.stderr)
+	}
+}
+
+// TestLintIsRepeatable: the same input gives the same output, byte for byte.
+func TestLintIsRepeatable(t *testing.T) {
+	input := strings.Join([]string{nodes, app1, web, lonePod, app2, agent, agentOn1, agent2}, and)
+	first := runCommand(t, input, "lint", "-f", "-", "-o", "json")
+	for range 20 {
+		if again := runCommand(t, input, "lint", "-f", "-", "-o", "json"); again != first {
+			t.Fatalf("first %v\nthen %v", first, again)
+		}
+	}
+}
