@@ -3,7 +3,7 @@ GO     ?= go
 TOOL   := $(GO) tool -modfile=tools/go.mod
 REPEAT ?= 1
 
-.PHONY: help run test soak lint verify generate bench binaries
+.PHONY: help run test soak race lint verify generate bench binaries
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,8 +16,10 @@ test: binaries ## run all tests, those against the real components among them
 	cd test && $(TOOL:tools/go.mod=../tools/go.mod) gotestsum --format pkgname -- -count=$(REPEAT) -p 1 -timeout 30m ./...
 
 soak: export PORTCULLIS_SOAK = 1
-soak: test ## the same tests with larger counts, and the race detector over the core
-	$(GO) test -race ./pkg/... ./webhook/...
+soak: race test ## the same tests with larger counts
+
+race: ## run the core's tests under the race detector, which needs a C compiler
+	CGO_ENABLED=1 $(GO) test -race ./pkg/... ./webhook/...
 
 lint: ## read the code for mistakes
 	$(TOOL) golangci-lint run ./...

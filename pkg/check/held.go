@@ -10,7 +10,7 @@ import (
 // node that is certain or everywhere. Host ports of templates against those of other workloads are workloadsMeet's.
 func held(s subject) []Finding {
 	var findings []Finding
-	for _, wanted := range s.claims() {
+	for _, wanted := range s.asked() {
 		conflicts := s.held.Conflicts(wanted)
 		if s.workload != nil && !isPinnedPod(s.workload, wanted) {
 			conflicts = slices.DeleteFunc(conflicts, func(c ports.Conflict) bool { return c.Held.Kind.OfPod() })
@@ -29,6 +29,41 @@ func (s subject) claims() []ports.Claim {
 		return s.workload.Claims
 	}
 	return nil
+}
+
+// maxAddresses is how many addresses a workload is asked about one by one, on one number. Nodes have few, and an answer
+// must not take the longer the more a pod makes up: beyond that it is taken to want all addresses.
+const maxAddresses = 16
+
+// asked are the claims for which to look at what others hold.
+func (s subject) asked() []ports.Claim {
+	if s.workload == nil {
+		return s.claims()
+	}
+	all, once := socketsOf(s.workload.Claims), sockets{}
+	var asked []ports.Claim
+	for _, c := range s.workload.Claims {
+		if len(all[numberOf(c.Socket)]) > maxAddresses {
+			c.Address = allOfFamily(c.Address)
+		}
+		if _, again := once[numberOf(c.Socket)][c.Address]; again || c.InitOnly {
+			continue
+		}
+		once.add(c)
+		asked = append(asked, c)
+	}
+	return asked
+}
+
+func allOfFamily(a ports.Address) ports.Address {
+	switch {
+	case !a.HasIPv6():
+		return ports.AllIPv4()
+	case !a.HasIPv4():
+		return ports.AllIPv6()
+	default:
+		return ports.AllAddresses()
+	}
 }
 
 // isPinnedPod reports whether wanted is a pod's on a node that is certain.

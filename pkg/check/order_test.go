@@ -152,13 +152,21 @@ func TestTenThousandPorts(t *testing.T) {
 			workload("Deployment a", ports.Scope{}),
 		} {
 			l.Replace(w.Owner, w.Claims)
+			l.Replace(w.Owner, w.Claims) // as every event of the pod does
 		}
-		for _, owner := range []string{"Pod a", "Pod a-x < Deployment a"} {
+		for i := range 5000 {
+			hold(l, fmt.Sprintf("Pod c-%d < DaemonSet c: hostPort * 80/TCP @m%d", i, i))
+		}
+		for _, owner := range []string{"Pod a", "Pod a-x < Deployment a", "DaemonSet d"} {
 			w := workload(owner, ports.NodeScope("n1"))
+			if owner == "DaemonSet d" {
+				w = workload(owner, ports.EverywhereScope())
+			}
 			start := time.Now()
 			findings := check.Check(check.Input{Workload: w, OldWorkload: w, Held: l.Snapshot(), Settings: settings()})
 			t.Logf("%s, %s: %d findings in %s", c.why, owner, len(findings), time.Since(start))
-			if len(findings) == 0 || findings[0].Holder == nil || findings[0].Holder.Name != "b" {
+			isHeld := func(f check.Finding) bool { return f.Holder != nil && f.Holder.Name == "b" }
+			if !slices.ContainsFunc(findings, isHeld) {
 				t.Errorf("%s, %s: the holder is not found", c.why, owner)
 			}
 		}

@@ -25,8 +25,11 @@ func socketsTwice(s subject) []Finding {
 	return findings
 }
 
-// sockets are claims by number and then by address, so that a pod of many ports is not compared pair by pair.
-type sockets map[string]map[ports.Address]ports.Claim
+// sockets are claims by number and then by address, so that a pod of many ports is not compared pair by pair. The number
+// is a socket on all addresses.
+type sockets map[ports.Socket]map[ports.Address]ports.Claim
+
+func numberOf(s ports.Socket) ports.Socket { return ports.Socket{Protocol: s.Protocol, Port: s.Port} }
 
 func socketsOf(claims []ports.Claim) sockets {
 	all := sockets{}
@@ -38,7 +41,7 @@ func socketsOf(claims []ports.Claim) sockets {
 
 // covering returns a claim that takes everything that socket takes, by the same address or by a wildcard.
 func (seen sockets) covering(socket ports.Socket) (ports.Claim, bool) {
-	at := seen[socket.Number()]
+	at := seen[numberOf(socket)]
 	for _, address := range []ports.Address{socket.Address, ports.AllAddresses(), ports.AllIPv4(), ports.AllIPv6()} {
 		if c, ok := at[address]; ok && c.Covers(socket) {
 			return c, true
@@ -49,7 +52,7 @@ func (seen sockets) covering(socket ports.Socket) (ports.Claim, bool) {
 
 // add records c, and returns a claim recorded before that shares an address with it.
 func (seen sockets) add(c ports.Claim) (ports.Claim, bool) {
-	number := c.Number()
+	number := numberOf(c.Socket)
 	at := seen[number]
 	if at == nil {
 		at = map[ports.Address]ports.Claim{}

@@ -16,7 +16,7 @@ func workloadsMeet(s subject) []Finding {
 	var findings []Finding
 	var taken []string // on one node one port may be taken and on another another: nothing is left all the same
 	everywhere := false
-	for _, wanted := range s.workload.Claims {
+	for _, wanted := range s.asked() {
 		if isPinnedPod(s.workload, wanted) {
 			continue // held asks
 		}

@@ -107,15 +107,19 @@ type spot struct {
 
 func (s *spot) key() place { return placeOf(s.claim) }
 
-// without returns the list without c; nil if nothing is left.
-func (s *spot) without(c *ports.Claim) *spot {
-	switch {
-	case s == nil:
+// without returns the list without the claims of owner; nil if nothing is left.
+func (s *spot) without(owner *ports.Owner) *spot {
+	if s == nil {
 		return nil
-	case s.claim == c:
-		return s.next
+	}
+	rest := s.next.without(owner)
+	switch {
+	case s.claim.Owner == owner:
+		return rest
+	case rest == s.next:
+		return s
 	default:
-		return &spot{s.claim, s.next.without(c)}
+		return &spot{s.claim, rest}
 	}
 }
 
@@ -186,10 +190,12 @@ func (s *Snapshot) reindex(out, in []ports.Claim) {
 		if old, ok := s.numbers.get(n); ok {
 			b = *old
 		}
-		for len(moves) > 0 && moves[0].number == n {
-			b.apply(moves[0])
-			moves = moves[1:]
+		here := 1
+		for here < len(moves) && moves[here].number == n {
+			here++
 		}
+		b.apply(moves[:here])
+		moves = moves[here:]
 		if b.isEmpty() {
 			s.numbers = s.numbers.without(n)
 		} else {
@@ -218,23 +224,38 @@ type move struct {
 	comes  bool
 }
 
-func (b *bucket) apply(m move) {
-	c := m.claim
-	switch {
-	case isWide(c) && m.comes:
-		b.wide = append(slices.Clip(b.wide), c)
-	case isWide(c):
-		b.wide = slices.DeleteFunc(slices.Clone(b.wide), func(other *ports.Claim) bool { return other == c })
-	case m.comes:
-		others, _ := b.spots.get(placeOf(c))
-		b.spots = b.spots.with(&spot{c, others})
-	default:
-		at, _ := b.spots.get(placeOf(c))
-		if left := at.without(c); left != nil {
-			b.spots = b.spots.with(left)
-		} else {
-			b.spots = b.spots.without(placeOf(c))
+// apply brings the moves on one number to its bucket. The claims that leave are all that their owner has there: a place
+// is cleared of them at once, not claim by claim, for one pod may have thousands of addresses on a number.
+func (b *bucket) apply(moves []move) {
+	var wide []*ports.Claim
+	cleared := map[place]bool{}
+	for _, m := range moves {
+		c := m.claim
+		switch {
+		case m.comes && isWide(c):
+			wide = append(wide, c)
+		case m.comes:
+			others, _ := b.spots.get(placeOf(c))
+			b.spots = b.spots.with(&spot{c, others})
+		case isWide(c) && !cleared[""]:
+			cleared[""] = true
+			b.wide = slices.DeleteFunc(slices.Clone(b.wide), func(other *ports.Claim) bool { return other.Owner == c.Owner })
+		case !isWide(c) && !cleared[placeOf(c)]:
+			cleared[placeOf(c)] = true
+			b.clear(placeOf(c), c.Owner)
 		}
+	}
+	if len(wide) > 0 {
+		b.wide = slices.Concat(b.wide, wide)
+	}
+}
+
+func (b *bucket) clear(p place, owner *ports.Owner) {
+	at, _ := b.spots.get(p)
+	if left := at.without(owner); left != nil {
+		b.spots = b.spots.with(left)
+	} else {
+		b.spots = b.spots.without(p)
 	}
 }
 

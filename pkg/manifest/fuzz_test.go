@@ -47,7 +47,7 @@ func FuzzParse(f *testing.F) {
 	scheme := Scheme()
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if !utf8.Valid(data) || len(data) > 1<<16 {
-			t.Skip("the lines of UTF-16 are counted otherwise")
+			return // the lines of UTF-16 are counted otherwise
 		}
 		last := 1 + len(breaks.FindAll(data, -1))
 		in, err := Parse("f", data, scheme)
@@ -96,7 +96,7 @@ func FuzzValue(f *testing.F) {
 	addSamples(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if regexp.MustCompile(`!(\s|$)`).Match(data) {
-			t.Skip("the YAML library forgets the tag that is a single !")
+			return // the YAML library forgets the tag that is a single !
 		}
 		documents, broken := parseYAML(data)
 		if broken != nil || len(documents) != 1 || documents[0] == nil {

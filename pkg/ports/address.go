@@ -184,10 +184,10 @@ func narrower(p, q netip.Prefix) netip.Prefix {
 
 // in4 returns a's IPv4 part as a prefix, or an invalid one.
 func (a Address) in4() netip.Prefix {
-	switch {
-	case a.family == 0:
+	switch a.family {
+	case 0:
 		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	case a.family == 4:
+	case 4:
 		return netip.PrefixFrom(a.ip(), int(a.bits))
 	default:
 		return netip.Prefix{}
@@ -195,10 +195,10 @@ func (a Address) in4() netip.Prefix {
 }
 
 func (a Address) in6() netip.Prefix {
-	switch {
-	case a.family == 0:
+	switch a.family {
+	case 0:
 		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	case a.family == 6:
+	case 6:
 		return netip.PrefixFrom(a.ip(), int(a.bits))
 	default:
 		return netip.Prefix{}

@@ -250,6 +250,43 @@ func TestNotReadyBeforeComplete(t *testing.T) {
 	c.create(t, ns, pod("late", containers("containerPort: 80, hostPort: 8060")))
 }
 
+// TestCertificatesAndDraining exchanges the gate's certificate while it runs, and then tells it to stop: it must say that
+// it is not ready while it still answers.
+func TestCertificatesAndDraining(t *testing.T) {
+	c := newCluster(t, rig.Options{Unarmed: true})
+	review, err := json.Marshal(podReview(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default"}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := func() error {
+		_, answer, err := c.review(t.Context(), webhook.PathValidatePods, review) // trusts the gate's current CA only
+		if err == nil && !strings.Contains(answer, `"allowed":true`) {
+			err = errors.New(answer)
+		}
+		return err
+	}
+	if err := answers(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Gate.NewCertificate(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, answers)
+
+	go c.Gate.Stop()
+	drained := false
+	for !drained {
+		ready := c.Gate.Ready(t.Context())
+		select {
+		case <-c.Gate.Ended():
+			t.Fatal("it ended without having been seen to drain")
+		default:
+		}
+		drained = ready != nil && answers() == nil
+	}
+	<-c.Gate.Ended()
+}
+
 // TestDefaultHostIP asks for the hostIP that a pod gets on a cluster of each family.
 func TestDefaultHostIP(t *testing.T) {
 	for _, f := range []struct {

@@ -47,6 +47,35 @@ func (c *cluster) refusedEventually(t *testing.T, o client.Object, want string) 
 	})
 }
 
+// testTemplates gives every kind of object that has a pod template a host port that a Service holds.
+func (c *cluster) testTemplates(t *testing.T) {
+	ns := c.namespace(t)
+	c.service(t, ns, svc("s", "type: NodePort, ports: [{port: 80, nodePort: 31033}]"))
+	const labels = "metadata: {labels: {app: x}}"
+	spec := "spec: {restartPolicy: %s, " + containers("containerPort: 80, hostPort: 31033") + "}"
+	always, never := "template: {"+labels+", "+fmt.Sprintf(spec, "Always")+"}", "template: {"+labels+", "+fmt.Sprintf(spec, "Never")+"}"
+	const selector = "selector: {matchLabels: {app: x}}, "
+	for _, k := range []struct{ version, kind, spec, path string }{
+		{"apps/v1", "Deployment", selector + always, "spec.template.spec"},
+		{"apps/v1", "StatefulSet", "serviceName: s, " + selector + always, "spec.template.spec"},
+		{"apps/v1", "DaemonSet", selector + always, "spec.template.spec"},
+		{"apps/v1", "ReplicaSet", selector + always, "spec.template.spec"},
+		{"v1", "ReplicationController", "selector: {app: x}, " + always, "spec.template.spec"},
+		{"batch/v1", "Job", never, "spec.template.spec"},
+		{"batch/v1", "CronJob", `schedule: "0 0 1 1 *", jobTemplate: {spec: {` + never + "}}", "spec.jobTemplate.spec.template.spec"},
+	} {
+		o := object(t, ns, fmt.Sprintf("{apiVersion: %s, kind: %s, metadata: {name: x}, spec: {%s}}", k.version, k.kind, k.spec))
+		got, err := c.refused(t.Context(), o)
+		want := k.path + ".containers[0].ports[0].hostPort: 31033/TCP is held by Service " + ns + "/s (spec.ports[0].nodePort) on "
+		if err != nil || len(got) != 1 || !strings.HasPrefix(got[0], want) {
+			t.Errorf("%s: %v %q, want %q", k.kind, err, got, want)
+		}
+		if err := c.Create(t.Context(), o, &client.CreateOptions{DryRun: []string{metav1.DryRunAll}}); err == nil {
+			t.Errorf("%s: a dry run was admitted", k.kind)
+		}
+	}
+}
+
 func (c *cluster) testLoadBalancerIP(t *testing.T) {
 	ns := c.namespace(t)
 	s := c.service(t, ns, svc("lb", "type: LoadBalancer, ports: [{port: 8023}]"))

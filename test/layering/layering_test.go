@@ -8,6 +8,8 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -183,6 +185,25 @@ func TestEveryPackageHasOneComment(t *testing.T) {
 				t.Errorf("%s has %d package comments %v, want one", p.ImportPath, len(commented), commented)
 			}
 		}
+	}
+}
+
+// TestNothingIsSkipped: a check that is skipped is not done, and here everything that a test needs can be had.
+func TestNothingIsSkipped(t *testing.T) {
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, skip := range []string{"Skip", "Skipf", "SkipNow"} {
+			if strings.Contains(string(text), "."+skip+"(") {
+				t.Errorf("%s calls %s", path, skip)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

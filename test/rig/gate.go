@@ -22,6 +22,9 @@ import (
 	"github.com/portcullis-k8s/portcullis/test/child"
 )
 
+// Drain is how long a gate goes on serving when it is told to stop.
+const Drain = 300 * time.Millisecond
+
 // Gate is a portcullis that serves on loopback.
 type Gate struct {
 	CA          []byte // of its serving certificate, PEM
@@ -40,16 +43,13 @@ func newGate(ctx context.Context, dir, config, kubeconfig string) (*Gate, error)
 	if err := build(ctx, g.program); err != nil {
 		return nil, err
 	}
-	certificate, key, err := cert.GenerateSelfSignedCertKey("127.0.0.1", []net.IP{net.IPv4(127, 0, 0, 1)}, nil)
-	if err != nil {
+	if err := g.NewCertificate(); err != nil {
 		return nil, err
 	}
-	g.CA = certificate // the leaf and the CA that signed it
-	for name, data := range map[string][]byte{"tls.crt": certificate, "tls.key": key, "config.yaml": []byte(config)} {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			return nil, err
-		}
+	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(config), 0o600); err != nil {
+		return nil, err
 	}
+	var err error
 	for _, p := range []*int{&g.port, &g.healthPort, &g.metricsPort} {
 		if *p, err = freePort(); err != nil {
 			return nil, err
@@ -57,11 +57,26 @@ func newGate(ctx context.Context, dir, config, kubeconfig string) (*Gate, error)
 	}
 	g.args = []string{
 		"serve", "--kubeconfig", kubeconfig, "--cert-dir", dir, "--config", filepath.Join(dir, "config.yaml"),
-		"--host", "127.0.0.1", "--port", strconv.Itoa(g.port), "--drain-delay", "200ms",
+		"--host", "127.0.0.1", "--port", strconv.Itoa(g.port), "--drain-delay", Drain.String(),
 		"--rebuild-every", "1s", // tests hold that it never finds anything
 		"--health-address", local(g.healthPort), "--metrics-address", local(g.metricsPort),
 	}
 	return g, nil
+}
+
+// NewCertificate gives the gate a new serving certificate, of a new CA.
+func (g *Gate) NewCertificate() error {
+	certificate, key, err := cert.GenerateSelfSignedCertKey("127.0.0.1", []net.IP{net.IPv4(127, 0, 0, 1)}, nil)
+	if err != nil {
+		return err
+	}
+	g.CA = certificate // the leaf and the CA that signed it
+	for name, data := range map[string][]byte{"tls.key": key, "tls.crt": certificate} {
+		if err := os.WriteFile(filepath.Join(g.dir, name), data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
@@ -136,6 +151,9 @@ func (g *Gate) Stop() {
 		g.process.Stop(10 * time.Second)
 	}
 }
+
+// Ended returns a channel that is closed when the program has ended.
+func (g *Gate) Ended() <-chan struct{} { return g.process.Done() }
 
 // Kill ends the program without a warning.
 func (g *Gate) Kill() { g.process.Kill() }

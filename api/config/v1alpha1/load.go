@@ -130,8 +130,7 @@ func decode(data []byte, root *yaml.Node, c *PortcullisConfiguration) error {
 	}
 	var errs []*Error
 	for _, err := range strict {
-		var unknown kjson.FieldError
-		if errors.As(err, &unknown) {
+		if unknown, ok := errors.AsType[kjson.FieldError](err); ok {
 			path := unknown.FieldPath()
 			errs = append(errs, &Error{lineOf(root, path), fmt.Errorf("%s: is no field of %s; correct or remove it", path, Kind)})
 		}

@@ -226,7 +226,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if !utf8.Valid(data) {
-			t.Skip("the lines of UTF-16 are counted otherwise")
+			return // the lines of UTF-16 are counted otherwise
 		}
 		c, err := Load(data)
 		if err != nil {
