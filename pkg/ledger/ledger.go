@@ -40,7 +40,7 @@ func (l *Ledger) shared(owner ports.Owner) ports.Owner {
 		return owner
 	}
 	known, ok := l.chains[said.Ref]
-	if !ok || !slices.Equal(slices.Collect(known.Chain()), slices.Collect(said.Chain())) {
+	if !ok || !sameChain(known, said) {
 		if owners, _, _ := l.Snapshot().Size(); l.chains == nil || len(l.chains) > 1024+owners {
 			l.chains = map[ports.Ref]*ports.Owner{} // those of controllers long gone among them
 		}
@@ -72,6 +72,13 @@ func (l *Ledger) ReleaseNode(name string) {
 	l.write(func(s *Snapshot) { s.releaseNode(name) })
 }
 
+func sameChain(a, b *ports.Owner) bool {
+	for a != nil && b != nil && a.Ref == b.Ref {
+		a, b = a.Controller, b.Controller
+	}
+	return a == nil && b == nil
+}
+
 func (l *Ledger) write(change func(*Snapshot)) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -84,6 +91,7 @@ func (l *Ledger) write(change func(*Snapshot)) {
 type record struct {
 	owner  ports.Owner
 	claims []ports.Claim
+	single [1]ports.Claim // where claims lies if it is one, as it is for most: half as many objects to look after
 }
 
 func (r *record) key() refKey { return refKey(r.owner.Ref) }
@@ -143,7 +151,8 @@ func (m *machine) key() nodeKey { return nodeKey(m.name) }
 
 func (s *Snapshot) replace(owner ports.Owner, claims []ports.Claim) {
 	old, _ := s.owners.get(refKey(owner.Ref))
-	r := &record{owner: owner, claims: slices.Clone(claims)}
+	r := &record{owner: owner}
+	r.claims = append(r.single[:0], claims...)
 	for i := range r.claims {
 		c := &r.claims[i]
 		c.Owner = &r.owner
@@ -174,7 +183,8 @@ func (s *Snapshot) release(owner ports.Ref) {
 // updates of an owner leave its numbers as they were.
 func (s *Snapshot) reindex(out, in []ports.Claim) {
 	s.claims += len(in) - len(out)
-	moves := make([]move, 0, len(out)+len(in))
+	var few [4]move // on the stack: most owners have one claim or two
+	moves := few[:0]
 	for i := range out {
 		moves = append(moves, move{number{out[i].Protocol, out[i].Port}, &out[i], false})
 	}

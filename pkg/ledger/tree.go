@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"math/bits"
+	"slices"
 )
 
 // hashed is a key of a tree.
@@ -26,23 +27,27 @@ type tree[K hashed, V keyed[K]] struct {
 	size int
 }
 
-// A branch has one slot for each set bit of bitmap, in the order of the bits. Where the bits of a hash are used up,
-// the slots are a plain list.
+// A branch has a value, a child or nothing at each of 32 places, by five bits of the hash; a child holds the values whose
+// hashes agree so far. Values and children lie in arrays of their own, in the order of the bits, so that a change copies
+// one of them only. Where the bits of a hash are used up, the values are a plain list.
 type branch[V any] struct {
-	bitmap uint32
-	slots  []slot[V]
-}
-
-// A slot holds a value, or a branch of values whose hashes agree so far.
-type slot[V any] struct {
-	value V
-	child *branch[V]
+	valueMap, childMap uint32
+	values             []V
+	children           []*branch[V]
 }
 
 const (
 	bitsPerLevel = 5
 	hashBits     = 64
 )
+
+// levelBit returns the bit of a hash at a level.
+func levelBit(hash uint64, shift int) uint32 {
+	return 1 << (hash >> shift & (1<<bitsPerLevel - 1))
+}
+
+// index returns how many bits of a map are below bit.
+func index(bitmap, bit uint32) int { return bits.OnesCount32(bitmap & (bit - 1)) }
 
 // get returns the value with key k, or the zero value.
 func (t tree[K, V]) get(k K) (V, bool) {
@@ -53,22 +58,21 @@ func (t tree[K, V]) get(k K) (V, bool) {
 	hash := k.hash(t.seed)
 	at := t.root
 	for shift := 0; shift < hashBits; shift += bitsPerLevel {
-		bit := uint32(1) << (hash >> shift & (1<<bitsPerLevel - 1))
-		if at.bitmap&bit == 0 {
-			return none, false
-		}
-		s := &at.slots[bits.OnesCount32(at.bitmap&(bit-1))]
-		if s.child == nil {
-			if s.value.key() == k {
-				return s.value, true
+		bit := levelBit(hash, shift)
+		if at.valueMap&bit != 0 {
+			if v := at.values[index(at.valueMap, bit)]; v.key() == k {
+				return v, true
 			}
 			return none, false
 		}
-		at = s.child
+		if at.childMap&bit == 0 {
+			return none, false
+		}
+		at = at.children[index(at.childMap, bit)]
 	}
-	for i := range at.slots {
-		if at.slots[i].value.key() == k {
-			return at.slots[i].value, true
+	for _, v := range at.values {
+		if v.key() == k {
+			return v, true
 		}
 	}
 	return none, false
@@ -89,30 +93,39 @@ func (t tree[K, V]) with(v V) tree[K, V] {
 }
 
 func (t tree[K, V]) insert(at *branch[V], v V, hash uint64, shift int) (*branch[V], bool) {
+	next := *at
 	if shift >= hashBits {
-		for i := range at.slots {
-			if at.slots[i].value.key() == v.key() {
-				return at.replaced(i, slot[V]{value: v}), false
-			}
+		i := slices.IndexFunc(at.values, func(old V) bool { return old.key() == v.key() })
+		if i >= 0 {
+			next.values = replaced(at.values, i, v)
+			return &next, false
 		}
-		return at.inserted(len(at.slots), 0, slot[V]{value: v}), true
+		next.values = inserted(at.values, len(at.values), v)
+		return &next, true
 	}
-	bit := uint32(1) << (hash >> shift & (1<<bitsPerLevel - 1))
-	i := bits.OnesCount32(at.bitmap & (bit - 1))
-	if at.bitmap&bit == 0 {
-		return at.inserted(i, bit, slot[V]{value: v}), true
-	}
-	old := at.slots[i]
+	bit := levelBit(hash, shift)
+	i, c := index(at.valueMap, bit), index(at.childMap, bit)
 	switch {
-	case old.child != nil:
-		child, added := t.insert(old.child, v, hash, shift+bitsPerLevel)
-		return at.replaced(i, slot[V]{child: child}), added
-	case old.value.key() == v.key():
-		return at.replaced(i, slot[V]{value: v}), false
+	case at.childMap&bit != 0:
+		child, added := t.insert(at.children[c], v, hash, shift+bitsPerLevel)
+		next.children = replaced(at.children, c, child)
+		return &next, added
+	case at.valueMap&bit == 0:
+		next.valueMap |= bit
+		next.values = inserted(at.values, i, v)
+		return &next, true
+	case at.values[i].key() == v.key():
+		next.values = replaced(at.values, i, v)
+		return &next, false
 	}
-	child, _ := t.insert(&branch[V]{}, old.value, old.value.key().hash(t.seed), shift+bitsPerLevel)
+	old := at.values[i]
+	child, _ := t.insert(&branch[V]{}, old, old.key().hash(t.seed), shift+bitsPerLevel)
 	child, _ = t.insert(child, v, hash, shift+bitsPerLevel)
-	return at.replaced(i, slot[V]{child: child}), true
+	next.valueMap &^= bit
+	next.values = removed(at.values, i)
+	next.childMap |= bit
+	next.children = inserted(at.children, c, child)
+	return &next, true
 }
 
 // without returns t without the value with key k.
@@ -120,75 +133,81 @@ func (t tree[K, V]) without(k K) tree[K, V] {
 	if t.root == nil {
 		return t
 	}
-	root, removed := t.remove(t.root, k, k.hash(t.seed), 0)
-	if !removed {
+	root, found := t.remove(t.root, k, k.hash(t.seed), 0)
+	if !found {
 		return t
 	}
 	t.size--
 	t.root = root
-	if root == nil {
+	if t.size == 0 {
 		return tree[K, V]{}
 	}
 	return t
 }
 
-// remove returns nil for a branch that becomes empty.
+// remove never leaves a branch, the root aside, with one value and nothing else: that moves up, or long-lived trees grow
+// deep.
 func (t tree[K, V]) remove(at *branch[V], k K, hash uint64, shift int) (*branch[V], bool) {
+	next := *at
 	if shift >= hashBits {
-		for i := range at.slots {
-			if at.slots[i].value.key() == k {
-				return at.removed(i, 0), true
-			}
-		}
-		return at, false
-	}
-	bit := uint32(1) << (hash >> shift & (1<<bitsPerLevel - 1))
-	if at.bitmap&bit == 0 {
-		return at, false
-	}
-	i := bits.OnesCount32(at.bitmap & (bit - 1))
-	old := at.slots[i]
-	if old.child == nil {
-		if old.value.key() != k {
+		i := slices.IndexFunc(at.values, func(v V) bool { return v.key() == k })
+		if i < 0 {
 			return at, false
 		}
-		return at.removed(i, bit), true
+		next.values = removed(at.values, i)
+		return &next, true
 	}
-	child, removed := t.remove(old.child, k, hash, shift+bitsPerLevel)
+	bit := levelBit(hash, shift)
+	i, c := index(at.valueMap, bit), index(at.childMap, bit)
 	switch {
-	case !removed:
+	case at.valueMap&bit != 0:
+		if at.values[i].key() != k {
+			return at, false
+		}
+		next.valueMap &^= bit
+		next.values = removed(at.values, i)
+		return &next, true
+	case at.childMap&bit == 0:
 		return at, false
-	case child == nil:
-		return at.removed(i, bit), true
-	case len(child.slots) == 1 && child.slots[0].child == nil:
-		return at.replaced(i, child.slots[0]), true // a lone value moves up, or long-lived trees grow deep
 	}
-	return at.replaced(i, slot[V]{child: child}), true
+	child, found := t.remove(at.children[c], k, hash, shift+bitsPerLevel)
+	if !found {
+		return at, false
+	}
+	if len(child.values) == 1 && len(child.children) == 0 {
+		next.childMap &^= bit
+		next.children = removed(at.children, c)
+		next.valueMap |= bit
+		next.values = inserted(at.values, i, child.values[0])
+		return &next, true
+	}
+	next.children = replaced(at.children, c, child)
+	return &next, true
 }
 
-func (b *branch[V]) replaced(i int, s slot[V]) *branch[V] {
-	slots := make([]slot[V], len(b.slots))
-	copy(slots, b.slots)
-	slots[i] = s
-	return &branch[V]{bitmap: b.bitmap, slots: slots}
+func replaced[T any](list []T, i int, v T) []T {
+	next := make([]T, len(list))
+	copy(next, list)
+	next[i] = v
+	return next
 }
 
-func (b *branch[V]) inserted(i int, bit uint32, s slot[V]) *branch[V] {
-	slots := make([]slot[V], len(b.slots)+1)
-	copy(slots, b.slots[:i])
-	slots[i] = s
-	copy(slots[i+1:], b.slots[i:])
-	return &branch[V]{bitmap: b.bitmap | bit, slots: slots}
+func inserted[T any](list []T, i int, v T) []T {
+	next := make([]T, len(list)+1)
+	copy(next, list[:i])
+	next[i] = v
+	copy(next[i+1:], list[i:])
+	return next
 }
 
-func (b *branch[V]) removed(i int, bit uint32) *branch[V] {
-	if len(b.slots) == 1 {
+func removed[T any](list []T, i int) []T {
+	if len(list) == 1 {
 		return nil
 	}
-	slots := make([]slot[V], len(b.slots)-1)
-	copy(slots, b.slots[:i])
-	copy(slots[i:], b.slots[i+1:])
-	return &branch[V]{bitmap: b.bitmap &^ bit, slots: slots}
+	next := make([]T, len(list)-1)
+	copy(next, list[:i])
+	copy(next[i:], list[i+1:])
+	return next
 }
 
 // all yields every value, in no useful order.
@@ -201,13 +220,13 @@ func (t tree[K, V]) all() iter.Seq[V] {
 }
 
 func (b *branch[V]) walk(yield func(V) bool) bool {
-	for i := range b.slots {
-		s := &b.slots[i]
-		if s.child != nil {
-			if !s.child.walk(yield) {
-				return false
-			}
-		} else if !yield(s.value) {
+	for _, v := range b.values {
+		if !yield(v) {
+			return false
+		}
+	}
+	for _, child := range b.children {
+		if !child.walk(yield) {
 			return false
 		}
 	}

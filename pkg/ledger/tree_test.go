@@ -67,13 +67,13 @@ func TestTreeWithEqualHashes(t *testing.T) {
 		root, _ = tr.insert(root, &item{k, k}, 42, hashBits)
 	}
 	root, added := tr.insert(root, &item{3, 33}, 42, hashBits)
-	if added || len(root.slots) != 5 || root.slots[3].value.v != 33 {
-		t.Fatalf("replacing among equals: %v %v", added, root.slots)
+	if added || len(root.values) != 5 || root.values[3].v != 33 {
+		t.Fatalf("replacing among equals: %v %v", added, root.values)
 	}
 	for k := range 5 {
 		root, _ = tr.remove(root, itemKey(k), 42, hashBits)
 	}
-	if root != nil {
-		t.Fatalf("left over: %v", root)
+	if len(root.values) != 0 {
+		t.Fatalf("left over: %v", root.values)
 	}
 }
