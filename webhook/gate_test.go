@@ -402,6 +402,14 @@ func BenchmarkReview(bm *testing.B) {
 	b := newBench(bm, "nodePortRange: 20000-32767\n")
 	benchHolders(b, 150000, 5000, 10000)
 	mine := ports.Ref{APIVersion: "v1", Kind: "Service", Namespace: "default", Name: "new"}
+	bm.Run("bound: decode a Pod", func(bm *testing.B) {
+		req := admission.Request{AdmissionRequest: request("Pod", admissionv1.Create, hostPortPod("new", 8080), nil)}
+		for bm.Loop() {
+			if _, _, err := decode[corev1.Pod](b.Gate, req); err != nil {
+				bm.Fatal(err)
+			}
+		}
+	})
 	for _, c := range []struct {
 		name, path string
 		req        admissionv1.AdmissionRequest

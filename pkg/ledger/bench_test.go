@@ -58,6 +58,22 @@ func benchLedger() *Ledger {
 	return l
 }
 
+// boundKey and boundMap are the least that could answer: one map, which no reader may look into while it is written.
+type boundKey struct {
+	port uint16
+	node string
+}
+
+func boundMap() map[boundKey][]ports.Claim {
+	held := map[boundKey][]ports.Claim{}
+	for i := range benchPods {
+		_, claims := podOf(i)
+		node, _ := claims[0].Scope.Node()
+		held[boundKey{claims[0].Port, node}] = claims
+	}
+	return held
+}
+
 func heap() uint64 {
 	var m runtime.MemStats
 	runtime.GC()
@@ -113,6 +129,23 @@ func BenchmarkLedger(b *testing.B) {
 		wanted := ports.Claim{Socket: ports.MustParseSocket("0.0.0.0:32000/TCP"), Kind: ports.NodePort, Scope: ports.EverywhereScope(), Owner: &asking}
 		for b.Loop() {
 			l.Snapshot().Conflicts(wanted)
+		}
+	})
+	b.Run("bound/look-up in a Go map", func(b *testing.B) {
+		held := boundMap()
+		key := boundKey{9003, "node-0007.example.internal"}
+		for b.Loop() {
+			if len(held[key]) == 0 {
+				b.Fatal("not held")
+			}
+		}
+	})
+	b.Run("bound/write to a Go map", func(b *testing.B) {
+		held := boundMap()
+		key := boundKey{9003, "node-0007.example.internal"}
+		_, claims := podOf(7)
+		for b.Loop() {
+			held[key] = append([]ports.Claim(nil), claims...)
 		}
 	})
 	b.Run("update/pod", func(b *testing.B) {
