@@ -14,11 +14,23 @@ func found() map[check.Code][]scene {
 		check.SocketTwice:        foundTwice(),
 		check.ServiceSelfClash:   foundSelfClashes(),
 		check.NodePortWithoutUse: foundWithoutUse(),
-		check.InitContainersMeet: {{
-			why:  "init containers run one after the other",
-			now:  "Pod a: hostPort,init * 80/TCP @?; hostPort,init 0.0.0.0 80/TCP @?",
-			want: []string{"PC0105 info ports[1].hostPort and ports[0].hostPort"},
-		}},
+		check.InitContainersMeet: {
+			{
+				why:  "init containers run one after the other",
+				now:  "Pod a: hostPort,init * 80/TCP @?; hostPort,init 0.0.0.0 80/TCP @?",
+				want: []string{"PC0105 info ports[1].hostPort and ports[0].hostPort"},
+			},
+			{
+				why:  "a wildcard that is itself a second time",
+				now:  "Pod a: hostPort,init=i 10.0.0.1 80/TCP @?; hostPort,init=i * 80/TCP @?; hostPort,init=j 10.0.0.2 80/TCP @?",
+				want: []string{"PC0102 error i.ports[1].hostPort and i.ports[0].hostPort", "PC0105 info j.ports[2].hostPort and i.ports[1].hostPort"},
+			},
+			{
+				why:  "and one has it twice besides",
+				now:  "Pod a: hostPort,init=i * 80/TCP @?; hostPort,init=i * 80/TCP @?; hostPort,init=j * 80/TCP @?",
+				want: []string{"PC0102 error i.ports[1].hostPort and i.ports[0].hostPort", "PC0105 info j.ports[2].hostPort and i.ports[0].hostPort"},
+			},
+		},
 		check.Held:          append(foundHeldByServices(), foundHeldByPods()...),
 		check.WorkloadsMeet: foundWorkloads(),
 		check.OutsideRange:  foundOutside(),
@@ -54,6 +66,19 @@ func foundTwice() []scene {
 			why:  "a sidecar runs beside the main container",
 			now:  "Pod a: hostPort,sidecar * 80/TCP @?; hostPort * 80/TCP @?",
 			want: []string{same},
+		},
+		{
+			why:  "a plain init container by itself",
+			now:  "Pod a: hostPort,init=i * 80/TCP @?; hostPort,init=i * 80/TCP @?",
+			want: []string{"PC0102 error i.ports[1].hostPort and i.ports[0].hostPort"},
+		},
+		{
+			why: "an init container that starts when a sidecar listens already",
+			now: "Pod a hostNetwork main: hostNetwork,sidecar * 80/TCP @?; hostNetwork,init * 80/TCP @?; hostNetwork,init * 80/TCP @?",
+			want: []string{
+				"PC0102 error ports[1].hostNetwork and ports[0].hostNetwork",
+				"PC0102 error ports[2].hostNetwork and ports[0].hostNetwork",
+			},
 		},
 		{
 			why:  "in a template, and idle",
@@ -174,6 +199,8 @@ func foundHeldByPods() []scene {
 			want: []string{"PC0201 error ports[0].hostPort < Deployment b ports[0].hostPort on n1"}},
 		{why: "a controller of a kind that nobody knows", held: []string{"Pod b < GameServer b: hostPort * 80/TCP @n1"}, now: "Pod a: hostPort * 80/TCP @n1",
 			want: []string{"PC0201 error ports[0].hostPort < GameServer b ports[0].hostPort on n1"}},
+		{why: "the field of the template, not of the pod", held: []string{"Deployment b: hostPort * 81/TCP @?; hostPort * 80/TCP @?", "Pod b-x < Deployment b: hostPort 0.0.0.0 80/TCP @n1"},
+			now: "Pod a: hostPort * 80/TCP @n1", want: []string{"PC0201 error ports[0].hostPort < Deployment b ports[1].hostPort on n1"}},
 		{why: "the host network", held: []string{"Pod b: hostNetwork * 30080/TCP @n1"}, now: "Service a NodePort 80:30080/TCP",
 			want: []string{"PC0201 error spec.ports[0].nodePort < Pod b ports[0].hostNetwork on n1"}},
 		{why: "a DaemonSet of which the nodes are not known", held: []string{"DaemonSet b: hostPort * 30080/TCP @every", "Pod b-x < DaemonSet b: hostPort * 30080/TCP @n1"},
@@ -220,6 +247,8 @@ func foundWorkloads() []scene {
 			}},
 		{why: "no nodes known: a DaemonSet everywhere takes any", held: []string{"DaemonSet b: hostPort * 80/TCP @every"},
 			now: "Deployment a: hostPort * 80/TCP @?", want: every("DaemonSet b ports[0].hostPort")},
+		{why: "no nodes known: some of its pods are", held: []string{"DaemonSet b: hostPort * 80/TCP @every", "Pod b-x < DaemonSet b: hostPort * 80/TCP @n1"},
+			now: "DaemonSet a: hostPort * 80/TCP @every", want: every("DaemonSet b ports[0].hostPort")},
 		{why: "no nodes known: a DaemonSet meets a pod on one", held: pods[:1], now: "DaemonSet a: hostPort * 80/TCP @every",
 			want: some("Pod b ports[0].hostPort on n1")},
 		{why: "no nodes known: a template that names its node", held: pods[:1], now: "Deployment a: hostPort * 80/TCP @n1",

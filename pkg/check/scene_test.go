@@ -21,11 +21,11 @@ import (
 // where the names after < are its controllers, nearest first, and the nodes after "on" are those that its pods may run
 // on. A CLAIM is
 //
-//	KIND[,init|,sidecar|,idle] ADDRESS PORT/PROTOCOL @SCOPE
+//	KIND[,init[=CONTAINER]|,sidecar|,idle] ADDRESS PORT/PROTOCOL @SCOPE
 //
 // where ADDRESS is "*", an address or a wildcard, and SCOPE is "?" (no node yet), "n1", "{n1,n2}" (each), "every" or
 // "address"; "hostIP=TEXT 80/TCP" is one with a hostIP that is no address. The i-th claim stands in the field
-// "ports[i].KIND". A Service is
+// "ports[i].KIND", or "CONTAINER.ports[i].KIND". A Service is
 //
 //	Service NAME TYPE PORT[:NODEPORT]/PROTOCOL … [health:NODEPORT] [ip:ADDRESS …] [lb:ADDRESS …]
 //
@@ -195,6 +195,7 @@ func mustClaim(words []string, i int, owner *ports.Owner) ports.Claim {
 		panic(fmt.Sprintf("claim %q: want KIND ADDRESS PORT/PROTOCOL @SCOPE", words))
 	}
 	kind, option, _ := strings.Cut(words[0], ",")
+	option, container, named := strings.Cut(option, "=")
 	kinds := map[string]ports.Kind{"hostPort": ports.HostPort, "hostNetwork": ports.HostNetwork}
 	c := ports.Claim{
 		Socket: ports.MustParseSocket("*:" + words[2]), Kind: kinds[kind],
@@ -202,6 +203,9 @@ func mustClaim(words []string, i int, owner *ports.Owner) ports.Claim {
 		Scope: mustScope(words[3]), Owner: owner, Field: fmt.Sprintf("ports[%d].%s", i, kind),
 	}
 	c.Address = mustAddress(words[1])
+	if named {
+		c.Field = container + "." + c.Field
+	}
 	if c.Kind == 0 {
 		panic(fmt.Sprintf("claim %q: the kind is none of hostPort, hostNetwork", words))
 	}

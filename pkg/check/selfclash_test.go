@@ -65,3 +65,16 @@ func TestSelfClashesPairByPair(t *testing.T) {
 		}
 	}
 }
+
+// TestThirtyThousandServicePorts judges a Service as large as the API server takes one.
+func TestThirtyThousandServicePorts(t *testing.T) {
+	old, now := &check.Service{Owner: mustOwner("Service a"), Type: "NodePort"}, &check.Service{Owner: mustOwner("Service a"), Type: "ClusterIP"}
+	for i := range 30_000 {
+		old.Ports = append(old.Ports, ports.ServicePort{Port: uint16(i + 1), Protocol: ports.TCP, NodePort: uint16(i + 1)})
+	}
+	now.Ports = old.Ports
+	findings := check.Check(check.Input{Service: now, OldService: old, Held: mustLedger().Snapshot(), Settings: settings()})
+	if len(findings) != len(now.Ports) || findings[0].Case != check.NodePortIsLeftOver {
+		t.Errorf("%d findings, want one for each of %d left-over numbers", len(findings), len(now.Ports))
+	}
+}

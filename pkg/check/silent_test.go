@@ -19,6 +19,7 @@ func silent() map[check.Code][]scene {
 		check.InitContainersMeet: {
 			{why: "different numbers", now: "Pod a: hostPort,init * 80/TCP @?; hostPort,init * 81/TCP @?"},
 			{why: "an init container has ended when the main one starts", now: "Pod a: hostPort,init * 80/TCP @?; hostPort * 80/TCP @?"},
+			{why: "a sidecar's hostPort is never mapped", now: "Pod a: hostPort,sidecar * 80/TCP @?; hostPort,init * 80/TCP @?"},
 			{why: "and before a sidecar that comes later", now: "Pod a: hostPort,init * 80/TCP @?; hostPort,sidecar * 80/TCP @?"},
 		},
 		check.Held:          slices.Concat(silentAddresses(), silentServices(), silentKin(), silentIdle()),
@@ -150,6 +151,7 @@ func silentWorkloads() []scene {
 		{why: "a bare pod with a choice of nodes", held: daemons, now: "Pod a on n1,n2,n3: hostPort * 80/TCP @?"},
 		{why: "a bare pod, the nodes not known", held: daemons, now: "Pod a: hostPort * 80/TCP @?"},
 		{why: "pods that have no node yet", held: []string{"Pod b: hostPort * 80/TCP @?"}, now: "Pod a on n1: hostPort * 80/TCP @?"},
+		{why: "a template whose pods may go elsewhere, or not", held: []string{"Deployment b: hostPort * 80/TCP @?"}, now: "DaemonSet a: hostPort * 80/TCP @every"},
 		{why: "templates whose pods may go elsewhere", held: []string{"Deployment b: hostPort * 80/TCP @?"}, now: "Deployment a on n1: hostPort * 80/TCP @?"},
 		{why: "a daemon that is idle", held: []string{"Deployment b: hostPort,idle * 80/TCP @n1"}, now: "Deployment a on n1: hostPort * 80/TCP @?"},
 		{why: "two addresses", held: []string{"DaemonSet b: hostPort 127.0.0.1 80/TCP @every"}, now: "Deployment a on n1: hostPort 10.0.0.1 80/TCP @?"},

@@ -1,28 +1,59 @@
 package check
 
-import "github.com/portcullis-k8s/portcullis/pkg/ports"
+import (
+	"strings"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
 
 // socketsTwice asks whether a pod claims one socket twice: in any spelling of the address, sidecars included, which
-// the API server compares as text and container by container. Between plain init containers, which run one after the
-// other, it is only worth knowing; between one of them and a container that starts later it is nothing.
+// the API server compares as text and container by container.
 func socketsTwice(s subject) []Finding {
 	if s.workload == nil {
 		return nil
 	}
 	var findings []Finding
-	atOnce, inTurn := sockets{}, sockets{}
+	atOnce, inits := sockets{}, initSockets{all: sockets{}}
 	for _, c := range s.workload.Claims {
 		f := Finding{Code: SocketTwice, Object: s.workload.Owner.Ref, Field: c.Field, Claim: c}
-		seen := atOnce
+		var first ports.Claim
+		var again bool
 		if c.InitOnly {
-			f.Code, seen = InitContainersMeet, inTurn
+			first, f.Code, again = inits.add(c, atOnce)
+		} else {
+			first, again = atOnce.add(c)
 		}
-		if first, ok := seen.add(c); ok {
+		if again {
 			f.Other = first.Field
 			findings = append(findings, f)
 		}
 	}
 	return findings
+}
+
+// initSockets are those of plain init containers, which run one after the other: that two have the same one is only
+// worth knowing, and between one of them and a container that starts later it is nothing. But one container cannot have
+// one twice, nor one that a sidecar which runs already listens on.
+type initSockets struct {
+	all       sockets
+	one       sockets // of one container
+	container string
+}
+
+func (s *initSockets) add(c ports.Claim, running sockets) (ports.Claim, Code, bool) {
+	if container, _, _ := strings.Cut(c.Field, ".ports["); s.one == nil || container != s.container {
+		s.container, s.one = container, sockets{}
+	}
+	first, again := s.one.add(c)
+	if !again && c.Kind == ports.HostNetwork {
+		first, again = running.find(c)
+	}
+	if again {
+		s.all.add(c)
+		return first, SocketTwice, true
+	}
+	first, again = s.all.add(c)
+	return first, InitContainersMeet, again
 }
 
 // sockets are claims by number and then by address, so that a pod of many ports is not compared pair by pair. The number
@@ -52,18 +83,25 @@ func (seen sockets) covering(socket ports.Socket) (ports.Claim, bool) {
 
 // add records c, and returns a claim recorded before that shares an address with it.
 func (seen sockets) add(c ports.Claim) (ports.Claim, bool) {
+	earlier, found := seen.find(c)
 	number := numberOf(c.Socket)
 	at := seen[number]
 	if at == nil {
 		at = map[ports.Address]ports.Claim{}
 		seen[number] = at
 	}
+	if _, ok := at[c.Address]; !ok {
+		at[c.Address] = c
+	}
+	return earlier, found
+}
+
+func (seen sockets) find(c ports.Claim) (ports.Claim, bool) {
+	at := seen[numberOf(c.Socket)]
 	if first, ok := at[c.Address]; ok {
 		return first, true
 	}
-	earlier, found := overlapping(at, c)
-	at[c.Address] = c
-	return earlier, found
+	return overlapping(at, c)
 }
 
 // overlapping finds the first claim, in order of the paths, whose address overlaps c's. Only c itself being a

@@ -40,10 +40,10 @@ func NewControllers(objects []runtime.Object) Controllers {
 
 // Adopt gives w, of an object with the labels of its pods, the controller that it does not name itself.
 func (c Controllers) Adopt(w *check.Workload, object runtime.Object) {
-	if w.Owner.Controller != nil || len(w.Claims) == 0 {
+	set, isOwned := podLabels(object)
+	if !isOwned || w.Owner.Controller != nil || len(w.Claims) == 0 {
 		return
 	}
-	set := labels.Set(podLabels(object))
 	for _, known := range c.known {
 		owner := known.workload.Owner
 		if owner.Ref != w.Owner.Ref && owner.Kind != "ReplicaSet" && owner.Namespace == w.Owner.Namespace &&
@@ -54,14 +54,16 @@ func (c Controllers) Adopt(w *check.Workload, object runtime.Object) {
 	}
 }
 
-func podLabels(object runtime.Object) map[string]string {
+// podLabels returns the labels of the pods of an object that a controller may have made. Others have none, which some
+// selectors match.
+func podLabels(object runtime.Object) (set labels.Set, isOwned bool) {
 	switch o := object.(type) {
 	case *corev1.Pod:
-		return o.Labels
+		return o.Labels, true
 	case *appsv1.ReplicaSet:
-		return o.Spec.Template.Labels
+		return o.Spec.Template.Labels, true
 	default:
-		return nil
+		return nil, false
 	}
 }
 

@@ -28,25 +28,21 @@ type Placement struct {
 // PlacementOf returns the placement of a pod's spec. A DaemonSet's pods are placed by its controller, which looks at
 // the same fields.
 func PlacementOf(spec *corev1.PodSpec, daemon bool) Placement {
-	required := &corev1.Affinity{}
-	if spec.Affinity != nil && spec.Affinity.NodeAffinity != nil {
-		required.NodeAffinity = &corev1.NodeAffinity{
-			RequiredDuringSchedulingIgnoredDuringExecution: spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution,
-		}
+	says := corev1.PodSpec{NodeName: spec.NodeName, NodeSelector: spec.NodeSelector, Tolerations: spec.Tolerations}
+	if a := spec.Affinity; a != nil && a.NodeAffinity != nil && a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil {
+		says.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution,
+		}}
 	}
 	// encoding/json sorts maps, so that equal placements have equal keys; it cannot fail on these types.
-	key, _ := json.Marshal([]any{spec.NodeName, spec.NodeSelector, required, spec.Tolerations, daemon})
+	key, _ := json.Marshal([]any{says, daemon})
 	return Placement{
 		Key:         string(key),
-		nodeName:    spec.NodeName,
-		anywhere:    spec.NodeName == "" && len(spec.NodeSelector) == 0 && !restricts(required),
-		affinity:    nodeaffinity.NewRequiredNodeAffinity(spec.NodeSelector, required),
-		tolerations: spec.Tolerations,
+		nodeName:    says.NodeName,
+		anywhere:    says.NodeName == "" && len(says.NodeSelector) == 0 && says.Affinity == nil,
+		affinity:    nodeaffinity.NewRequiredNodeAffinity(says.NodeSelector, says.Affinity),
+		tolerations: says.Tolerations,
 	}
-}
-
-func restricts(a *corev1.Affinity) bool {
-	return a.NodeAffinity != nil && a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil
 }
 
 // IsAnywhere reports whether the placement names no node and no property of nodes.

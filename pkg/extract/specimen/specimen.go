@@ -59,7 +59,7 @@ func (s Source) fill(v reflect.Value, field string) {
 			s.fill(v.Elem(), field)
 		}
 	case reflect.Slice:
-		if n := s.IntN(4); n > 0 {
+		if n := s.IntN(4); n > 0 && v.Type().Elem().Kind() != reflect.Uint8 { // bytes are raw JSON, or nobody reads them
 			v.Set(reflect.MakeSlice(v.Type(), n, n))
 			for i := range n {
 				s.fill(v.Index(i), field)
