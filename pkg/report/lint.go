@@ -121,14 +121,15 @@ func (r *LintReport) WriteTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "SEVERITY\tCODE\tOBJECT\tSOURCE")
 	for _, f := range r.Findings {
-		fmt.Fprintf(t, "%s\t%s\t%s %s\t%s:%d\n", f.Severity, f.Code, f.Object.Kind, qualified(f.Object), f.Source.Path, f.Source.Line)
+		object := strings.Map(printable, f.Object.Kind+" "+qualified(f.Object))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s:%d\n", f.Severity, f.Code, object, strings.Map(printable, f.Source.Path), f.Source.Line)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
 	for _, f := range r.Findings {
-		fmt.Fprintf(w, "%s:%d: %s: %s\n", f.Source.Path, f.Source.Line, f.Field, f.Message)
+		fmt.Fprintf(w, "%s:%d: %s: %s\n", strings.Map(printable, f.Source.Path), f.Source.Line, f.Field, f.Message)
 	}
 	_, err := fmt.Fprintf(w, "\n%s\n", r.Summary)
 	return err

@@ -1,0 +1,125 @@
+package observe
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+)
+
+func newNode(name, zone string, addresses ...string) *corev1.Node {
+	n := &corev1.Node{}
+	n.Name, n.Labels = name, map[string]string{"zone": zone}
+	for _, a := range addresses {
+		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
+	}
+	return n
+}
+
+func inZone(zone string) extract.Placement {
+	return extract.PlacementOf(&corev1.PodSpec{NodeSelector: map[string]string{"zone": zone}}, false)
+}
+
+// TestEligibleIsKept: what a placement allows is computed once, until a node comes, goes, or changes what it says of
+// itself. The answer is the very same list as long as it is kept.
+func TestEligibleIsKept(t *testing.T) {
+	n := newNodes()
+	n.set(newNode("n2", "a"))
+	n.set(newNode("n1", "a"))
+	n.set(newNode("n3", "b"))
+	last := n.Eligible(inZone("a"))
+	for _, c := range []struct {
+		why    string
+		change func() bool
+		kept   bool
+		want   []string
+	}{
+		{"nothing", func() bool { return false }, true, []string{"n1", "n2"}},
+		{"another placement is asked for", func() bool { n.Eligible(inZone("b")); return false }, true, []string{"n1", "n2"}},
+		{"a node reports that it is alive", func() bool { return n.set(newNode("n1", "a")) }, true, []string{"n1", "n2"}},
+		{"a node gets an address", func() bool { return n.set(newNode("n1", "a", "10.0.0.1")) }, true, []string{"n1", "n2"}},
+		{"a label changes", func() bool { return n.set(newNode("n3", "a")) }, false, []string{"n1", "n2", "n3"}},
+		{"a taint comes", func() bool {
+			tainted := newNode("n3", "a")
+			tainted.Spec.Taints = []corev1.Taint{{Key: "dedicated", Effect: corev1.TaintEffectNoSchedule}}
+			return n.set(tainted)
+		}, false, []string{"n1", "n2"}},
+		{"a taint goes", func() bool { return n.set(newNode("n3", "a")) }, false, []string{"n1", "n2", "n3"}},
+		{"a node comes", func() bool { return n.set(newNode("n4", "a")) }, false, []string{"n1", "n2", "n3", "n4"}},
+		{"a node goes", func() bool { n.remove("n1"); return true }, false, []string{"n2", "n3", "n4"}},
+	} {
+		changed := c.change()
+		got := n.Eligible(inZone("a"))
+		if kept := &got[0] == &last[0]; kept != c.kept || changed == c.kept {
+			t.Errorf("%s: kept %v, told of as a change %v; want kept %v", c.why, kept, changed, c.kept)
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.why, diff)
+		}
+		last = got
+	}
+	if got := n.Eligible(inZone("c")); got == nil || len(got) != 0 {
+		t.Errorf("none at all: %#v, want an empty list, which says that they are known", got)
+	}
+}
+
+func TestPlacementsAreBounded(t *testing.T) {
+	n := newNodes()
+	n.set(newNode("n1", "a"))
+	for i := range maxPlacements + 10 {
+		n.Eligible(inZone(fmt.Sprint(i)))
+	}
+	if len(n.eligible) > maxPlacements {
+		t.Errorf("%d placements are kept", len(n.eligible))
+	}
+}
+
+func TestFamiliesFollowTheCluster(t *testing.T) {
+	n := newNodes()
+	cidr := &networkingv1.ServiceCIDR{Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.96.0.0/12"}}}
+	podCIDR := newNode("n1", "a", "fd00::1")
+	podCIDR.Spec.PodCIDR = "10.244.0.0/24"
+	v4, v6 := extract.Families{IPv4: true}, extract.Families{IPv6: true}
+	for _, c := range []struct {
+		why    string
+		change func()
+		want   extract.Families
+	}{
+		{"nothing is known", func() {}, extract.Families{}},
+		{"a ServiceCIDR", func() { n.setCIDR(cidr, false) }, v4},
+		{"a node's address", func() { n.set(newNode("n1", "a", "fd00::1")) }, v6},
+		{"another address", func() { n.set(newNode("n1", "a", "10.0.0.1")) }, v4},
+		{"both", func() { n.set(newNode("n2", "a", "fd00::2")) }, extract.Families{IPv4: true, IPv6: true}},
+		{"a pod CIDR", func() { n.set(podCIDR) }, v4},
+		{"the nodes go", func() { n.remove("n1"); n.remove("n2") }, v4},
+		{"and the ServiceCIDR", func() { n.setCIDR(cidr, true) }, extract.Families{}},
+	} {
+		if c.change(); n.Families() != c.want {
+			t.Errorf("%s: %+v, want %+v", c.why, n.Families(), c.want)
+		}
+	}
+}
+
+// TestNodesFromManySides is for the race detector.
+func TestNodesFromManySides(t *testing.T) {
+	n := newNodes()
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for j := range 200 {
+				n.set(newNode(fmt.Sprintf("n%d", j%5), fmt.Sprint(i%2)))
+				n.Eligible(inZone(fmt.Sprint(j % 2)))
+				n.Families()
+			}
+		})
+	}
+	all.Wait()
+	if got := len(n.Eligible(inZone("0"))) + len(n.Eligible(inZone("1"))); got != 5 {
+		t.Errorf("%d nodes, want 5", got)
+	}
+}

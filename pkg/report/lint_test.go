@@ -1,0 +1,198 @@
+package report_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/report"
+)
+
+func webReport() *report.LintReport {
+	r := report.NewLintReport()
+	web := ports.Ref{APIVersion: "v1", Kind: "Service", Namespace: "ns", Name: "<web>"}
+	r.Add(check.Finding{Code: check.Held, Severity: check.Error, Object: web, Field: "spec.ports[0].nodePort", Claim: nodePort("30080/TCP"),
+		Holder: by("Deployment", "a", podField, hostPort("30080/TCP")), Nodes: []string{"n1"}}, report.Source{Path: "a,b:c.yaml", Line: 7})
+	r.Add(check.Finding{Code: check.NodePortWithoutUse, Case: check.NodePortIsLeftOver, Severity: check.Warning, Object: web, Field: "spec.ports[1].nodePort", Value: "30081"},
+		report.Source{Path: "-", Line: 1})
+	r.Add(check.Finding{Code: check.HostIPInvalid, Severity: check.Info, Object: ports.Ref{APIVersion: "v1", Kind: "Node", Name: "n1"}, Field: "f", Value: "100%\n", Other: "80/TCP"}, report.Source{})
+	return r
+}
+
+// TestJSON holds the report to the form that design.md promises to other people's scripts, byte by byte.
+func TestJSON(t *testing.T) {
+	const empty = `{
+  "apiVersion": "portcullis.dev/v1alpha1",
+  "kind": "LintReport",
+  "findings": [],
+  "summary": {
+    "errors": 0,
+    "warnings": 0,
+    "infos": 0
+  }
+}
+`
+	if diff := cmp.Diff(empty, written(t, report.NewLintReport().WriteJSON)); diff != "" {
+		t.Errorf("without findings (-want +got):\n%s", diff)
+	}
+	const full = `{
+  "apiVersion": "portcullis.dev/v1alpha1",
+  "kind": "LintReport",
+  "findings": [
+    {
+      "code": "PC0201",
+      "severity": "error",
+      "object": {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "namespace": "ns",
+        "name": "<web>"
+      },
+      "field": "spec.ports[0].nodePort",
+      "message": "30080/TCP is held by Deployment default/a (spec.containers[0].ports[0].hostPort) on node n1; choose another nodePort, or leave it out to get a free one (PC0201)",
+      "holder": {
+        "kind": "Deployment",
+        "namespace": "default",
+        "name": "a",
+        "field": "spec.containers[0].ports[0].hostPort"
+      },
+      "nodes": [
+        "n1"
+      ],
+      "source": {
+        "path": "a,b:c.yaml",
+        "line": 7
+      }
+    },
+    {
+      "code": "PC0104",
+      "severity": "warning",
+      "object": {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "namespace": "ns",
+        "name": "<web>"
+      },
+      "field": "spec.ports[1].nodePort",
+      "message": "30081 is left over from a type with node ports; the API server drops it now and refuses it next time; remove nodePort from the manifest (PC0104)",
+      "nodes": [],
+      "source": {
+        "path": "-",
+        "line": 1
+      }
+    },
+    {
+      "code": "PC0101",
+      "severity": "info",
+      "object": {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "namespace": "",
+        "name": "n1"
+      },
+      "field": "f",
+      "message": "\"100%\\n\" is no IP address, so that port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)",
+      "nodes": [],
+      "source": {
+        "path": "",
+        "line": 0
+      }
+    }
+  ],
+  "summary": {
+    "errors": 1,
+    "warnings": 1,
+    "infos": 1
+  }
+}
+`
+	got := written(t, webReport().WriteJSON)
+	if diff := cmp.Diff(full, got); diff != "" {
+		t.Errorf("with findings (-want +got):\n%s", diff)
+	}
+	var back report.LintReport
+	if err := json.Unmarshal([]byte(got), &back); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(webReport(), &back); diff != "" {
+		t.Errorf("read back (-written +read):\n%s", diff)
+	}
+}
+
+func TestTable(t *testing.T) {
+	if got := written(t, report.NewLintReport().WriteTable); got != "no findings\n" {
+		t.Errorf("without findings: %q", got)
+	}
+	const want = `SEVERITY  CODE    OBJECT            SOURCE
+error     PC0201  Service ns/<web>  a,b:c.yaml:7
+warning   PC0104  Service ns/<web>  -:1
+info      PC0101  Node n1           :0
+
+a,b:c.yaml:7: spec.ports[0].nodePort: 30080/TCP is held by Deployment default/a (spec.containers[0].ports[0].hostPort) on node n1; choose another nodePort, or leave it out to get a free one (PC0201)
+-:1: spec.ports[1].nodePort: 30081 is left over from a type with node ports; the API server drops it now and refuses it next time; remove nodePort from the manifest (PC0104)
+:0: f: "100%\n" is no IP address, so that port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)
+
+1 error, 1 warning, 1 info
+`
+	if diff := cmp.Diff(want, written(t, webReport().WriteTable)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestTableOfMonsters: what files and objects are called must not reach the terminal as commands.
+func TestTableOfMonsters(t *testing.T) {
+	r := report.NewLintReport()
+	r.Add(check.Finding{Code: check.OutsideRange, Object: ports.Ref{Kind: "Serv\x1bice", Name: "a\nb\tc"}, Claim: nodePort("80/TCP")}, report.Source{Path: "x\x1b[2J\r"})
+	if got := written(t, r.WriteTable); strings.ContainsAny(got, "\x1b\t\r") || strings.Count(got, "\n") != 6 {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestGitHub: a value must not end the command that it stands in.
+func TestGitHub(t *testing.T) {
+	want := []string{
+		"::error file=a%2Cb%3Ac.yaml,line=7,title=PC0201::spec.ports[0].nodePort: 30080/TCP is held by Deployment default/a (spec.containers[0].ports[0].hostPort) on node n1; choose another nodePort, or leave it out to get a free one (PC0201)",
+		"::warning file=-,line=1,title=PC0104::spec.ports[1].nodePort: 30081 is left over from a type with node ports; the API server drops it now and refuses it next time; remove nodePort from the manifest (PC0104)",
+		`::notice file=,line=0,title=PC0101::f: "100%25\n" is no IP address, so that port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)`,
+	}
+	if diff := cmp.Diff(want, strings.Split(strings.TrimSpace(written(t, webReport().WriteGitHub)), "\n")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func written(t *testing.T, write func(io.Writer) error) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestSummary(t *testing.T) {
+	for _, c := range []struct {
+		summary report.Summary
+		want    string
+	}{
+		{report.Summary{}, "no findings"},
+		{report.Summary{Errors: 1}, "1 error"},
+		{report.Summary{Errors: 2, Infos: 1}, "2 errors, 1 info"},
+		{report.Summary{Warnings: 12, Infos: 2}, "12 warnings, 2 infos"},
+	} {
+		if got := c.summary.String(); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.summary, got, c.want)
+		}
+	}
+	r := webReport()
+	for severity, want := range map[check.Severity]int{check.Info: 3, check.Warning: 2, check.Error: 1, check.Error + 1: 0} {
+		if got := r.AtLeast(severity); got != want {
+			t.Errorf("at least %s: %d, want %d", severity, got, want)
+		}
+	}
+}
