@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -353,6 +354,25 @@ func TestEnforcement(t *testing.T) {
 		if r.Allowed != want.allowed || len(r.Warnings) != want.warnings || r.AuditAnnotations["codes"] != "PC0302" {
 			t.Errorf("%q: %+v", config, r)
 		}
+	}
+}
+
+// TestTooManySockets: a small manifest can name millions of sockets, which nobody may make the gate look at.
+func TestTooManySockets(t *testing.T) {
+	b := newBench(t, "")
+	s := nodePortService("s")
+	for i := range 2000 {
+		s.Spec.ExternalIPs = append(s.Spec.ExternalIPs, fmt.Sprintf("10.0.%d.%d", i/256, i%256))
+		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: fmt.Sprint(i), Port: int32(1 + i), Protocol: corev1.ProtocolTCP, NodePort: int32(30000 + i)})
+	}
+	for _, path := range []string{PathMutateServices, PathValidateServices} {
+		r := b.ask(t, path, request("Service", admissionv1.Create, s, nil))
+		if code(r) != http.StatusBadRequest || !strings.Contains(r.Result.Message, "name 4000000 sockets") {
+			t.Errorf("%s: %+v", path, r.Result)
+		}
+	}
+	if claims := extract.Service(s, b.settings.NodePorts).Claims; len(claims) != 2000 {
+		t.Errorf("%d claims, want those of the node ports alone", len(claims))
 	}
 }
 

@@ -77,6 +77,10 @@ func (g *Gate) service(req admission.Request) (svc, old *corev1.Service, d decis
 	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update {
 		return nil, nil, decision{settings: g.settings, verdict: check.Allowed}, false
 	}
+	if n := extract.ExternalSockets(svc); n > extract.MaxExternalSockets {
+		return nil, nil, malformed(fmt.Errorf("spec.externalIPs: with spec.ports they name %d sockets, and no more than %d can be judged; "+
+			"split the Service into several", n, extract.MaxExternalSockets)), false
+	}
 	named(svc, req)
 	return svc, old, decision{}, true
 }

@@ -85,6 +85,12 @@ func (o *lintOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	for _, object := range slices.Concat(inputs, state) {
+		if svc, ok := object.Object.(*corev1.Service); ok && extract.ExternalSockets(svc) > extract.MaxExternalSockets {
+			return fmt.Errorf("%s:%d: Service %s names %d sockets by its external addresses, and no more than %d can be judged; split it into several",
+				object.Path, object.Line, svc.Name, extract.ExternalSockets(svc), extract.MaxExternalSockets)
+		}
+	}
 	l := newLinter(settings, inputs, state)
 	failing := 0
 	for _, object := range inputs {

@@ -83,9 +83,19 @@ func family(ipv4, ipv6 bool) ports.Address {
 	}
 }
 
+// MaxExternalSockets is how many sockets of external and load-balancer addresses are looked at in one Service: every
+// address with every port is one, and a manifest of a hundred kilobytes can name millions.
+const MaxExternalSockets = 10000
+
+// ExternalSockets returns how many sockets a Service names by its external and load-balancer addresses.
+func ExternalSockets(svc *corev1.Service) int {
+	return (len(svc.Spec.ExternalIPs) + len(svc.Status.LoadBalancer.Ingress)) * len(svc.Spec.Ports)
+}
+
 // Service returns a Service with its claims: node ports and health check node port on every node, Service ports on the
 // node, if any, that has an external or load-balancer address. kube-proxy passes over ExternalName and headless
-// Services, which claim nothing.
+// Services, which claim nothing. Of a Service with more than MaxExternalSockets the external addresses claim nothing
+// either: whoever judges it must ask for their number first.
 func Service(svc *corev1.Service, nodePorts NodePortAddresses) *check.Service {
 	s := &check.Service{
 		Owner:               Owner(coreKind("Service"), svc),
@@ -157,6 +167,9 @@ func (e serviceClaims) addPort(p ports.ServicePort, i int) {
 		return
 	}
 	field := fmt.Sprintf("spec.ports[%d].port", i)
+	if ExternalSockets(e.svc) > MaxExternalSockets {
+		return
+	}
 	for _, ip := range e.svc.Spec.ExternalIPs {
 		e.addAt(ports.ExternalIP, ip, p, field)
 	}
