@@ -233,8 +233,7 @@ func TestGate(t *testing.T) {
 	c := newCluster(t, rig.Options{
 		ControlPlane: controlplane.Options{ControllerManager: true, Scheduler: true},
 		Kubelet:      kubelet.Options{Nodes: kubelet.Nodes(3)},
-		// What the gate chooses keeps out of the way of the numbers that the tests name.
-		Config: "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\nallocateFrom: 32000-32767\n",
+		Config:       chooseHigh,
 	})
 	for _, r := range refusals() {
 		t.Run("refused/"+r.name, func(t *testing.T) { c.testRefusal(t, r) })
