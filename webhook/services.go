@@ -240,7 +240,7 @@ func (g *Gate) numberFor(svc *corev1.Service, i int, state *ledger.Snapshot) (ui
 func (g *Gate) pick(svc *corev1.Service, kind ports.Kind, protocols []ports.Protocol, what string, state *ledger.Snapshot) (uint16, bool) {
 	owner := extract.Owner(corev1.SchemeGroupVersion.WithKind("Service"), svc)
 	own := ownNumbers(svc)
-	ipv4, ipv6 := extract.ServiceFamilies(svc)
+	on := g.settings.NodePorts.On(extract.ServiceFamilies(svc))
 	number, err := allocator.Next(allocator.Request{
 		Ranges: g.settings.AllocateFrom,
 		Key:    fmt.Sprintf("%s/%s/%s", owner.Namespace, owner.Name, what),
@@ -248,7 +248,7 @@ func (g *Gate) pick(svc *corev1.Service, kind ports.Kind, protocols []ports.Prot
 			if state.IsNodePort(port) && !ownsNumber(state, owner.Ref, port) || own[port] {
 				return ports.Claim{}, true
 			}
-			return g.holderOf(&owner, kind, port, protocols, g.settings.NodePorts.On(ipv4, ipv6), state)
+			return g.holderOf(&owner, kind, port, protocols, on, state)
 		},
 	})
 	if _, exhausted := errors.AsType[*allocator.ExhaustedError](err); exhausted {

@@ -21,6 +21,11 @@ const (
 	svclbNamespaceLabel = "svccontroller.k3s.cattle.io/svcnamespace"
 )
 
+// OwnerLabels are the labels that Owner reads: whoever keeps only a part of an object must keep them.
+func OwnerLabels() []string {
+	return []string{appsv1.DefaultDeploymentUniqueLabelKey, svclbNameLabel, svclbNamespaceLabel}
+}
+
 // Ref names a namespaced object of a kind. One without a namespace lies in "default".
 func Ref(gvk schema.GroupVersionKind, object metav1.Object) ports.Ref {
 	return ports.Ref{

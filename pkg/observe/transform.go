@@ -6,6 +6,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
 // strip reduces an object that the cache is about to keep to what claims need. In a large cluster nearly all pods have
@@ -18,8 +20,7 @@ func strip(object any) (any, error) {
 	stripMeta(o)
 	switch o := o.(type) {
 	case *corev1.Pod:
-		spec := stripSpec(&o.Spec)
-		o.Spec = spec
+		o.Spec = stripSpec(&o.Spec)
 		o.Status = corev1.PodStatus{Phase: o.Status.Phase}
 	case *corev1.Node:
 		o.Spec = corev1.NodeSpec{PodCIDR: o.Spec.PodCIDR, PodCIDRs: o.Spec.PodCIDRs, Taints: o.Spec.Taints}
@@ -71,7 +72,7 @@ func stripMeta(o client.Object) {
 		return // placements select by labels
 	}
 	var labels map[string]string
-	for _, key := range keptLabels() {
+	for _, key := range extract.OwnerLabels() {
 		if v, ok := o.GetLabels()[key]; ok {
 			if labels == nil {
 				labels = map[string]string{}
@@ -80,14 +81,6 @@ func stripMeta(o client.Object) {
 		}
 	}
 	o.SetLabels(labels)
-}
-
-// keptLabels are those by which pkg/extract finds controllers.
-func keptLabels() []string {
-	return []string{
-		appsv1.DefaultDeploymentUniqueLabelKey,
-		"svccontroller.k3s.cattle.io/svcname", "svccontroller.k3s.cattle.io/svcnamespace",
-	}
 }
 
 func stripTemplate(t *corev1.PodTemplateSpec) corev1.PodTemplateSpec {
