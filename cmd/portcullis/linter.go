@@ -1,0 +1,92 @@
+package main
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/ledger"
+	"github.com/portcullis-k8s/portcullis/pkg/manifest"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/report"
+)
+
+// linter applies the inputs one after the other to a ledger of the state.
+type linter struct {
+	settings    *extract.Settings
+	nodes       extract.NodeList
+	controllers extract.Controllers
+	state       map[ports.Ref]runtime.Object
+	ledger      ledger.Ledger
+	report      *report.LintReport
+}
+
+func newLinter(settings *extract.Settings, inputs, state []*manifest.Object) *linter {
+	l := &linter{settings: settings, state: map[ports.Ref]runtime.Object{}, report: report.NewLintReport()}
+	var all []runtime.Object
+	for _, object := range slices.Concat(state, inputs) {
+		all = append(all, object.Object)
+		if node, ok := object.Object.(*corev1.Node); ok {
+			l.nodes = append(l.nodes, node)
+			l.ledger.ReplaceNode(node.Name, extract.NodeAddresses(node))
+		}
+	}
+	l.controllers = extract.NewControllers(all)
+	for _, object := range state {
+		if owner, claims, ok := l.claims(object.Object); ok {
+			l.state[owner.Ref] = object.Object
+			l.ledger.Replace(owner, claims)
+		}
+	}
+	return l
+}
+
+// claims extracts what an object claims; false for kinds that claim nothing.
+func (l *linter) claims(object runtime.Object) (ports.Owner, []ports.Claim, bool) {
+	if svc, ok := object.(*corev1.Service); ok {
+		s := extract.Service(svc, l.settings.NodePorts)
+		return s.Owner, s.Claims, true
+	}
+	if w := l.workload(object); w != nil {
+		return w.Owner, w.Claims, true
+	}
+	return ports.Owner{}, nil, false
+}
+
+func (l *linter) workload(object runtime.Object) *check.Workload {
+	var w *check.Workload
+	if pod, ok := object.(*corev1.Pod); ok {
+		w = extract.Pod(pod, l.nodes)
+	} else if w, ok = extract.Workload(object, l.nodes); !ok {
+		return nil
+	}
+	l.controllers.Adopt(w, object)
+	return w
+}
+
+// judge returns the findings about one input and puts it into the ledger, where it stands in the way of later ones.
+func (l *linter) judge(object *manifest.Object) []check.Finding {
+	in := check.Input{Held: l.ledger.Snapshot(), Settings: &l.settings.Check}
+	var owner ports.Owner
+	var claims []ports.Claim
+	if svc, ok := object.Object.(*corev1.Service); ok {
+		in.Service = extract.Service(svc, l.settings.NodePorts)
+		if old, ok := l.state[in.Service.Owner.Ref].(*corev1.Service); ok {
+			in.OldService = extract.Service(old, l.settings.NodePorts)
+		}
+		owner, claims = in.Service.Owner, in.Service.Claims
+	} else if in.Workload = l.workload(object.Object); in.Workload != nil {
+		if old, ok := l.state[in.Workload.Owner.Ref]; ok {
+			in.OldWorkload = l.workload(old)
+		}
+		owner, claims = in.Workload.Owner, in.Workload.Claims
+	} else {
+		return nil
+	}
+	findings := check.Check(in)
+	l.ledger.Replace(owner, claims)
+	return findings
+}
