@@ -16,6 +16,12 @@ type Input struct {
 	Workload, OldWorkload *Workload
 	Held                  *ledger.Snapshot // what the object's own owner holds in it never counts against it
 	Settings              *Settings
+	Families              Families // of the cluster's pods
+}
+
+// Families is which address families there are. None of them means that it is not known.
+type Families struct {
+	IPv4, IPv6 bool
 }
 
 // subject is what a question looks at: one version of the object.
@@ -25,6 +31,8 @@ type subject struct {
 	workload  *Workload
 	held      *ledger.Snapshot
 	settings  *Settings
+	families  Families
+	met       []meeting             // who holds what a pod or template wants
 	templates map[ports.Ref]sockets // what the holders that were met claim themselves
 }
 
@@ -41,6 +49,22 @@ func questions() []question {
 		workloadsMeet,
 		outsideRange,
 		daemonSockets,
+		hostPortsInNodePorts,
+		portsInEphemeral,
+		numbersInDynamicBand,
+		rollouts,
+		stricterThere,
+		wrongCases,
+		healthCheckChanges,
+		numberChanges,
+		createRefuses,
+		oneMergeKeys,
+		neverMapped,
+		targetPortNames,
+		endpointsApart,
+		trafficPolicyChanges,
+		hostAddresses,
+		undeclaredSockets,
 	}
 }
 
@@ -48,13 +72,19 @@ func questions() []question {
 // what a controller that stands in the ledger with the same claims brings, is marked as standing.
 func Check(in Input) []Finding {
 	templates := map[ports.Ref]sockets{}
-	findings := ask(subject{in.Service, in.OldService, in.Workload, in.Held, in.Settings, templates})
+	now := subject{
+		service: in.Service, previous: in.OldService, workload: in.Workload,
+		held: in.Held, settings: in.Settings, families: in.Families, templates: templates,
+	}
+	findings := ask(now)
 	if len(findings) == 0 {
 		return nil
 	}
 	if in.OldService != nil || in.OldWorkload != nil {
 		stood := map[identity]bool{}
-		for _, f := range ask(subject{in.OldService, in.OldService, in.OldWorkload, in.Held, in.Settings, templates}) {
+		then := now
+		then.service, then.workload = in.OldService, in.OldWorkload
+		for _, f := range ask(then) {
 			stood[f.identity()] = true
 		}
 		for i := range findings {
@@ -71,6 +101,7 @@ func Check(in Input) []Finding {
 
 func ask(s subject) []Finding {
 	var findings []Finding
+	s.met = s.meetings()
 	for _, q := range questions() {
 		findings = append(findings, q(s)...)
 	}

@@ -14,10 +14,35 @@ const (
 	ServiceSelfClash   Code = "PC0103"
 	NodePortWithoutUse Code = "PC0104"
 	InitContainersMeet Code = "PC0105"
-	Held               Code = "PC0201"
-	WorkloadsMeet      Code = "PC0202"
-	OutsideRange       Code = "PC0301"
-	DaemonSocket       Code = "PC0302"
+	WrongCase          Code = "PC0106"
+	HealthCheckFixed   Code = "PC0107"
+
+	Held          Code = "PC0201"
+	WorkloadsMeet Code = "PC0202"
+
+	OutsideRange   Code = "PC0301"
+	DaemonSocket   Code = "PC0302"
+	InNodePorts    Code = "PC0303"
+	InEphemeral    Code = "PC0304"
+	InDynamicBand  Code = "PC0305"
+	OutsideSmaller Code = "PC0306"
+
+	TooFewNodes   Code = "PC0401"
+	RolloutStalls Code = "PC0402"
+	SurgeInPlace  Code = "PC0403"
+	StricterThere Code = "PC0404"
+
+	NumberChanges     Code = "PC0501"
+	CreateRefuses     Code = "PC0502"
+	OneMergeKey       Code = "PC0503"
+	NeverMapped       Code = "PC0504"
+	TargetPortName    Code = "PC0505"
+	EndpointsApart    Code = "PC0506"
+	TrafficPolicy     Code = "PC0507"
+	NoNodesAddress    Code = "PC0508"
+	UndeclaredSockets Code = "PC0509"
+
+	FamilyMismatch Code = "PC0604"
 )
 
 // Severity says how bad a finding is.
@@ -55,8 +80,28 @@ const (
 	HealthCheckIsOwn   Case = "healthCheckNodePort is own nodePort" // PC0103
 	SamePortTwice      Case = "same port twice"                     // PC0103
 	NodePortIsLeftOver Case = "left over from a change of type"     // PC0104
+	NodePortIsIgnored  Case = "ignored by an ExternalName"          // PC0104
 	EveryNodeTaken     Case = "every eligible node is taken"        // PC0202
 	SomeNodesTaken     Case = "some eligible nodes are taken"       // PC0202
+	TooManyTogether    Case = "together they want more nodes"       // PC0202
+	SomePodsWait       Case = "some pods have no node"              // PC0401
+	NoNodeSuits        Case = "no node suits"                       // PC0401
+	FewerAtOnce        Case = "a Job runs fewer at a time"          // PC0401
+	OneNode            Case = "one replica on one node"             // PC0402
+	NodesAllInUse      Case = "every node runs an old pod"          // PC0402
+	SchedulerStricter  Case = "the scheduler sees a conflict"       // PC0404
+	KubeletStricter    Case = "the kubelet sees a conflict"         // PC0404
+	LostByReplace      Case = "lost by replace"                     // PC0501
+	LostAnyway         Case = "lost in any way"                     // PC0501
+	ServiceEntries     Case = "entries of a Service"                // PC0503
+	ContainerEntries   Case = "entries of a container"              // PC0503
+	NotOffered         Case = "nothing selected offers it"          // PC0505
+	OtherProtocol      Case = "offered with another protocol"       // PC0505
+	OfferedTwice       Case = "offered twice"                       // PC0505
+	OtherNamespace     Case = "in another namespace"                // PC0506
+	OtherPortName      Case = "by another port name"                // PC0506
+	FamilyAbsent       Case = "pods have no such address"           // PC0604
+	OneFamilyOnly      Case = "one of two families"                 // PC0604
 )
 
 // Entry is one line of the catalogue.
@@ -73,12 +118,32 @@ func Catalogue() []Entry {
 		{HostIPInvalid, "hostIP is no IP address", Error, nil},
 		{SocketTwice, "a pod claims one socket twice", Error, nil},
 		{ServiceSelfClash, "a Service collides with itself", Error, nil},
-		{NodePortWithoutUse, "a nodePort on a Service whose type has none", Error, map[Case]Severity{NodePortIsLeftOver: Warning}},
+		{NodePortWithoutUse, "a nodePort on a Service whose type has none", Error, map[Case]Severity{NodePortIsLeftOver: Warning, NodePortIsIgnored: Warning}},
 		{InitContainersMeet, "two init containers of a pod use the same host port", Info, nil},
+		{WrongCase, "a value that the API spells in another case", Error, nil},
+		{HealthCheckFixed, "a healthCheckNodePort that is changed while it is in use", Error, nil},
 		{Held, "the port is held by somebody else", Error, nil},
-		{WorkloadsMeet, "two workloads want the same host port on the same nodes", Error, map[Case]Severity{SomeNodesTaken: Warning}},
+		{WorkloadsMeet, "two workloads want the same host port on the same nodes", Error, map[Case]Severity{SomeNodesTaken: Warning, TooManyTogether: Warning}},
 		{OutsideRange, "a number outside the node port range", Error, nil},
 		{DaemonSocket, "the port belongs to a daemon of the node", Error, nil},
+		{InNodePorts, "a host port inside the node port range", Warning, nil},
+		{InEphemeral, "a port that outgoing connections may be using", Warning, nil},
+		{InDynamicBand, "a written number in the band from which numbers are given out", Info, nil},
+		{OutsideSmaller, "a number that the node port range has left outside", Warning, nil},
+		{TooFewNodes, "more pods want a host port than nodes have it free", Warning, nil},
+		{RolloutStalls, "a rolling update that can never finish", Warning, nil},
+		{SurgeInPlace, "a DaemonSet that starts new pods beside old ones on one host port", Error, nil},
+		{StricterThere, "Kubernetes sees a host port conflict where there is none", Warning, nil},
+		{NumberChanges, "a port that gets another nodePort", Warning, nil},
+		{CreateRefuses, "a Service that the API server keeps but would not create", Warning, nil},
+		{OneMergeKey, "two port entries that client-side apply takes for one", Info, nil},
+		{NeverMapped, "a hostPort of a sidecar, which is reserved but never mapped", Warning, nil},
+		{TargetPortName, "a targetPort name that leads nowhere, or to two ports", Warning, nil},
+		{EndpointsApart, "a Service without a selector whose endpoints do not meet it", Warning, nil},
+		{TrafficPolicy, "a changed externalTrafficPolicy", Info, nil},
+		{NoNodesAddress, "a hostIP that is no address of any node", Warning, nil},
+		{UndeclaredSockets, "a pod of the host network that declares no ports", Info, nil},
+		{FamilyMismatch, "a hostIP of an address family that does not match the cluster's", Warning, nil},
 	}
 }
 

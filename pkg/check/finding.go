@@ -22,6 +22,7 @@ type Finding struct {
 	Holder   *Holder     // who is in the way; nil where nobody else is
 	Nodes    []string    // where the two meet, sorted; nil: on every node, or not known
 	Eligible int         // how many nodes the object could run on, where Nodes are a part of them
+	Left     int         // on how many of them its ports are free
 	Standing bool        // the object had it before this change, or its controller stands with it: never refused
 }
 

@@ -285,7 +285,7 @@ func TestFound(t *testing.T) {
 	for code, scenes := range found() {
 		t.Run(string(code), func(t *testing.T) {
 			for _, s := range scenes {
-				s.play(t)
+				s.play(t, code)
 			}
 		})
 	}

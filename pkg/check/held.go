@@ -10,12 +10,13 @@ import (
 // node that is certain or everywhere. Host ports of templates against those of other workloads are workloadsMeet's.
 func held(s subject) []Finding {
 	var findings []Finding
-	for _, wanted := range s.asked() {
-		conflicts := s.held.Conflicts(wanted)
-		if s.workload != nil && !isPinnedPod(s.workload, wanted) {
-			conflicts = slices.DeleteFunc(conflicts, func(c ports.Conflict) bool { return c.Held.Kind.OfPod() })
+	if s.service != nil {
+		for _, wanted := range s.service.Claims {
+			findings = append(findings, s.byHolder(Held, wanted, s.held.Conflicts(wanted))...)
 		}
-		findings = append(findings, s.byHolder(Held, wanted, conflicts)...)
+	}
+	for _, m := range s.met {
+		findings = append(findings, s.byHolder(Held, m.wanted, m.others)...)
 	}
 	return findings
 }
@@ -35,10 +36,10 @@ func (s subject) claims() []ports.Claim {
 // must not take the longer the more a pod makes up: beyond that it is taken to want all addresses.
 const maxAddresses = 16
 
-// asked are the claims for which to look at what others hold.
+// asked are the claims of a pod or template for which to look at what others hold.
 func (s subject) asked() []ports.Claim {
 	if s.workload == nil {
-		return s.claims()
+		return nil
 	}
 	all, once := socketsOf(s.workload.Claims), sockets{}
 	var asked []ports.Claim
@@ -143,7 +144,7 @@ func unique(findings []Finding) []Finding {
 	return slices.DeleteFunc(findings, func(f Finding) bool {
 		id := sin{identity: f.identity(), number: f.Claim.Number(), standing: f.Standing}
 		id.socket = ports.Socket{}
-		if f.Holder == nil {
+		if f.Holder == nil || f.Claim.Owner == nil {
 			id.field = f.Field // each field is to be mended
 		}
 		again := seen[id]

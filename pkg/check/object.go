@@ -4,25 +4,66 @@ import "github.com/portcullis-k8s/portcullis/pkg/ports"
 
 // Service is what the questions need to know of a Service.
 type Service struct {
-	Owner               ports.Owner
-	Type                string // ClusterIP, NodePort, LoadBalancer, ExternalName
-	Ports               []ports.ServicePort
-	HealthCheckNodePort uint16
-	Claims              []ports.Claim
+	Owner                 ports.Owner
+	Type                  string // ClusterIP, NodePort, LoadBalancer, ExternalName
+	Ports                 []ports.ServicePort
+	HealthCheckNodePort   uint16 // where the type and the policy use it
+	UnusedHealthCheck     uint16 // where they do not
+	Unallocated           bool   // a LoadBalancer that wants no nodePorts
+	Chosen                bool   // its numbers may have been chosen by the API server or the gate since it was written
+	ExternalTrafficPolicy string
+	Claims                []ports.Claim
+	Misspelled            []Misspelled
+	Backends              []Backend   // the pods and templates that it selects, as far as they are known
+	Endpoints             []Endpoints // of its name, in any namespace, where it has no selector
 }
 
 // HasNodePorts reports whether Services of s's type have node ports at all.
 func (s *Service) HasNodePorts() bool { return s.Type == "NodePort" || s.Type == "LoadBalancer" }
 
+// getsNodePorts reports whether the API server gives s the node ports that it leaves out.
+func (s *Service) getsNodePorts() bool { return s.HasNodePorts() && !s.Unallocated }
+
+// Misspelled is a value that the API knows in another case only.
+type Misspelled struct {
+	Field string
+	Value string
+	Known string
+}
+
+// Backend is a pod, or an object with a pod template, to which a Service leads.
+type Backend struct {
+	Ref   ports.Ref
+	Ports []NamedPort // of its containers and sidecars, in the order in which names are looked up
+}
+
+// NamedPort is a container port with a name.
+type NamedPort struct {
+	Name     string
+	Protocol ports.Protocol
+	Port     uint16
+}
+
+// Endpoints is an Endpoints object or an EndpointSlice.
+type Endpoints struct {
+	Ref   ports.Ref
+	Ports []string // the names of its ports; "" for one without
+}
+
 // Workload is what the questions need to know of a pod, or of an object with a pod template.
 type Workload struct {
-	Owner       ports.Owner
-	IsPod       bool
-	HostNetwork bool
-	Containers  []string // names
-	Claims      []ports.Claim
-	Unparsed    []Unparsed // hostIPs that are no addresses, and so claim nothing
-	Eligible    []string   // the nodes that its pods may run on, sorted; nil: not known
+	Owner            ports.Owner
+	IsPod            bool
+	HostNetwork      bool
+	HostNetworkField string   // where it says so
+	Containers       []string // names
+	Claims           []ports.Claim
+	Unparsed         []Unparsed // hostIPs that are no addresses, and so claim nothing
+	Misspelled       []Misspelled
+	OneKey           []OneKey
+	Eligible         []string // the nodes that its pods may run on, sorted; nil: not known
+	OneHost          bool     // it names the one host that its pods may run on, whether the nodes are known or not
+	Rollout          *Rollout // nil: a pod, or an object that rolls nothing out by itself
 }
 
 // Unparsed is a hostIP that is no IP address.
@@ -31,3 +72,29 @@ type Unparsed struct {
 	Value string
 	Port  string // the container port entry as a user would name it, "8080/TCP"
 }
+
+// OneKey is a port entry of a container that has the merge key of another.
+type OneKey struct {
+	Field, Other string
+	Value        string // the key
+}
+
+// Rollout is how the pods of a template come into being and replace each other.
+type Rollout struct {
+	Kind        RolloutKind
+	Field       string // the path of how many there are, "spec.replicas"
+	Replicas    int    // how many there are at a time; of a DaemonSet, that is what its nodes say
+	Surge       int    // how many more there may be while they are replaced, rounded as Kubernetes does
+	Unavailable int    // how many may be missing meanwhile
+}
+
+// RolloutKind says how new pods replace old ones.
+type RolloutKind uint8
+
+// The ways in which pods replace each other.
+const (
+	InTurn     RolloutKind = iota + 1 // an old one goes first: a StatefulSet, Recreate, OnDelete, a ReplicaSet
+	Rolling                           // a Deployment's RollingUpdate
+	OnEachNode                        // a DaemonSet's
+	ToTheEnd                          // a Job: pods end and make room
+)

@@ -111,7 +111,7 @@ func TestFindingsAreSorted(t *testing.T) {
 		want = append(want, fmt.Sprintf("PC0201 error spec.ports[%d].nodePort < Service b spec.ports[%d].nodePort", i, i))
 	}
 	held = "Service b NodePort" + line
-	scene{why: "ports[2] before ports[10]", held: []string{held}, now: "Service a NodePort" + line, want: want}.play(t)
+	scene{why: "ports[2] before ports[10]", held: []string{held}, now: "Service a NodePort" + line, want: want}.play(t, "")
 }
 
 // TestTenThousandPorts judges pods that are written to be slow to judge. There is no limit to hold them to but the

@@ -17,7 +17,7 @@ func selfClashes(s subject) []Finding {
 		return nil
 	}
 	var findings []Finding
-	seen := entries{s.service.Ports, map[number]int{}, map[number]int{}, map[uint16][2]int{}}
+	seen := newEntries(s.service.Ports)
 	for i, p := range s.service.Ports {
 		if p.Port == 0 {
 			continue // not a port at all: the API server refuses the entry and says so
@@ -55,6 +55,10 @@ type entries struct {
 type number struct {
 	port     uint16
 	protocol ports.Protocol
+}
+
+func newEntries(list []ports.ServicePort) entries {
+	return entries{list, map[number]int{}, map[number]int{}, map[uint16][2]int{}}
 }
 
 func (e entries) add(i int) {

@@ -10,6 +10,9 @@ import (
 // in pkg/extract.
 type Settings struct {
 	NodePortRange ports.Range          // the API server's --service-node-port-range
+	DynamicBand   ports.Range          // the part of it that the API server prefers to give out; empty: there are no bands
+	Ephemeral     ports.Range          // net.ipv4.ip_local_port_range of the nodes: outgoing connections use it
+	ReservedLocal []ports.Range        // net.ipv4.ip_local_reserved_ports: outgoing connections do not
 	Reserved      []Reserved           // sockets that the nodes' own daemons hold
 	Enforcement   map[Code]Enforcement // per code; what is not named follows the severity
 }

@@ -163,7 +163,7 @@ func TestSilent(t *testing.T) {
 	for code, scenes := range silent() {
 		t.Run(string(code), func(t *testing.T) {
 			for _, s := range scenes {
-				s.play(t)
+				s.play(t, code)
 			}
 		})
 	}

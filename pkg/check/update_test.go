@@ -38,7 +38,7 @@ func TestUpdates(t *testing.T) {
 			want: []string{"PC0101 error standing ports[0].hostIP and 80/TCP", "PC0101 error ports[1].hostIP and 81/TCP"}},
 		{why: "the conflict is taken out", held: service, old: "Service a NodePort 80:30080/TCP", now: "Service a NodePort 80:30090/TCP"},
 	} {
-		refuseOnlyNew(t, s.play(t))
+		refuseOnlyNew(t, s.play(t, ""))
 	}
 }
 
@@ -70,7 +70,7 @@ func TestOwned(t *testing.T) {
 		{why: "an object is not its own controller", held: deployment, now: "Deployment a: hostPort * 22/TCP @?",
 			want: []string{"PC0302 error ports[0].hostPort < node daemon sshd"}},
 	} {
-		refuseOnlyNew(t, s.play(t))
+		refuseOnlyNew(t, s.play(t, ""))
 	}
 }
 

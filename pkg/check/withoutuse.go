@@ -1,32 +1,54 @@
 package check
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
 
 // nodePortsWithoutUse asks for numbers on a Service whose type has no node ports. Left over from a change of type they
 // are wiped by the API server now and refused when the same file is applied next time.
+//
+// The API server drops them if none of them is new (k8s.io/kubernetes pkg/registry/core/service sameNodePorts).
 func nodePortsWithoutUse(s subject) []Finding {
-	if s.service == nil || s.service.HasNodePorts() {
+	if s.service == nil {
 		return nil
 	}
-	had := map[uint16]bool{}
-	if s.previous != nil && s.previous.HasNodePorts() {
-		for _, old := range s.previous.Ports {
-			had[old.NodePort] = true
-		}
-	}
 	var findings []Finding
-	for i, p := range s.service.Ports {
-		if p.NodePort == 0 {
-			continue
-		}
-		f := Finding{
-			Code: NodePortWithoutUse, Object: s.service.Owner.Ref, Field: nodePortField(i),
-			Value: fmt.Sprint(p.NodePort), Other: s.service.Type,
-		}
-		if had[p.NodePort] {
+	f := Finding{Code: NodePortWithoutUse, Object: s.service.Owner.Ref, Other: s.service.Type}
+	if n := s.service.UnusedHealthCheck; n != 0 {
+		f.Field, f.Value = "spec.healthCheckNodePort", fmt.Sprint(n)
+		if s.previous != nil && s.previous.HealthCheckNodePort == n {
 			f.Case = NodePortIsLeftOver
 		}
 		findings = append(findings, f)
 	}
+	if s.service.HasNodePorts() {
+		return findings
+	}
+	switch f.Case = ""; {
+	case s.nodePortsAreLeftOver():
+		f.Case = NodePortIsLeftOver
+	case s.service.Type == "ExternalName": // the API server does not look
+		f.Case = NodePortIsIgnored
+	}
+	for i, p := range s.service.Ports {
+		if p.NodePort != 0 {
+			f.Field, f.Value = nodePortField(i), fmt.Sprint(p.NodePort)
+			findings = append(findings, f)
+		}
+	}
 	return findings
+}
+
+func (s subject) nodePortsAreLeftOver() bool {
+	if s.previous == nil || !s.previous.getsNodePorts() {
+		return false
+	}
+	had := map[uint16]bool{0: true}
+	for _, old := range s.previous.Ports {
+		had[old.NodePort] = true
+	}
+	return !slices.ContainsFunc(s.service.Ports, func(p ports.ServicePort) bool { return !had[p.NodePort] })
 }

@@ -6,6 +6,41 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
+// meeting is a claim of a pod or template with those who hold it: host ports on the nodes that it may come to, and all
+// others. Of a pod whose node is certain, everything is others.
+type meeting struct {
+	wanted    ports.Claim
+	hostPorts []ports.Conflict
+	others    []ports.Conflict
+}
+
+func (s subject) meetings() []meeting {
+	var all []meeting
+	for _, wanted := range s.asked() {
+		m := meeting{wanted: wanted}
+		if isPinnedPod(s.workload, wanted) {
+			m.others = s.held.Conflicts(wanted)
+			all = append(all, m)
+			continue
+		}
+		for _, c := range s.held.Conflicts(wanted) {
+			if !c.Held.Kind.OfPod() {
+				m.others = append(m.others, c)
+			}
+		}
+		if s.workload.Eligible != nil {
+			wanted.Scope = ports.EachScope(s.workload.Eligible)
+		}
+		for _, c := range s.held.Conflicts(wanted) {
+			if c.Held.Kind.OfPod() && c.Held.Scope.Kind != ports.Undecided {
+				m.hostPorts = append(m.hostPorts, c)
+			}
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
 // workloadsMeet asks whether host ports of a workload are taken, by other workloads or bare pods, on the nodes that it
 // may run on: on all of them it cannot run, on some of them part of it cannot, or only as long as there is a choice. A
 // pod with a choice left is nobody's business but the scheduler's.
@@ -14,43 +49,40 @@ func workloadsMeet(s subject) []Finding {
 		return nil
 	}
 	var findings []Finding
-	var taken []string // on one node one port may be taken and on another another: nothing is left all the same
-	everywhere := false
-	for _, wanted := range s.asked() {
-		if isPinnedPod(s.workload, wanted) {
-			continue // held asks
-		}
-		conflicts := s.meetings(wanted)
-		for _, c := range conflicts {
-			taken = append(taken, c.Nodes...)
-			everywhere = everywhere || c.Held.Scope.Kind == ports.Everywhere
-		}
-		findings = append(findings, s.byHolder(WorkloadsMeet, wanted, conflicts)...)
-	}
-	slices.Sort(taken)
-	eligible := s.workload.nodes()
+	taken, everywhere := s.taken()
 	named := SomeNodesTaken
-	if everywhere || len(slices.Compact(taken)) == len(eligible) {
+	if eligible := s.workload.nodes(); everywhere || len(taken) == len(eligible) {
 		named = EveryNodeTaken
 	}
 	if named == SomeNodesTaken && s.workload.IsPod {
 		return nil
 	}
+	for _, m := range s.met {
+		findings = append(findings, s.byHolder(WorkloadsMeet, m.wanted, m.hostPorts)...)
+	}
+	if !everywhere {
+		findings = append(findings, s.together()...)
+	}
 	for i := range findings {
-		findings[i].Case = named
-		findings[i].Eligible = len(eligible)
+		if f := &findings[i]; f.Case == "" {
+			f.Case = named
+			f.Eligible = len(s.workload.nodes())
+		}
 	}
 	return findings
 }
 
-// meetings returns the conflicts of wanted, on the nodes that it may come to, with host ports on nodes that are certain.
-func (s subject) meetings(wanted ports.Claim) []ports.Conflict {
-	if s.workload.Eligible != nil {
-		wanted.Scope = ports.EachScope(s.workload.Eligible)
+// taken returns the nodes on which another pod holds a host port that the workload wants, sorted, or that it is every
+// node. On one node one port may be taken and on another another: nothing is left all the same.
+func (s subject) taken() (nodes []string, everywhere bool) {
+	for _, m := range s.met {
+		for _, c := range m.hostPorts {
+			nodes = append(nodes, c.Nodes...)
+			everywhere = everywhere || c.Held.Scope.Kind == ports.Everywhere
+		}
 	}
-	return slices.DeleteFunc(s.held.Conflicts(wanted), func(c ports.Conflict) bool {
-		return !c.Held.Kind.OfPod() || c.Held.Scope.Kind == ports.Undecided
-	})
+	slices.Sort(nodes)
+	return slices.Compact(nodes), everywhere
 }
 
 // nodes returns the nodes that w's pods may run on: a template may name its only one. None are known if there are none.
@@ -59,4 +91,9 @@ func (w *Workload) nodes() []string {
 		return w.Claims[0].Scope.Nodes()
 	}
 	return w.Eligible
+}
+
+// isEverywhere reports whether w has a pod on every node, whichever there are.
+func (w *Workload) isEverywhere() bool {
+	return len(w.Claims) > 0 && w.Claims[0].Scope.Kind == ports.Everywhere
 }

@@ -21,6 +21,7 @@ type Placement struct {
 	Key         string
 	nodeName    string
 	anywhere    bool
+	oneHost     bool
 	affinity    nodeaffinity.RequiredNodeAffinity
 	tolerations []corev1.Toleration
 }
@@ -40,6 +41,7 @@ func PlacementOf(spec *corev1.PodSpec, daemon bool) Placement {
 		Key:         string(key),
 		nodeName:    says.NodeName,
 		anywhere:    says.NodeName == "" && len(says.NodeSelector) == 0 && says.Affinity == nil,
+		oneHost:     isOneHost(&says),
 		affinity:    nodeaffinity.NewRequiredNodeAffinity(says.NodeSelector, says.Affinity),
 		tolerations: says.Tolerations,
 	}
@@ -47,6 +49,31 @@ func PlacementOf(spec *corev1.PodSpec, daemon bool) Placement {
 
 // IsAnywhere reports whether the placement names no node and no property of nodes.
 func (p Placement) IsAnywhere() bool { return p.anywhere }
+
+// IsOneHost reports whether the placement names the one host that it allows: by nodeName, or by its hostname.
+func (p Placement) IsOneHost() bool { return p.oneHost }
+
+func isOneHost(spec *corev1.PodSpec) bool {
+	if spec.NodeName != "" || spec.NodeSelector[corev1.LabelHostname] != "" {
+		return true
+	}
+	if _, one := requiredNode(spec.Affinity); one {
+		return true
+	}
+	if spec.Affinity == nil {
+		return false
+	}
+	terms := spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	if len(terms) != 1 {
+		return false
+	}
+	for _, e := range terms[0].MatchExpressions {
+		if e.Key == corev1.LabelHostname && e.Operator == corev1.NodeSelectorOpIn && len(e.Values) == 1 {
+			return true
+		}
+	}
+	return false
+}
 
 // Allows reports whether a pod of this placement may run on node. Taints that the control plane sets for a node's
 // passing state (node.kubernetes.io/...: not ready, under pressure, cordoned) do not count: they come and go, and what

@@ -43,7 +43,11 @@ func nodeOf(pod *corev1.Pod) (string, bool) {
 	if pod.Spec.NodeName != "" {
 		return pod.Spec.NodeName, true
 	}
-	affinity := pod.Spec.Affinity
+	return requiredNode(pod.Spec.Affinity)
+}
+
+// requiredNode returns the one node that an affinity names by its field metadata.name, as that of a DaemonSet's pods does.
+func requiredNode(affinity *corev1.Affinity) (string, bool) {
 	if affinity == nil || affinity.NodeAffinity == nil || affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
 		return "", false
 	}
@@ -80,10 +84,10 @@ type podSpec struct {
 }
 
 func (s podSpec) add(spec *corev1.PodSpec) {
-	s.to.HostNetwork = spec.HostNetwork
+	s.to.HostNetwork, s.to.HostNetworkField = spec.HostNetwork, s.path+".hostNetwork"
 	for i := range spec.InitContainers {
 		c := &spec.InitContainers[i]
-		sidecar := c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+		sidecar := isSidecar(c)
 		s.addContainer(c, fmt.Sprintf("%s.initContainers[%d]", s.path, i), ports.Claim{InitOnly: !sidecar, Sidecar: sidecar})
 	}
 	for i := range spec.Containers {
@@ -93,8 +97,10 @@ func (s podSpec) add(spec *corev1.PodSpec) {
 
 func (s podSpec) addContainer(c *corev1.Container, path string, like ports.Claim) {
 	s.to.Containers = append(s.to.Containers, c.Name)
+	s.to.OneKey = append(s.to.OneKey, oneKeys(c.Ports, path)...)
 	for i := range c.Ports {
 		p := &c.Ports[i]
+		s.to.Misspelled = misspelled(s.to.Misspelled, fmt.Sprintf("%s.ports[%d].protocol", path, i), p.Protocol, protocols()...)
 		claim := like
 		claim.Owner, claim.Scope, claim.Idle = &s.to.Owner, s.scope, s.idle
 		if !s.fill(&claim, p, fmt.Sprintf("%s.ports[%d]", path, i)) {
@@ -113,6 +119,23 @@ func (s podSpec) addContainer(c *corev1.Container, path string, like ports.Claim
 		claim.Address = address
 		s.to.Claims = append(s.to.Claims, claim)
 	}
+}
+
+// oneKeys finds the entries that client-side apply merges, because their containerPort is equal, where a host port is at
+// stake.
+func oneKeys(list []corev1.ContainerPort, path string) []check.OneKey {
+	var found []check.OneKey
+	for i := range list {
+		for j := range i {
+			if list[i].ContainerPort == list[j].ContainerPort && list[i].HostPort+list[j].HostPort > 0 {
+				found = append(found, check.OneKey{
+					Field: fmt.Sprintf("%s.ports[%d]", path, i), Other: fmt.Sprintf("%s.ports[%d]", path, j), Value: fmt.Sprint(list[i].ContainerPort),
+				})
+				break
+			}
+		}
+	}
+	return found
 }
 
 // fill sets what a container port claims on the node, and reports whether it claims anything. A pod of the host

@@ -98,9 +98,15 @@ func ExternalSockets(svc *corev1.Service) int {
 // either: whoever judges it must ask for their number first.
 func Service(svc *corev1.Service, nodePorts NodePortAddresses) *check.Service {
 	s := &check.Service{
-		Owner:               Owner(coreKind("Service"), svc),
-		Type:                string(svc.Spec.Type),
-		HealthCheckNodePort: healthCheckNodePort(svc),
+		Owner:                 Owner(coreKind("Service"), svc),
+		Type:                  string(asKnown(svc.Spec.Type, serviceTypes()...)),
+		HealthCheckNodePort:   healthCheckNodePort(svc),
+		Unallocated:           svc.Spec.AllocateLoadBalancerNodePorts != nil && !*svc.Spec.AllocateLoadBalancerNodePorts,
+		ExternalTrafficPolicy: externalTrafficPolicy(svc),
+		Misspelled:            misspelledIn(svc),
+	}
+	if n := svc.Spec.HealthCheckNodePort; s.HealthCheckNodePort == 0 && n > 0 && n <= 65535 {
+		s.UnusedHealthCheck = uint16(n)
 	}
 	if s.Type == "" {
 		s.Type = string(corev1.ServiceTypeClusterIP)
@@ -151,6 +157,18 @@ func healthCheckNodePort(svc *corev1.Service) uint16 {
 		return 0
 	}
 	return uint16(n)
+}
+
+// externalTrafficPolicy is the policy as the API server defaults it; "" where the type has none.
+func externalTrafficPolicy(svc *corev1.Service) string {
+	switch {
+	case svc.Spec.Type != corev1.ServiceTypeNodePort && svc.Spec.Type != corev1.ServiceTypeLoadBalancer && len(svc.Spec.ExternalIPs) == 0:
+		return ""
+	case svc.Spec.ExternalTrafficPolicy == "":
+		return string(corev1.ServiceExternalTrafficPolicyCluster)
+	default:
+		return string(svc.Spec.ExternalTrafficPolicy)
+	}
 }
 
 type serviceClaims struct {

@@ -42,6 +42,15 @@ func (s *Settings) readRanges(c *configv1alpha1.PortcullisConfiguration) error {
 		return fmt.Errorf("nodePortRange: %w", err)
 	}
 	s.Check.NodePortRange = r
+	if static := allocator.StaticBand(r); !static.IsEmpty() {
+		s.Check.DynamicBand = allocator.DynamicBand(r)
+	}
+	if s.Check.Ephemeral, err = ports.ParseRange(c.EphemeralPortRange); err != nil {
+		return fmt.Errorf("ephemeralPortRange: %w", err)
+	}
+	if s.Check.ReservedLocal, err = ports.ParseRanges(c.ReservedLocalPorts); err != nil {
+		return fmt.Errorf("reservedLocalPorts: %w", err)
+	}
 	if c.AllocateFrom == configv1alpha1.AllocateFromNone {
 		return nil
 	}

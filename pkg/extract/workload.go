@@ -20,6 +20,8 @@ type template struct {
 	path   string // of spec
 	daemon bool   // its pods take every node that they may run on
 	idle   bool   // it wants no pods now
+
+	rollout *check.Rollout // nil: another object rolls it out
 }
 
 // Workload returns an object with a pod template, with the claims that its pods will make. It reports false for an
@@ -30,22 +32,28 @@ func Workload(object runtime.Object, nodes EligibleNodes) (*check.Workload, bool
 		return nil, false
 	}
 	w := &check.Workload{Owner: Owner(t.gvk, t.object)}
+	if w.Rollout = t.rollout; w.Owner.Controller != nil {
+		w.Rollout = nil
+	}
 	placement := PlacementOf(t.spec, t.daemon)
+	w.OneHost = placement.IsOneHost()
 	if nodes != nil {
 		w.Eligible = nodes.Eligible(placement)
 	}
-	podSpec{w, t.path, t.scope(placement, w.Eligible), t.idle}.add(t.spec)
+	podSpec{w, t.path, t.scope(placement, w.Eligible, w.Rollout), t.idle}.add(t.spec)
 	return w, true
 }
 
 // scope says where the pods of a template will be: a DaemonSet's on each of its nodes, and on every node if the nodes
 // are not known and it names none; others on nodes that the scheduler decides.
-func (t template) scope(placement Placement, eligible []string) ports.Scope {
+func (t template) scope(placement Placement, eligible []string, rollout *check.Rollout) ports.Scope {
 	switch {
 	case t.spec.NodeName != "":
 		return ports.NodeScope(t.spec.NodeName)
+	case !t.daemon && rollout != nil && rollout.Kind != check.ToTheEnd:
+		return ports.AmongScope(rollout.Replicas, eligible)
 	case !t.daemon:
-		return ports.Scope{}
+		return ports.Scope{} // a Job's pods end and make room
 	case eligible != nil:
 		return ports.EachScope(eligible)
 	case placement.IsAnywhere():
@@ -60,22 +68,23 @@ func templateOf(object runtime.Object) (template, bool) {
 	apps, batch := appsv1.SchemeGroupVersion, batchv1.SchemeGroupVersion
 	switch o := object.(type) {
 	case *appsv1.Deployment:
-		return template{apps.WithKind("Deployment"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas)}, true
+		return template{apps.WithKind("Deployment"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas), deploymentRollout(o)}, true
 	case *appsv1.StatefulSet:
-		return template{apps.WithKind("StatefulSet"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas)}, true
+		return template{apps.WithKind("StatefulSet"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas), inTurn(o.Spec.Replicas)}, true
 	case *appsv1.DaemonSet:
-		return template{apps.WithKind("DaemonSet"), o, &o.Spec.Template.Spec, path, true, false}, true
+		return template{apps.WithKind("DaemonSet"), o, &o.Spec.Template.Spec, path, true, false, daemonRollout(o)}, true
 	case *appsv1.ReplicaSet:
-		return template{apps.WithKind("ReplicaSet"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas)}, true
+		return template{apps.WithKind("ReplicaSet"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas), inTurn(o.Spec.Replicas)}, true
 	case *corev1.ReplicationController:
 		if o.Spec.Template == nil {
 			return template{}, false
 		}
-		return template{coreKind("ReplicationController"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas)}, true
+		return template{coreKind("ReplicationController"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas), inTurn(o.Spec.Replicas)}, true
 	case *batchv1.Job:
-		return template{batch.WithKind("Job"), o, &o.Spec.Template.Spec, path, false, isIdle(o)}, true
+		return template{batch.WithKind("Job"), o, &o.Spec.Template.Spec, path, false, isIdle(o), jobRollout(&o.Spec, "spec.parallelism", isIdle(o))}, true
 	case *batchv1.CronJob:
-		return template{batch.WithKind("CronJob"), o, &o.Spec.JobTemplate.Spec.Template.Spec, jobPath, false, isTrue(o.Spec.Suspend)}, true
+		job := jobRollout(&o.Spec.JobTemplate.Spec, "spec.jobTemplate.spec.parallelism", isTrue(o.Spec.Suspend))
+		return template{batch.WithKind("CronJob"), o, &o.Spec.JobTemplate.Spec.Template.Spec, jobPath, false, isTrue(o.Spec.Suspend), job}, true
 	default:
 		return template{}, false
 	}

@@ -77,6 +77,16 @@ func (s *Snapshot) NodeOf(addr netip.Addr) (node string, primary, known bool) {
 	return "", false, false
 }
 
+// HasAddresses reports whether the addresses of any node are known.
+func (s *Snapshot) HasAddresses() bool {
+	for layer := range s.layers {
+		if layer.addresses.size > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // IsNodePort reports whether port is a number of the API server's book of node ports that some Service holds, whatever
 // the protocol. It is much cheaper than Conflicts, for searching a range that is nearly full.
 func (s *Snapshot) IsNodePort(port uint16) bool {

@@ -3,6 +3,7 @@ package ports
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -62,18 +63,29 @@ const (
 // Scope is where a claim holds its socket. The zero Scope is undecided.
 type Scope struct {
 	Kind  ScopeKind
+	pods  int32     // of an undecided scope: how many nodes it will be, as pods of one port never share one; 0: not known
 	nodes *[]string // sorted; shared, never written
 }
 
 // NodeScope is one node.
-func NodeScope(node string) Scope { return Scope{OnNode, &[]string{node}} }
+func NodeScope(node string) Scope { return Scope{Kind: OnNode, nodes: &[]string{node}} }
+
+// AmongScope is undecided, but it will be so many of nodes, which are sorted and must not be written afterwards; nil
+// nodes are not known.
+func AmongScope(pods int, nodes []string) Scope {
+	s := Scope{pods: int32(min(max(pods, 0), math.MaxInt32))}
+	if nodes != nil {
+		s.nodes = &nodes
+	}
+	return s
+}
 
 // EachScope is each of nodes, which are sorted and must not be written afterwards.
 func EachScope(nodes []string) Scope {
 	if !slices.IsSorted(nodes) {
 		nodes = slices.Sorted(slices.Values(nodes))
 	}
-	return Scope{OnEach, &nodes}
+	return Scope{Kind: OnEach, nodes: &nodes}
 }
 
 // EverywhereScope is every node.
@@ -92,10 +104,22 @@ func (s Scope) Node() (string, bool) {
 
 // Nodes returns the names of the nodes, sorted, where s names them. The caller must not write to it.
 func (s Scope) Nodes() []string {
-	if s.nodes == nil {
+	if s.nodes == nil || s.Kind == Undecided {
 		return nil
 	}
 	return *s.nodes
+}
+
+// Among returns how many nodes an undecided scope will be, 0 if that is not known, and which they may be, nil if that is
+// not known. The caller must not write to them.
+func (s Scope) Among() (pods int, nodes []string) {
+	if s.Kind != Undecided {
+		return 0, nil
+	}
+	if s.nodes != nil {
+		nodes = *s.nodes
+	}
+	return int(s.pods), nodes
 }
 
 // isNowhere reports whether s is a set of no nodes: that of a DaemonSet which no node suits.
@@ -112,7 +136,9 @@ func (s Scope) Has(node string) bool {
 
 // Equal reports whether s and o name the same nodes in the same way.
 func (s Scope) Equal(o Scope) bool {
-	return s.Kind == o.Kind && slices.Equal(s.Nodes(), o.Nodes())
+	pods, among := s.Among()
+	oPods, oAmong := o.Among()
+	return s.Kind == o.Kind && pods == oPods && slices.Equal(s.Nodes(), o.Nodes()) && slices.Equal(among, oAmong)
 }
 
 // String returns "n1", "n1,n2", "every node", "the node of the address" or "a node".

@@ -1,0 +1,72 @@
+package check
+
+import (
+	"slices"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// outsideRange asks whether every number of the API server's book lies in the range that it allocates from. The API
+// server answers a healthCheckNodePort outside of it with an internal error. A number that the Service had before it
+// keeps: then the range has become smaller, or the file that is judged by it is older.
+func outsideRange(s subject) []Finding {
+	if s.service == nil || s.settings.NodePortRange.IsEmpty() {
+		return nil
+	}
+	var had []ports.Claim
+	if s.previous != nil {
+		had = s.previous.Claims
+	}
+	var findings []Finding
+	for _, c := range s.service.Claims {
+		if !c.Kind.InNodePortBook() || s.settings.NodePortRange.Contains(c.Port) {
+			continue
+		}
+		f := Finding{Code: OutsideRange, Object: s.service.Owner.Ref, Field: c.Field, Claim: c, Range: s.settings.NodePortRange}
+		if slices.ContainsFunc(had, func(h ports.Claim) bool { return h.Kind.InNodePortBook() && h.Port == c.Port }) {
+			f.Code = OutsideSmaller
+		}
+		findings = append(findings, f)
+	}
+	return findings
+}
+
+// hostPortsInNodePorts asks for host ports inside the node port range: any Service may be given that number tomorrow, and
+// its rules are looked at first.
+func hostPortsInNodePorts(s subject) []Finding {
+	return s.within(InNodePorts, s.settings.NodePortRange, nil, func(c ports.Claim) bool { return c.Kind.OfPod() })
+}
+
+// portsInEphemeral asks for ports that the nodes' outgoing connections use too: replies to them are taken for requests,
+// and a process may find its port in use.
+func portsInEphemeral(s subject) []Finding {
+	return s.within(InEphemeral, s.settings.Ephemeral, s.settings.ReservedLocal, func(c ports.Claim) bool {
+		return c.Kind.OfPod() || c.Kind.InNodePortBook()
+	})
+}
+
+// numbersInDynamicBand asks for numbers that a person wrote where the API server gives numbers out: another Service may
+// have got one before this one is created.
+func numbersInDynamicBand(s subject) []Finding {
+	if s.service == nil || s.service.Chosen {
+		return nil
+	}
+	return s.within(InDynamicBand, s.settings.DynamicBand, nil, func(c ports.Claim) bool { return c.Kind.InNodePortBook() })
+}
+
+// within returns a finding for each claim of a kind whose number lies in r and in none of except. What is never mapped, or
+// held for a moment only, does not count.
+func (s subject) within(code Code, r ports.Range, except []ports.Range, isOf func(ports.Claim) bool) []Finding {
+	if r.IsEmpty() {
+		return nil
+	}
+	var findings []Finding
+	for _, c := range s.claims() {
+		unmapped := c.InitOnly || c.Sidecar && c.Kind == ports.HostPort
+		if unmapped || !isOf(c) || !r.Contains(c.Port) || slices.ContainsFunc(except, func(e ports.Range) bool { return e.Contains(c.Port) }) {
+			continue
+		}
+		findings = append(findings, Finding{Code: code, Object: c.Owner.Ref, Field: c.Field, Claim: c, Range: r})
+	}
+	return findings
+}
