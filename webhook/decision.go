@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	jsonpatch "gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -18,6 +19,10 @@ import (
 
 // maxSpoken bounds how many findings one answer tells: a pod may have thousands of ports.
 const maxSpoken = 20
+
+// maxWarnings is how many characters of warnings an answer may have: the API server drops all it has beyond 4,096
+// (k8s.io/apiserver pkg/endpoints/filters warning.go). It leaves room for how many there are.
+const maxWarnings = 4096 - len("and 65535 more")
 
 // decision is what becomes of a request: allowed, warned, denied, or could not tell.
 type decision struct {
@@ -114,10 +119,17 @@ func (d decision) invalid(req admission.Request) *metav1.Status {
 	return status
 }
 
+// warnings tells as many findings as the API server passes on, and how many more there are.
 func (d decision) warnings() []string {
 	var warnings []string
-	for _, f := range first(d.enforced(check.Warn), maxSpoken) {
-		warnings = append(warnings, report.Sentence(f))
+	findings := d.enforced(check.Warn)
+	room := maxWarnings
+	for i, f := range findings {
+		sentence := report.Sentence(f)
+		if room -= utf8.RuneCountInString(sentence); i == maxSpoken || room < 0 {
+			return append(warnings, fmt.Sprintf("and %d more", len(findings)-i))
+		}
+		warnings = append(warnings, sentence)
 	}
 	return warnings
 }

@@ -92,7 +92,7 @@ func (g *Gate) state() *ledger.Snapshot { return g.flight.ledger.Snapshot().Over
 
 // judge asks every question about an object.
 func (g *Gate) judge(in check.Input) decision {
-	in.Settings = &g.settings.Check
+	in.Settings, in.Families = &g.settings.Check, check.Families(g.cluster.Families())
 	findings := check.Check(in)
 	return decision{settings: g.settings, findings: findings, verdict: g.settings.Check.Judge(findings)}
 }

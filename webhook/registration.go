@@ -75,9 +75,15 @@ func hasHostPorts(path string) string {
 		path + `.?hostNetwork.orValue(false) || p.?hostPort.orValue(0) > 0))`
 }
 
-// templateChanged is the condition on the template at path of an object.
+// templateChanged is the condition on the template at path of an object, or, where nobody controls it, on how many pods
+// there are and how they are replaced. A Deployment scales its ReplicaSets all the time.
 func templateChanged(path string) string {
-	return `request.operation != 'UPDATE' || oldObject.` + path + ` != object.` + path
+	rollout := `oldObject.spec.?replicas != object.spec.?replicas || ` +
+		`oldObject.spec.?strategy != object.spec.?strategy || ` +
+		`oldObject.spec.?updateStrategy != object.spec.?updateStrategy || ` +
+		`oldObject.spec.?parallelism != object.spec.?parallelism`
+	return `request.operation != 'UPDATE' || oldObject.` + path + ` != object.` + path + ` || ` +
+		`(!object.metadata.?ownerReferences.orValue([]).exists(o, o.?controller.orValue(false)) && (` + rollout + `))`
 }
 
 // Mutating is the configuration of the mutating hooks.

@@ -50,6 +50,7 @@ func (g *Gate) validateService(_ context.Context, req admission.Request) decisio
 		g.flight.drop(g.placeholder(svc).Ref) // the name that stood for this Service before it had one
 	}
 	in := g.serviceInput(svc, old, g.state())
+	in.Service.Chosen = true
 	if dryRun {
 		// What the client set was judged by the mutating hook; what it did not is a dummy from 32769.
 		in.Service.Claims = onlyKnown(in.Service.Claims, in.OldService)

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
@@ -19,6 +20,8 @@ type linter struct {
 	settings    *extract.Settings
 	nodes       extract.NodeList
 	controllers extract.Controllers
+	wiring      extract.Wiring
+	families    check.Families
 	state       map[ports.Ref]runtime.Object
 	ledger      ledger.Ledger
 	report      *report.LintReport
@@ -27,14 +30,19 @@ type linter struct {
 func newLinter(settings *extract.Settings, inputs, state []*manifest.Object) *linter {
 	l := &linter{settings: settings, state: map[ports.Ref]runtime.Object{}, report: report.NewLintReport()}
 	var all []runtime.Object
+	var cidrs []*networkingv1.ServiceCIDR
 	for _, object := range slices.Concat(state, inputs) {
 		all = append(all, object.Object)
-		if node, ok := object.Object.(*corev1.Node); ok {
-			l.nodes = append(l.nodes, node)
-			l.ledger.ReplaceNode(node.Name, extract.NodeAddresses(node))
+		switch o := object.Object.(type) {
+		case *corev1.Node:
+			l.nodes = append(l.nodes, o)
+			l.ledger.ReplaceNode(o.Name, extract.NodeAddresses(o))
+		case *networkingv1.ServiceCIDR:
+			cidrs = append(cidrs, o)
 		}
 	}
-	l.controllers = extract.NewControllers(all)
+	l.controllers, l.wiring = extract.NewControllers(all), extract.NewWiring(all)
+	l.families = check.Families(extract.ClusterFamilies(l.nodes, cidrs))
 	for _, object := range state {
 		if owner, claims, ok := l.claims(object.Object); ok {
 			l.state[owner.Ref] = object.Object
@@ -69,13 +77,15 @@ func (l *linter) workload(object runtime.Object) *check.Workload {
 
 // judge returns the findings about one input and puts it into the ledger, where it stands in the way of later ones.
 func (l *linter) judge(object *manifest.Object) []check.Finding {
-	in := check.Input{Held: l.ledger.Snapshot(), Settings: &l.settings.Check}
+	in := check.Input{Held: l.ledger.Snapshot(), Settings: &l.settings.Check, Families: l.families}
 	var owner ports.Owner
 	var claims []ports.Claim
 	if svc, ok := object.Object.(*corev1.Service); ok {
 		in.Service = extract.Service(svc, l.settings.NodePorts)
+		l.wiring.Join(in.Service, svc)
 		if old, ok := l.state[in.Service.Owner.Ref].(*corev1.Service); ok {
 			in.OldService = extract.Service(old, l.settings.NodePorts)
+			l.wiring.Join(in.OldService, old)
 		}
 		owner, claims = in.Service.Owner, in.Service.Claims
 	} else if in.Workload = l.workload(object.Object); in.Workload != nil {

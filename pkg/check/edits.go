@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
@@ -10,67 +11,85 @@ import (
 // the names of the ports (k8s.io/kubernetes pkg/registry/core/service/storage patchAllocatedValues); client-side apply
 // merges entries by their port number before that, so that a mere renaming loses the number by replacing only.
 func numberChanges(s subject) []Finding {
-	if s.service == nil || s.previous == nil || !s.service.getsNodePorts() || !s.previous.getsNodePorts() {
+	if s.service == nil || s.previous == nil || !s.service.getsNodePorts() || !s.previous.HasNodePorts() {
 		return nil
 	}
-	lost := unkept(s.previous.Ports, s.service.Ports)
+	e := edit{old: s.previous.Ports, now: s.service.Ports, keepsNames: s.previous.getsNodePorts(), seen: map[int]bool{}}
 	var findings []Finding
-	for i, p := range s.service.Ports {
-		if p.NodePort != 0 || p.Port == 0 || named(s.previous.Ports, p.Name) {
-			continue // written, or kept by name
+	for i, p := range e.now {
+		if p.NodePort != 0 || p.Port == 0 {
+			continue // written, or no port at all
 		}
-		for j, was := range lost {
-			how, same := sameEntry(was, p, len(s.previous.Ports) == 1 && len(s.service.Ports) == 1)
-			if !same {
-				continue
-			}
+		if was, how, lost := e.lost(p); lost {
 			findings = append(findings, Finding{
 				Code: NumberChanges, Case: how, Object: s.service.Owner.Ref, Field: fmt.Sprintf("spec.ports[%d].name", i),
 				Value: fmt.Sprint(was.NodePort), Other: was.Name,
 			})
-			lost = append(lost[:j], lost[j+1:]...)
-			break
 		}
 	}
 	return findings
 }
 
-// unkept are the old entries whose number appears nowhere and whose name has gone.
-func unkept(old, now []ports.ServicePort) []ports.ServicePort {
-	numbers := map[uint16]bool{}
-	for _, p := range now {
-		numbers[p.NodePort] = true
+// edit is what becomes of the port entries of a Service.
+type edit struct {
+	old, now   []ports.ServicePort
+	keepsNames bool         // a port without a number gets the one that its name had
+	seen       map[int]bool // old entries of which it was said that their number is lost
+}
+
+// lost returns the old entry whose number p would have kept, were it not for this edit, and how it gets lost.
+func (e edit) lost(p ports.ServicePort) (was ports.ServicePort, how Case, lost bool) {
+	if i := slices.IndexFunc(e.old, func(o ports.ServicePort) bool { return samePort(o, p) }); i >= 0 {
+		was = e.old[i]
+		return was, LostByReplace, e.isLeftOut(was) && e.kept(p) != was.NodePort
 	}
-	var lost []ports.ServicePort
-	for _, p := range old {
-		if p.NodePort != 0 && !numbers[p.NodePort] && !named(now, p.Name) {
-			lost = append(lost, p)
+	if named(e.old, p.Name) && e.keepsNames {
+		return was, "", false
+	}
+	for i, was := range e.old {
+		if !e.seen[i] && e.isLeftOut(was) && e.leadsOn(was, p) {
+			e.seen[i] = true
+			return was, LostAnyway, true
 		}
 	}
-	return lost
+	return was, "", false
+}
+
+func samePort(a, b ports.ServicePort) bool { return a.Port == b.Port && a.Protocol == b.Protocol }
+
+// isLeftOut reports whether an entry had a number that is written nowhere now.
+func (e edit) isLeftOut(was ports.ServicePort) bool {
+	return was.NodePort != 0 && !slices.ContainsFunc(e.now, func(p ports.ServicePort) bool { return p.NodePort == was.NodePort })
+}
+
+// kept is the number that a replacement gives back to p, which has none.
+func (e edit) kept(p ports.ServicePort) uint16 {
+	for _, was := range e.old {
+		if was.Name == p.Name && e.keepsNames && e.isLeftOut(was) {
+			return was.NodePort
+		}
+	}
+	return 0
+}
+
+// leadsOn reports whether p is what became of an entry of which neither name nor port are left, or of the same name where
+// names do not count.
+func (e edit) leadsOn(was, p ports.ServicePort) bool {
+	isGone := !slices.ContainsFunc(e.now, func(n ports.ServicePort) bool { return samePort(n, was) || n.Name == was.Name })
+	switch {
+	case was.Protocol != p.Protocol:
+		return false
+	case was.Name == p.Name:
+		return true
+	case len(e.old) == 1 && len(e.now) == 1:
+		return true
+	default:
+		return isGone && was.TargetPort == p.TargetPort && was.TargetPort != ports.TargetPort{Number: was.Port}
+	}
 }
 
 func named(list []ports.ServicePort, name string) bool {
-	for _, p := range list {
-		if p.Name == name {
-			return true
-		}
-	}
-	return false
-}
-
-// sameEntry reports whether an entry is what became of another, and how its number gets lost.
-func sameEntry(was, is ports.ServicePort, only bool) (Case, bool) {
-	switch {
-	case was.Protocol != is.Protocol:
-		return "", false
-	case was.Port == is.Port:
-		return LostByReplace, true
-	case only, was.TargetPort == is.TargetPort && was.TargetPort != ports.TargetPort{Number: was.Port}:
-		return LostAnyway, true
-	default:
-		return "", false
-	}
+	return slices.ContainsFunc(list, func(p ports.ServicePort) bool { return p.Name == name })
 }
 
 // createRefuses asks for what an update makes and a create would refuse: one number for two ports with different

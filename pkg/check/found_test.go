@@ -2,6 +2,7 @@ package check_test
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
@@ -9,7 +10,7 @@ import (
 
 // found lists for each code what must be found: case, severity, field, holder and nodes.
 func found() map[check.Code][]scene {
-	return map[check.Code][]scene{
+	all := map[check.Code][]scene{
 		check.HostIPInvalid:      foundHostIPs(),
 		check.SocketTwice:        foundTwice(),
 		check.ServiceSelfClash:   foundSelfClashes(),
@@ -32,10 +33,14 @@ func found() map[check.Code][]scene {
 			},
 		},
 		check.Held:          append(foundHeldByServices(), foundHeldByPods()...),
-		check.WorkloadsMeet: foundWorkloads(),
+		check.WorkloadsMeet: append(foundWorkloads(), foundTogether()...),
 		check.OutsideRange:  foundOutside(),
 		check.DaemonSocket:  foundDaemons(),
 	}
+	for _, table := range []map[check.Code][]scene{foundRanges(), foundRollouts(), foundEdits(), foundWiring(), foundInPods()} {
+		maps.Copy(all, table)
+	}
+	return all
 }
 
 func foundHostIPs() []scene {
@@ -138,7 +143,7 @@ func foundWithoutUse() []scene {
 	return []scene{
 		{why: "created so", now: "Service a ClusterIP 80:30080/TCP", want: []string{plain}},
 		{why: "an ExternalName, which the API server lets pass", now: "Service a ExternalName 80:30080/TCP",
-			want: []string{"PC0104 error spec.ports[0].nodePort and ExternalName"}},
+			want: []string{"PC0104 warning spec.ports[0].nodePort (ignored by an ExternalName) and ExternalName"}},
 		{why: "added by an update", old: "Service a ClusterIP 80/TCP", now: "Service a ClusterIP 80:30080/TCP", want: []string{plain}},
 		{why: "changed together with the type", old: "Service a NodePort 80:30080/TCP", now: "Service a ClusterIP 80:30081/TCP",
 			want: []string{plain}},
@@ -146,9 +151,14 @@ func foundWithoutUse() []scene {
 			want: []string{leftOver}},
 		{why: "left over beside one that is added", old: "Service a LoadBalancer 80:30080/TCP 81:30081/TCP",
 			now:  "Service a ClusterIP 80:30080/TCP 82:30082/TCP",
-			want: []string{leftOver, "PC0104 error spec.ports[1].nodePort and ClusterIP"}},
+			want: []string{plain, "PC0104 error spec.ports[1].nodePort and ClusterIP"}},
+		{why: "left over from a type of which none were wanted", old: "Service a LoadBalancer unallocated 80:30080/TCP", now: "Service a ClusterIP 80:30080/TCP",
+			want: []string{plain}},
+		{why: "a health check that nothing uses", now: "Service a NodePort 80:30080/TCP unused:30081", want: []string{"PC0104 error spec.healthCheckNodePort and NodePort"}},
+		{why: "left over from the policy", old: "Service a LoadBalancer 80:30080/TCP health:30081", now: "Service a LoadBalancer 80:30080/TCP unused:30081",
+			want: []string{"PC0104 warning spec.healthCheckNodePort (left over from a change of type) and LoadBalancer"}},
 		{why: "stored with an ExternalName before", old: "Service a ExternalName 80:30080/TCP", now: "Service a ExternalName 80:30080/TCP 81/TCP",
-			want: []string{"PC0104 error standing spec.ports[0].nodePort and ExternalName"}},
+			want: []string{"PC0104 warning standing spec.ports[0].nodePort (ignored by an ExternalName) and ExternalName"}},
 	}
 }
 
@@ -261,7 +271,7 @@ func foundWorkloads() []scene {
 func foundOutside() []scene {
 	return []scene{
 		{why: "below", now: "Service a NodePort 80:29999/TCP", want: []string{"PC0301 error spec.ports[0].nodePort"}},
-		{why: "above", now: "Service a LoadBalancer 80:32768/TCP", want: []string{"PC0301 error spec.ports[0].nodePort"}},
+		{why: "above", now: "Service a LoadBalancer 80:61000/TCP", want: []string{"PC0301 error spec.ports[0].nodePort"}},
 		{why: "a health check", now: "Service a LoadBalancer 80:30080/TCP health:80", want: []string{"PC0301 error spec.healthCheckNodePort"}},
 	}
 }

@@ -22,7 +22,9 @@ type Service struct {
 func (s *Service) HasNodePorts() bool { return s.Type == "NodePort" || s.Type == "LoadBalancer" }
 
 // getsNodePorts reports whether the API server gives s the node ports that it leaves out.
-func (s *Service) getsNodePorts() bool { return s.HasNodePorts() && !s.Unallocated }
+func (s *Service) getsNodePorts() bool {
+	return s.Type == "NodePort" || s.Type == "LoadBalancer" && !s.Unallocated
+}
 
 // Misspelled is a value that the API knows in another case only.
 type Misspelled struct {

@@ -17,18 +17,24 @@ import (
 
 // The tables of this package are written in lines. An object is
 //
-//	KIND NAME [< KIND NAME …] [on NODE,…] [hostNetwork CONTAINER,…]: CLAIM; CLAIM; …
+//	KIND NAME [< KIND NAME …] [rolls R/S/U|runs R|surges S|ends P] [onehost] [on NODE,…] [hostNetwork CONTAINER,…]: CLAIM; CLAIM; …
 //
 // where the names after < are its controllers, nearest first, and the nodes after "on" are those that its pods may run
-// on. A CLAIM is
+// on. It rolls out R replicas with a surge of S and U unavailable, runs R of them in turn, is a DaemonSet with a surge of S,
+// or ends, P pods at a time; "onehost" names its only host. A CLAIM is
 //
 //	KIND[,init[=CONTAINER]|,sidecar|,idle] ADDRESS PORT/PROTOCOL @SCOPE
 //
-// where ADDRESS is "*", an address or a wildcard, and SCOPE is "?" (no node yet), "n1", "{n1,n2}" (each), "every" or
-// "address"; "hostIP=TEXT 80/TCP" is one with a hostIP that is no address. The i-th claim stands in the field
-// "ports[i].KIND", or "CONTAINER.ports[i].KIND". A Service is
+// where ADDRESS is "*", an address or a wildcard, and SCOPE is "?" (no node yet), "?2" or "?2{n1,n2}" (two of these), "n1",
+// "{n1,n2}" (each), "every" or "address"; "hostIP=TEXT 80/TCP" is one with a hostIP that is no address, "spelled=tcp/TCP" a
+// value in the wrong case, "onekey=80" an entry with the containerPort of the one before. The i-th claim stands in the
+// field "ports[i].KIND", or "CONTAINER.ports[i].KIND". A Service is
 //
-//	Service NAME TYPE PORT[:NODEPORT]/PROTOCOL … [health:NODEPORT] [ip:ADDRESS …] [lb:ADDRESS …]
+//	Service NAME TYPE [NAME=]PORT[:NODEPORT]/PROTOCOL[>TARGET] … [health:NODEPORT] [ip:ADDRESS …] [lb:ADDRESS …]
+//		[unused:NODEPORT] [unallocated] [chosen] [policy:POLICY] [spelled:FIELD=tcp/TCP]
+//		[backend:NAME[PORTNAME/PROTOCOL/NUMBER,…]] [endpoints:NAMESPACE[PORTNAME,…]]
+//
+// where unused is a healthCheckNodePort that nothing uses.
 //
 // All are in the namespace "ns". A finding is
 //
@@ -41,12 +47,26 @@ type scene struct {
 	old  string
 	now  string
 	want []string
+
+	families string // of the pods: "4", "6", "46"
+}
+
+func isRemarkBeside(code check.Code) func(check.Finding) bool {
+	return func(f check.Finding) bool { return f.Code != code && slices.Contains(remarks(), f.Code) }
+}
+
+func remarks() []check.Code {
+	return []check.Code{
+		check.InNodePorts, check.OneMergeKey, check.NeverMapped, check.InDynamicBand, check.CreateRefuses, check.StricterThere,
+		check.NoNodesAddress,
+	}
 }
 
 func (s scene) findings() []check.Finding {
 	in := check.Input{Held: mustLedger(s.held...).Snapshot(), Settings: settings()}
 	in.Service, in.Workload = mustObject(s.now)
 	in.OldService, in.OldWorkload = mustObject(s.old)
+	in.Families = check.Families{IPv4: strings.Contains(s.families, "4"), IPv6: strings.Contains(s.families, "6")}
 	return check.Check(in)
 }
 
@@ -54,9 +74,7 @@ func (s scene) findings() []check.Finding {
 // of their own codes.
 func (s scene) play(t *testing.T, code check.Code) []check.Finding {
 	t.Helper()
-	findings := slices.DeleteFunc(s.findings(), func(f check.Finding) bool {
-		return f.Code != code && (f.Code == check.InNodePorts || f.Code == check.OneMergeKey || f.Code == check.NeverMapped)
-	})
+	findings := slices.DeleteFunc(s.findings(), isRemarkBeside(code))
 	if diff := cmp.Diff(s.want, spoken(findings)); diff != "" {
 		t.Errorf("%s\nheld %q\nold %s\nnow %s\nfindings (-want +got):\n%s", s.why, s.held, s.old, s.now, diff)
 	}
@@ -94,6 +112,9 @@ func spoken(findings []check.Finding) []string {
 func settings() *check.Settings {
 	return &check.Settings{
 		NodePortRange: ports.MustParseRange("30000-32767"),
+		DynamicBand:   ports.MustParseRange("30086-32767"),
+		Ephemeral:     ports.MustParseRange("32768-60999"),
+		ReservedLocal: []ports.Range{ports.MustParseRange("33000-33009"), ports.MustParseRange("40000")},
 		Reserved: []check.Reserved{
 			{Name: "kubelet", Socket: ports.MustParseSocket("*:10250/TCP")},
 			{Name: "kubelet", Socket: ports.MustParseSocket("127.0.0.1:10248/TCP")},
@@ -164,12 +185,14 @@ func mustWorkload(line string) *check.Workload {
 	w := &check.Workload{}
 	head, containers, isHost := strings.Cut(head, " hostNetwork ")
 	if isHost {
-		w.HostNetwork, w.Containers = true, strings.Split(containers, ",")
+		w.HostNetwork, w.HostNetworkField, w.Containers = true, "hostNetwork", strings.Split(containers, ",")
 	}
 	head, eligible, known := strings.Cut(head, " on ")
 	if known {
 		w.Eligible = splitNodes(eligible)
 	}
+	head, w.OneHost = strings.CutSuffix(head, " onehost")
+	head, w.Rollout = mustRollout(head)
 	w.Owner = mustOwner(head)
 	w.IsPod = w.Owner.Kind == "Pod"
 	for i, text := range strings.Split(claims, ";") {
@@ -180,11 +203,40 @@ func mustWorkload(line string) *check.Workload {
 			w.Unparsed = append(w.Unparsed, check.Unparsed{
 				Field: fmt.Sprintf("ports[%d].hostIP", i), Value: words[0][len("hostIP="):], Port: words[1],
 			})
+		case strings.HasPrefix(words[0], "spelled="):
+			value, known, _ := strings.Cut(words[0][len("spelled="):], "/")
+			w.Misspelled = append(w.Misspelled, check.Misspelled{Field: fmt.Sprintf("ports[%d].protocol", i), Value: value, Known: known})
+		case strings.HasPrefix(words[0], "onekey="):
+			w.OneKey = append(w.OneKey, check.OneKey{
+				Field: fmt.Sprintf("ports[%d]", i), Other: fmt.Sprintf("ports[%d]", i-1), Value: words[0][len("onekey="):],
+			})
 		default:
 			w.Claims = append(w.Claims, mustClaim(words, i, &w.Owner))
 		}
 	}
 	return w
+}
+
+// mustRollout reads what stands behind an owner: "rolls 3/1/0".
+func mustRollout(head string) (string, *check.Rollout) {
+	for word, kind := range map[string]check.RolloutKind{
+		" rolls ": check.Rolling, " runs ": check.InTurn, " surges ": check.OnEachNode, " ends ": check.ToTheEnd,
+	} {
+		owner, text, ok := strings.Cut(head, word)
+		if !ok {
+			continue
+		}
+		r := &check.Rollout{Kind: kind, Field: "spec.replicas", Replicas: 1}
+		n := []*int{&r.Replicas, &r.Surge, &r.Unavailable}
+		if kind == check.OnEachNode {
+			n = n[1:]
+		}
+		for i, number := range strings.Split(text, "/") {
+			*n[i] = int(mustPort(number))
+		}
+		return owner, r
+	}
+	return head, nil
 }
 
 // splitNodes reads "n1,n2"; "none" is known to be none.
@@ -227,10 +279,18 @@ func mustAddress(word string) ports.Address {
 
 func mustScope(word string) ports.Scope {
 	switch word {
-	case "@?":
-		return ports.Scope{}
 	case "@every":
 		return ports.EverywhereScope()
+	}
+	if inner, ok := strings.CutPrefix(word, "@?"); ok {
+		pods, among, known := strings.Cut(strings.TrimSuffix(inner, "}"), "{")
+		switch {
+		case known:
+			return ports.AmongScope(int(mustPort(pods)), splitNodes(among))
+		case pods != "":
+			return ports.AmongScope(int(mustPort(pods)), nil)
+		}
+		return ports.Scope{}
 	}
 	if inner, ok := strings.CutPrefix(word, "@{"); ok {
 		return ports.EachScope(splitNodes(strings.TrimSuffix(inner, "}")))
@@ -240,41 +300,93 @@ func mustScope(word string) ports.Scope {
 
 func mustService(words []string) *check.Service {
 	s := &check.Service{Owner: mustOwner("Service " + words[1]), Type: words[2]}
-	claim := func(kind ports.Kind, address ports.Address, protocol ports.Protocol, port uint16, scope ports.Scope, field string) {
-		s.Claims = append(s.Claims, ports.Claim{
-			Socket: ports.Socket{Address: address, Protocol: protocol, Port: port},
-			Kind:   kind, Scope: scope, Owner: &s.Owner, Field: field,
-		})
-	}
-	onNodes := ports.AllAddresses().WithoutIPv6Loopback()
 	for _, word := range words[3:] {
 		key, value, _ := strings.Cut(word, ":")
-		kind := map[string]ports.Kind{"ip": ports.ExternalIP, "lb": ports.LoadBalancerIP}[key]
-		switch {
-		case kind != 0:
-			for i, p := range s.Ports {
-				claim(kind, mustAddress(value), p.Protocol, p.Port, ports.AddressScope(), fmt.Sprintf("spec.ports[%d].port", i))
-			}
-		case key == "health":
-			s.HealthCheckNodePort = mustPort(value)
-			claim(ports.HealthCheckNodePort, onNodes, ports.TCP, s.HealthCheckNodePort, ports.EverywhereScope(), "spec.healthCheckNodePort")
-		default:
-			p := mustServicePort(word)
-			if s.Ports = append(s.Ports, p); p.NodePort != 0 && s.HasNodePorts() {
-				claim(ports.NodePort, onNodes, p.Protocol, p.NodePort, ports.EverywhereScope(), fmt.Sprintf("spec.ports[%d].nodePort", len(s.Ports)-1))
-			}
+		if read := serviceWords()[key]; read != nil {
+			read(s, value)
+			continue
+		}
+		p := mustServicePort(word)
+		if s.Ports = append(s.Ports, p); p.NodePort != 0 && s.HasNodePorts() {
+			claim(s, ports.NodePort, onNodes(), p.Protocol, p.NodePort, fmt.Sprintf("spec.ports[%d].nodePort", len(s.Ports)-1))
 		}
 	}
 	return s
 }
 
-// mustServicePort reads kubectl's "80:30080/TCP".
+func onNodes() ports.Address { return ports.AllAddresses().WithoutIPv6Loopback() }
+
+func claim(s *check.Service, kind ports.Kind, address ports.Address, protocol ports.Protocol, port uint16, field string) {
+	scope := ports.EverywhereScope()
+	if !kind.InNodePortBook() {
+		scope = ports.AddressScope()
+	}
+	s.Claims = append(s.Claims, ports.Claim{
+		Socket: ports.Socket{Address: address, Protocol: protocol, Port: port}, Kind: kind, Scope: scope, Owner: &s.Owner, Field: field,
+	})
+}
+
+// serviceWords are the words of a Service other than its ports.
+func serviceWords() map[string]func(*check.Service, string) {
+	at := func(kind ports.Kind) func(*check.Service, string) {
+		return func(s *check.Service, value string) {
+			for i, p := range s.Ports {
+				claim(s, kind, mustAddress(value), p.Protocol, p.Port, fmt.Sprintf("spec.ports[%d].port", i))
+			}
+		}
+	}
+	return map[string]func(*check.Service, string){
+		"ip": at(ports.ExternalIP),
+		"lb": at(ports.LoadBalancerIP),
+		"health": func(s *check.Service, value string) {
+			s.HealthCheckNodePort = mustPort(value)
+			claim(s, ports.HealthCheckNodePort, onNodes(), ports.TCP, s.HealthCheckNodePort, "spec.healthCheckNodePort")
+		},
+		"unused":      func(s *check.Service, value string) { s.UnusedHealthCheck = mustPort(value) },
+		"unallocated": func(s *check.Service, _ string) { s.Unallocated = true },
+		"chosen":      func(s *check.Service, _ string) { s.Chosen = true },
+		"policy":      func(s *check.Service, value string) { s.ExternalTrafficPolicy = value },
+		"spelled": func(s *check.Service, value string) {
+			field, rest, _ := strings.Cut(value, "=")
+			is, known, _ := strings.Cut(rest, "/")
+			s.Misspelled = append(s.Misspelled, check.Misspelled{Field: field, Value: is, Known: known})
+		},
+		"backend": func(s *check.Service, value string) {
+			name, list, _ := strings.Cut(strings.TrimSuffix(value, "]"), "[")
+			b := check.Backend{Ref: mustOwner("Deployment " + name).Ref}
+			for _, text := range strings.Split(list, ",") {
+				if words := strings.Split(text, "/"); text != "" {
+					p := check.NamedPort{Name: words[0], Port: mustPort(words[2])}
+					if err := p.Protocol.UnmarshalText([]byte(words[1])); err != nil {
+						panic(err)
+					}
+					b.Ports = append(b.Ports, p)
+				}
+			}
+			s.Backends = append(s.Backends, b)
+		},
+		"endpoints": func(s *check.Service, value string) {
+			namespace, list, _ := strings.Cut(strings.TrimSuffix(value, "]"), "[")
+			ref := ports.Ref{APIVersion: "v1", Kind: "Endpoints", Namespace: namespace, Name: s.Owner.Name}
+			s.Endpoints = append(s.Endpoints, check.Endpoints{Ref: ref, Ports: strings.Split(list, ",")})
+		},
+	}
+}
+
+// mustServicePort reads kubectl's "80:30080/TCP", with a name before and a target behind it.
 func mustServicePort(word string) ports.ServicePort {
+	var p ports.ServicePort
+	if name, rest, has := strings.Cut(word, "="); has {
+		p.Name, word = name, rest
+	}
+	word, target, _ := strings.Cut(word, ">")
 	numbers, protocol, _ := strings.Cut(word, "/")
 	port, nodePort, has := strings.Cut(numbers, ":")
-	var p ports.ServicePort
 	if p.Port = mustPort(port); has {
 		p.NodePort = mustPort(nodePort)
+	}
+	if p.TargetPort = ports.ParseTargetPort(target); p.TargetPort == (ports.TargetPort{}) {
+		p.TargetPort.Number = p.Port
 	}
 	if err := p.Protocol.UnmarshalText([]byte(protocol)); err != nil {
 		panic(err)

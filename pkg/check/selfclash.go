@@ -13,9 +13,10 @@ import (
 // chooses and no collision. One number for entries with different ports is refused on create but reachable by an
 // update, so that it counts for creates only.
 func selfClashes(s subject) []Finding {
-	if s.service == nil || s.service.Type == "ExternalName" {
+	if s.service == nil {
 		return nil
 	}
+	allocates := s.previous == nil && s.service.Type != "ExternalName" // which is validated and gets no numbers
 	var findings []Finding
 	seen := newEntries(s.service.Ports)
 	for i, p := range s.service.Ports {
@@ -23,7 +24,7 @@ func selfClashes(s subject) []Finding {
 			continue // not a port at all: the API server refuses the entry and says so
 		}
 		f := Finding{Code: ServiceSelfClash, Object: s.service.Owner.Ref}
-		if named, j, ok := seen.clash(p, s.previous == nil); ok {
+		if named, j, ok := seen.clash(p, allocates); ok {
 			f.Case, f.Field, f.Other = named, nodePortField(i), nodePortField(j)
 			switch named {
 			case SamePortTwice:

@@ -22,7 +22,7 @@ func TestUpdates(t *testing.T) {
 		{why: "a type that gets node ports", held: service, old: "Service a ClusterIP 80/TCP", now: "Service a NodePort 80:30080/TCP",
 			want: []string{"PC0201 error spec.ports[0].nodePort < Service b spec.ports[0].nodePort"}},
 		{why: "outside the range since the range was changed", old: "Service a NodePort 80:20080/TCP", now: "Service a NodePort 80:20080/TCP 81/TCP",
-			want: []string{"PC0301 error standing spec.ports[0].nodePort"}},
+			want: []string{"PC0306 warning standing spec.ports[0].nodePort"}},
 		{why: "a daemon's socket", old: "Deployment a: hostPort * 22/TCP @?", now: "Deployment a: hostPort * 80/TCP @?; hostPort * 22/TCP @?",
 			want: []string{"PC0302 error standing ports[1].hostPort < node daemon sshd"}},
 		{why: "one address after the other, the old one first", held: pods, old: "Deployment a: hostPort 127.0.0.1 80/TCP @n1",

@@ -23,7 +23,7 @@ func Sentence(f check.Finding) string { return f.Field + ": " + Message(f) }
 func Message(f check.Finding) string {
 	limit := MaxSentence - utf8.RuneCountInString(f.Field) - len(": ")
 	what, way := words(f)
-	what = strings.Map(printable, what)
+	what, way = strings.Map(printable, what), strings.Map(printable, way)
 	code := " (" + string(f.Code) + ")"
 	if f.Standing {
 		code = "; it stood so before (" + string(f.Code) + ")"
@@ -81,6 +81,28 @@ func words(f check.Finding) (what, way string) {
 			fmt.Sprintf("choose a number inside it, or leave %s out to get one", f.Claim.Kind)
 	case check.DaemonSocket:
 		return fmt.Sprintf("%s belongs to %s, a daemon of every node", f.Claim.Number(), f.Holder.Name), wayOut(f.Claim)
+	case check.WrongCase:
+		return fmt.Sprintf("the API does not know %q, it knows %s", f.Value, f.Other), "write " + f.Other
+	case check.HealthCheckFixed:
+		return fmt.Sprintf("%s cannot take the place of %s while it is in use", f.Value, f.Other),
+			"keep " + f.Other + ", or change externalTrafficPolicy to Cluster first"
+	case check.InNodePorts, check.InEphemeral, check.InDynamicBand, check.OutsideSmaller:
+		return inRanges(f)
+	case check.TooFewNodes, check.RolloutStalls, check.SurgeInPlace:
+		return inRollouts(f)
+	case check.StricterThere:
+		return stricter(f)
+	case check.NumberChanges, check.CreateRefuses, check.OneMergeKey, check.TrafficPolicy:
+		return inEdits(f)
+	case check.TargetPortName, check.EndpointsApart:
+		return inWiring(f)
+	case check.NeverMapped:
+		return fmt.Sprintf("%s of a sidecar is reserved on the node but never mapped: the kubelet maps those of the main containers only", f.Claim.Number()),
+			"move the port to a main container, or use the host network"
+	case check.UndeclaredSockets:
+		return "the pod is on the host network and declares no ports, so that nobody can tell what it takes from the node", "list under ports what it listens on"
+	case check.NoNodesAddress, check.FamilyMismatch:
+		return ofAddresses(f)
 	default:
 		return string(f.Code), "see its page"
 	}
@@ -104,6 +126,17 @@ func selfClash(f check.Finding) (what, way string) {
 }
 
 func withoutUse(f check.Finding) (what, way string) {
+	isHealthCheck := f.Field == "spec.healthCheckNodePort"
+	if isHealthCheck && f.Case == check.NodePortIsLeftOver {
+		return fmt.Sprintf("%s is left over from externalTrafficPolicy Local; the API server drops it now and refuses it next time", f.Value),
+			"remove healthCheckNodePort from the manifest"
+	}
+	if isHealthCheck {
+		return fmt.Sprintf("%s is set, but only a LoadBalancer with externalTrafficPolicy Local has a healthCheckNodePort", f.Value), "remove it"
+	}
+	if f.Case == check.NodePortIsIgnored {
+		return fmt.Sprintf("%s is set, but an ExternalName has no node ports, and the API server does not say so", f.Value), "remove nodePort from the manifest"
+	}
 	if f.Case == check.NodePortIsLeftOver {
 		return fmt.Sprintf("%s is left over from a type with node ports; the API server drops it now and refuses it next time", f.Value),
 			"remove nodePort from the manifest"
@@ -144,6 +177,8 @@ func where(f check.Finding) string {
 func meeting(f check.Finding) string {
 	s := fmt.Sprintf("%s is held by %s", f.Claim.Number(), holder(f.Holder))
 	switch {
+	case f.Case == check.TooManyTogether:
+		return together(f)
 	case f.Case == check.EveryNodeTaken && f.Eligible == 0:
 		return s + " on every node"
 	case f.Eligible == 0: // which nodes there are is not known
@@ -154,6 +189,18 @@ func meeting(f check.Finding) string {
 		return s + fmt.Sprintf(" on %s; with others, on every node that it may run on", nodes(f.Nodes))
 	default:
 		return s + fmt.Sprintf(" on %d of the %d nodes that it may run on (%s)", len(f.Nodes), f.Eligible, list(f.Nodes))
+	}
+}
+
+func together(f check.Finding) string {
+	s := fmt.Sprintf("%s is wanted by %s too, and the pods of both do not fit", f.Claim.Number(), holder(f.Holder))
+	switch {
+	case f.Eligible == 0:
+		return s + " on the nodes"
+	case f.Eligible == 1:
+		return s + " on the only node that they may run on"
+	default:
+		return s + fmt.Sprintf(" on the %d nodes that they may run on", f.Eligible)
 	}
 }
 

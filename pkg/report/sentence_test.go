@@ -27,11 +27,14 @@ func by(kind, name, field string, c ports.Claim) *check.Holder {
 
 const podField = "spec.containers[0].ports[0].hostPort"
 
-// sentences lists what is said for each code and case.
-func sentences() []struct {
+// said is a finding and what is said of it.
+type said struct {
 	finding check.Finding
 	want    string
-} {
+}
+
+// sentences lists what is said for each code and case.
+func sentences() []said {
 	const (
 		template = "spec.template.spec.containers[0].ports[0].hostPort"
 		port0    = "spec.ports[0].nodePort"
@@ -39,10 +42,7 @@ func sentences() []struct {
 	)
 	n1, n5 := []string{"n1"}, []string{"n1", "n2", "n3", "n4", "n5"}
 	tomcat := by("Deployment", "tomcat", template, claim(ports.HostPort, "*:9000/TCP", ports.NodeScope("n1")))
-	return []struct {
-		finding check.Finding
-		want    string
-	}{
+	return append(moreSentences(), []said{
 		{check.Finding{Code: check.HostIPInvalid, Field: "spec.containers[0].ports[0].hostIP", Value: "local\nhost", Other: "8080/TCP"},
 			`spec.containers[0].ports[0].hostIP: "local\nhost" is no IP address, so that port 8080/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)`},
 		{check.Finding{Code: check.SocketTwice, Field: podField, Other: "spec.initContainers[0].ports[0].hostPort", Claim: claim(ports.HostPort, "[::1]:80/TCP", ports.Scope{})},
@@ -88,6 +88,99 @@ func sentences() []struct {
 			port0 + ": 80 is outside the node port range 30000-32767; choose a number inside it, or leave nodePort out to get one (PC0301)"},
 		{check.Finding{Code: check.DaemonSocket, Field: podField, Claim: hostPort("10250/TCP"), Holder: &check.Holder{Ref: ports.Ref{Kind: "node daemon", Name: "kubelet"}}},
 			podField + ": 10250/TCP belongs to kubelet, a daemon of every node; choose another hostPort, or expose the pod by a Service (PC0302)"},
+	}...)
+}
+
+// moreSentences are those of ranges, rollouts, edits and wiring.
+func moreSentences() []said {
+	const (
+		port0    = "spec.ports[0].nodePort"
+		name0    = "spec.ports[0].name"
+		target0  = "spec.ports[0].targetPort"
+		surge    = "spec.updateStrategy.rollingUpdate.maxSurge"
+		replicas = "spec.replicas"
+	)
+	nodePorts, band := ports.MustParseRange("30000-32767"), ports.MustParseRange("30086-32767")
+	web := &check.Holder{Ref: ports.Ref{Kind: "Deployment", Namespace: "default", Name: "web"}}
+	v6 := by("Pod", "b", podField, claim(ports.HostPort, "[::]:80/TCP", ports.NodeScope("n1")))
+	v4 := claim(ports.HostPort, "0.0.0.0:80/TCP", ports.NodeScope("n1"))
+	return []said{
+		{check.Finding{Code: check.WrongCase, Field: "spec.externalTrafficPolicy", Value: "local", Other: "Local"},
+			`spec.externalTrafficPolicy: the API does not know "local", it knows Local; write Local (PC0106)`},
+		{check.Finding{Code: check.HealthCheckFixed, Field: "spec.healthCheckNodePort", Value: "30082", Other: "30081"},
+			"spec.healthCheckNodePort: 30082 cannot take the place of 30081 while it is in use; keep 30081, or change externalTrafficPolicy to Cluster first (PC0107)"},
+		{check.Finding{Code: check.NodePortWithoutUse, Case: check.NodePortIsIgnored, Field: port0, Value: "30080", Other: "ExternalName"},
+			"spec.ports[0].nodePort: 30080 is set, but an ExternalName has no node ports, and the API server does not say so; remove nodePort from the manifest (PC0104)"},
+		{check.Finding{Code: check.NodePortWithoutUse, Field: "spec.healthCheckNodePort", Value: "30080", Other: "NodePort"},
+			"spec.healthCheckNodePort: 30080 is set, but only a LoadBalancer with externalTrafficPolicy Local has a healthCheckNodePort; remove it (PC0104)"},
+		{check.Finding{Code: check.NodePortWithoutUse, Case: check.NodePortIsLeftOver, Field: "spec.healthCheckNodePort", Value: "30080", Other: "LoadBalancer"},
+			"spec.healthCheckNodePort: 30080 is left over from externalTrafficPolicy Local; the API server drops it now and refuses it next time; remove healthCheckNodePort from the manifest (PC0104)"},
+		{check.Finding{Code: check.WorkloadsMeet, Case: check.TooManyTogether, Field: podField, Claim: hostPort("80/TCP"), Holder: by("Deployment", "b", podField, hostPort("80/TCP")), Nodes: []string{"n1", "n2", "n3"}, Eligible: 3},
+			"spec.containers[0].ports[0].hostPort: 80/TCP is wanted by Deployment default/b (spec.containers[0].ports[0].hostPort) too, and the pods of both do not fit on the 3 nodes that they may run on; choose another hostPort (PC0202)"},
+		{check.Finding{Code: check.WorkloadsMeet, Case: check.TooManyTogether, Field: podField, Claim: hostPort("80/TCP"), Holder: by("Deployment", "b", podField, hostPort("80/TCP"))},
+			"spec.containers[0].ports[0].hostPort: 80/TCP is wanted by Deployment default/b (spec.containers[0].ports[0].hostPort) too, and the pods of both do not fit on the nodes; choose another hostPort (PC0202)"},
+		{check.Finding{Code: check.InNodePorts, Field: podField, Claim: hostPort("31000/TCP"), Range: nodePorts},
+			"spec.containers[0].ports[0].hostPort: 31000 is inside the node port range 30000-32767, so that any Service may be given the number and take the packets; choose a hostPort outside it (PC0303)"},
+		{check.Finding{Code: check.InEphemeral, Field: podField, Claim: hostPort("40000/TCP"), Range: ports.MustParseRange("32768-60999")},
+			"spec.containers[0].ports[0].hostPort: 40000 is among the ports 32768-60999 that outgoing connections of the nodes use, and may be in use; choose another hostPort, or reserve it by net.ipv4.ip_local_reserved_ports on every node (PC0304)"},
+		{check.Finding{Code: check.InDynamicBand, Field: port0, Claim: nodePort("31000/TCP"), Range: band},
+			"spec.ports[0].nodePort: 31000 lies in the band 30086-32767 from which numbers are given out, and may be given to another Service before this one is created; choose a number below the band (PC0305)"},
+		{check.Finding{Code: check.OutsideSmaller, Field: port0, Claim: nodePort("20080/TCP"), Range: nodePorts},
+			"spec.ports[0].nodePort: 20080 is outside the node port range 30000-32767; the Service keeps it, but cannot be created with it again; choose a number inside the range while it can be planned (PC0306)"},
+		{check.Finding{Code: check.TooFewNodes, Case: check.SomePodsWait, Field: replicas, Claim: hostPort("80/TCP"), Value: "4", Left: 2, Eligible: 3},
+			"spec.replicas: 4 pods are wanted with 80/TCP, one to a node, and 2 of the 3 nodes that they may run on have it free: the others wait for ever; run at most 2, or let them run on more nodes, or expose them by a Service (PC0401)"},
+		{check.Finding{Code: check.TooFewNodes, Case: check.SomePodsWait, Field: replicas, Claim: hostPort("80/TCP"), Value: "4", Left: 3, Eligible: 3},
+			"spec.replicas: 4 pods are wanted with 80/TCP, one to a node, and they may run on 3 nodes: the others wait for ever; run at most 3, or let them run on more nodes, or expose them by a Service (PC0401)"},
+		{check.Finding{Code: check.TooFewNodes, Case: check.SomePodsWait, Field: replicas, Claim: hostPort("80/TCP"), Value: "2", Left: 1},
+			"spec.replicas: 2 pods are wanted with 80/TCP, one to a node, and they may run on one node only: the others wait for ever; run at most 1, or let them run on more nodes, or expose them by a Service (PC0401)"},
+		{check.Finding{Code: check.TooFewNodes, Case: check.NoNodeSuits, Field: replicas, Claim: hostPort("80/TCP"), Value: "1"},
+			"spec.replicas: 1 pod is wanted with 80/TCP, and no node suits by its labels and taints; mend nodeSelector, affinity or tolerations, or add such a node (PC0401)"},
+		{check.Finding{Code: check.TooFewNodes, Case: check.FewerAtOnce, Field: "spec.parallelism", Claim: hostPort("80/TCP"), Value: "4", Left: 1, Eligible: 2},
+			"spec.parallelism: 4 pods are wanted at a time with 80/TCP, one to a node, and 1 of the 2 nodes that they may run on has it free; lower the parallelism, or let it run on more nodes (PC0401)"},
+		{check.Finding{Code: check.RolloutStalls, Case: check.OneNode, Field: "spec.strategy", Claim: hostPort("80/TCP"), Value: "1", Left: 1, Eligible: 1},
+			"spec.strategy: on its only node the new pod waits for 80/TCP, and the old one holds it until the new one is ready; set the strategy to Recreate, or maxSurge to 0 and maxUnavailable to 1 (PC0402)"},
+		{check.Finding{Code: check.RolloutStalls, Case: check.NodesAllInUse, Field: "spec.strategy", Claim: hostPort("80/TCP"), Value: "3", Left: 3, Eligible: 3},
+			"spec.strategy: 3 replicas fill the 3 nodes that have 80/TCP free: the new pod waits for a node, and no old one may go before it is ready; set maxUnavailable to 1, or run one replica less (PC0402)"},
+		{check.Finding{Code: check.SurgeInPlace, Field: surge, Claim: hostPort("80/TCP"), Value: "1"},
+			"spec.updateStrategy.rollingUpdate.maxSurge: with a surge of 1 the new pod waits on each node for 80/TCP, which the old one holds until the new one is ready; set maxSurge to 0 and maxUnavailable to 1, or give up the hostPort (PC0403)"},
+		{check.Finding{Code: check.StricterThere, Case: check.SchedulerStricter, Field: podField, Claim: v4, Holder: v6, Nodes: []string{"n1", "n2"}},
+			"spec.containers[0].ports[0].hostPort: 0.0.0.0:80/TCP does not meet [::]:80/TCP of Pod default/b, but to Kubernetes 0.0.0.0 is both families: the scheduler keeps the pod off nodes n1, n2; write one address of the node instead of 0.0.0.0 (PC0404)"},
+		{check.Finding{Code: check.StricterThere, Case: check.KubeletStricter, Field: podField, Claim: v4, Holder: v6, Nodes: []string{"n1"}},
+			"spec.containers[0].ports[0].hostPort: 0.0.0.0:80/TCP does not meet [::]:80/TCP of Pod default/b, but to Kubernetes 0.0.0.0 is both families: the kubelet of node n1 rejects the pod; write one address of the node instead of 0.0.0.0 (PC0404)"},
+		{check.Finding{Code: check.NumberChanges, Case: check.LostByReplace, Field: name0, Value: "30080", Other: "http"},
+			"spec.ports[0].name: the port that was called http loses nodePort 30080 and gets another if the Service is replaced (PUT); apply keeps it; write nodePort: 30080 into it, or keep the name (PC0501)"},
+		{check.Finding{Code: check.NumberChanges, Case: check.LostAnyway, Field: name0, Value: "30080"},
+			"spec.ports[0].name: the port that had no name loses nodePort 30080 and gets another; write nodePort: 30080 into it, or keep the name (PC0501)"},
+		{check.Finding{Code: check.CreateRefuses, Field: "spec.ports[1].nodePort", Other: port0, Value: "30053"},
+			"spec.ports[1].nodePort: 30053 is the nodePort of spec.ports[0] too: an update may do that, but no create, so that the Service cannot be restored from its file; give one of the two another number (PC0502)"},
+		{check.Finding{Code: check.OneMergeKey, Case: check.ServiceEntries, Field: "spec.ports[1].port", Other: "spec.ports[0].port", Value: "53"},
+			"spec.ports[1].port: spec.ports[0] has the number 53 too, and client-side apply tells entries apart by it alone; use server-side apply for edits of this Service (PC0503)"},
+		{check.Finding{Code: check.OneMergeKey, Case: check.ContainerEntries, Field: "spec.containers[0].ports[1]", Other: "spec.containers[0].ports[0]", Value: "53"},
+			"spec.containers[0].ports[1]: spec.containers[0].ports[0] has the containerPort 53 too, by which client-side apply tells entries apart, and server-side apply together with the protocol; give each entry a containerPort of its own (PC0503)"},
+		{check.Finding{Code: check.NeverMapped, Field: podField, Claim: hostPort("80/TCP")},
+			"spec.containers[0].ports[0].hostPort: 80/TCP of a sidecar is reserved on the node but never mapped: the kubelet maps those of the main containers only; move the port to a main container, or use the host network (PC0504)"},
+		{check.Finding{Code: check.TargetPortName, Case: check.NotOffered, Field: target0, Value: "http", Other: "TCP", Holder: web},
+			`spec.ports[0].targetPort: nothing that the Service selects, Deployment default/web for one, has a TCP port called "http", so that no packet arrives; write the name of a container's port, or its number (PC0505)`},
+		{check.Finding{Code: check.TargetPortName, Case: check.OtherProtocol, Field: target0, Value: "dns", Other: "TCP", Holder: web},
+			`spec.ports[0].targetPort: what the Service selects, Deployment default/web for one, has "dns" for another protocol than TCP only; name a port of the same protocol, or mend the protocol (PC0505)`},
+		{check.Finding{Code: check.TargetPortName, Case: check.OfferedTwice, Field: target0, Value: "http", Other: "TCP", Holder: web},
+			`spec.ports[0].targetPort: Deployment default/web has two ports called "http" for TCP, and the first one gets the packets; give each port a name of its own, or write a number (PC0505)`},
+		{check.Finding{Code: check.EndpointsApart, Case: check.OtherNamespace, Field: "metadata.namespace", Value: "default", Holder: &check.Holder{Ref: ports.Ref{Kind: "Endpoints", Namespace: "tms-test", Name: "mongodb"}}},
+			"metadata.namespace: Endpoints tms-test/mongodb lies in another namespace than the Service, which has no selector and so no endpoints; put both into one namespace (PC0506)"},
+		{check.Finding{Code: check.EndpointsApart, Case: check.OtherPortName, Field: name0, Value: "mongodb", Holder: &check.Holder{Ref: ports.Ref{Kind: "Endpoints", Namespace: "default", Name: "mongodb"}}},
+			`spec.ports[0].name: Endpoints default/mongodb has no port called "mongodb", and endpoints are joined by the port's name; give both the same name (PC0506)`},
+		{check.Finding{Code: check.EndpointsApart, Case: check.OtherPortName, Field: name0, Holder: &check.Holder{Ref: ports.Ref{Kind: "Endpoints", Namespace: "default", Name: "mongodb"}}},
+			"spec.ports[0].name: Endpoints default/mongodb has no port called nothing, as this one is, and endpoints are joined by the port's name; give both the same name (PC0506)"},
+		{check.Finding{Code: check.TrafficPolicy, Field: "spec.externalTrafficPolicy", Value: "Local", Other: "Cluster"},
+			"spec.externalTrafficPolicy: Local after Cluster decides for new connections only; those that stand keep their path and their source address; nothing needs to be done, or let clients connect again (PC0507)"},
+		{check.Finding{Code: check.NoNodesAddress, Field: "spec.containers[0].ports[0].hostIP", Value: "10.9.9.9", Claim: hostPort("80/TCP")},
+			"spec.containers[0].ports[0].hostIP: 10.9.9.9 is no address of any node, so that port 80/TCP is never reached there; write an address of the node, or leave hostIP out for all of its addresses (PC0508)"},
+		{check.Finding{Code: check.UndeclaredSockets, Field: "spec.hostNetwork"},
+			"spec.hostNetwork: the pod is on the host network and declares no ports, so that nobody can tell what it takes from the node; list under ports what it listens on (PC0509)"},
+		{check.Finding{Code: check.FamilyMismatch, Case: check.OneFamilyOnly, Field: "spec.containers[0].ports[0].hostIP", Value: "0.0.0.0", Claim: hostPort("80/TCP")},
+			"spec.containers[0].ports[0].hostIP: 0.0.0.0 stands for one family, and the pods of this cluster have both: port 80/TCP is not mapped for the other; leave hostIP out for both (PC0604)"},
+		{check.Finding{Code: check.FamilyMismatch, Case: check.FamilyAbsent, Field: "spec.containers[0].ports[0].hostIP", Value: "::", Claim: hostPort("80/TCP")},
+			"spec.containers[0].ports[0].hostIP: the pods of this cluster have no address of the family of ::, so that port 80/TCP is not mapped; write an address of their family, or leave hostIP out (PC0604)"},
 	}
 }
 

@@ -1,0 +1,154 @@
+package report
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+)
+
+// inRanges tells what is wrong with where a number lies.
+func inRanges(f check.Finding) (what, way string) {
+	switch f.Code {
+	case check.OutsideSmaller:
+		return fmt.Sprintf("%d is outside the node port range %s; the Service keeps it, but cannot be created with it again", f.Claim.Port, f.Range),
+			"choose a number inside the range while it can be planned"
+	case check.InNodePorts:
+		return fmt.Sprintf("%d is inside the node port range %s, so that any Service may be given the number and take the packets", f.Claim.Port, f.Range),
+			"choose a " + fieldName(f.Claim) + " outside it"
+	case check.InEphemeral:
+		return fmt.Sprintf("%d is among the ports %s that outgoing connections of the nodes use, and may be in use", f.Claim.Port, f.Range),
+			"choose another " + fieldName(f.Claim) + ", or reserve it by net.ipv4.ip_local_reserved_ports on every node"
+	default:
+		return fmt.Sprintf("%d lies in the band %s from which numbers are given out, and may be given to another Service before this one is created", f.Claim.Port, f.Range),
+			"choose a number below the band"
+	}
+}
+
+// inRollouts tells what keeps the pods of a workload from running or from being replaced.
+func inRollouts(f check.Finding) (what, way string) {
+	number := f.Claim.Number()
+	switch {
+	case f.Code == check.SurgeInPlace:
+		return fmt.Sprintf("with a surge of %s the new pod waits on each node for %s, which the old one holds until the new one is ready", f.Value, number),
+			"set maxSurge to 0 and maxUnavailable to 1, or give up the " + fieldName(f.Claim)
+	case f.Case == check.OneNode:
+		return fmt.Sprintf("on its only node the new pod waits for %s, and the old one holds it until the new one is ready", number),
+			"set the strategy to Recreate, or maxSurge to 0 and maxUnavailable to 1"
+	case f.Case == check.NodesAllInUse:
+		return fmt.Sprintf("%s replicas fill the %d nodes that have %s free: the new pod waits for a node, and no old one may go before it is ready", f.Value, f.Left, number),
+			"set maxUnavailable to 1, or run one replica less"
+	case f.Case == check.NoNodeSuits:
+		return fmt.Sprintf("%s wanted with %s, and no node suits by its labels and taints", pods(f.Value), number),
+			"mend nodeSelector, affinity or tolerations, or add such a node"
+	case f.Case == check.FewerAtOnce:
+		return fmt.Sprintf("%s wanted at a time with %s, one to a node, and %s", pods(f.Value), number, free(f)), "lower the parallelism, or let it run on more nodes"
+	default:
+		return fmt.Sprintf("%s wanted with %s, one to a node, and %s: the others wait for ever", pods(f.Value), number, free(f)),
+			fmt.Sprintf("run at most %d, or let them run on more nodes, or expose them by a Service", f.Left)
+	}
+}
+
+func pods(number string) string {
+	if number == "1" {
+		return "1 pod is"
+	}
+	return number + " pods are"
+}
+
+func free(f check.Finding) string {
+	switch {
+	case f.Eligible == 0:
+		return "they may run on one node only"
+	case f.Left == f.Eligible && f.Left == 1:
+		return "they may run on 1 node"
+	case f.Left == f.Eligible:
+		return fmt.Sprintf("they may run on %d nodes", f.Left)
+	case f.Left == 1:
+		return fmt.Sprintf("1 of the %d nodes that they may run on has it free", f.Eligible)
+	default:
+		return fmt.Sprintf("%d of the %d nodes that they may run on have it free", f.Left, f.Eligible)
+	}
+}
+
+func stricter(f check.Finding) (what, way string) {
+	who := "the scheduler keeps the pod off " + nodes(f.Nodes)
+	if f.Case == check.KubeletStricter {
+		who = "the kubelet of " + nodes(f.Nodes) + " rejects the pod"
+	}
+	return fmt.Sprintf("%s does not meet %s of %s, but to Kubernetes 0.0.0.0 is both families: %s",
+		f.Claim.Socket, f.Holder.Claim.Socket, f.Holder.Ref, who), "write one address of the node instead of 0.0.0.0"
+}
+
+// inEdits tells what an edit of a Service does that nobody asked for.
+func inEdits(f check.Finding) (what, way string) {
+	switch {
+	case f.Code == check.CreateRefuses:
+		return fmt.Sprintf("%s is the nodePort of %s too: an update may do that, but no create, so that the Service cannot be restored from its file",
+			f.Value, strings.TrimSuffix(f.Other, ".nodePort")), "give one of the two another number"
+	case f.Case == check.ContainerEntries:
+		return fmt.Sprintf("%s has the containerPort %s too, by which client-side apply tells entries apart, and server-side apply together with the protocol", f.Other, f.Value),
+			"give each entry a containerPort of its own"
+	case f.Code == check.OneMergeKey:
+		return fmt.Sprintf("%s has the number %s too, and client-side apply tells entries apart by it alone", strings.TrimSuffix(f.Other, ".port"), f.Value),
+			"use server-side apply for edits of this Service"
+	case f.Code == check.TrafficPolicy:
+		return fmt.Sprintf("%s after %s decides for new connections only; those that stand keep their path and their source address", f.Value, f.Other),
+			"nothing needs to be done, or let clients connect again"
+	case f.Case == check.LostAnyway:
+		return fmt.Sprintf("%s loses nodePort %s and gets another", called(f.Other), f.Value), "write nodePort: " + f.Value + " into it, or keep the name"
+	default:
+		return fmt.Sprintf("%s loses nodePort %s and gets another if the Service is replaced (PUT); apply keeps it", called(f.Other), f.Value),
+			"write nodePort: " + f.Value + " into it, or keep the name"
+	}
+}
+
+func called(name string) string {
+	if name == "" {
+		return "the port that had no name"
+	}
+	return "the port that was called " + name
+}
+
+// inWiring tells what keeps a Service from what it should lead to.
+func inWiring(f check.Finding) (what, way string) {
+	switch f.Case {
+	case check.OfferedTwice:
+		return fmt.Sprintf("%s has two ports called %q for %s, and the first one gets the packets", f.Holder.Ref, f.Value, f.Other),
+			"give each port a name of its own, or write a number"
+	case check.OtherProtocol:
+		return fmt.Sprintf("what the Service selects, %s for one, has %q for another protocol than %s only", f.Holder.Ref, f.Value, f.Other),
+			"name a port of the same protocol, or mend the protocol"
+	case check.NotOffered:
+		return fmt.Sprintf("nothing that the Service selects, %s for one, has a %s port called %q, so that no packet arrives", f.Holder.Ref, f.Other, f.Value),
+			"write the name of a container's port, or its number"
+	case check.OtherNamespace:
+		return fmt.Sprintf("%s lies in another namespace than the Service, which has no selector and so no endpoints", f.Holder.Ref),
+			"put both into one namespace"
+	default:
+		return fmt.Sprintf("%s has no port called %s, and endpoints are joined by the port's name", f.Holder.Ref, quoted(f.Value)), "give both the same name"
+	}
+}
+
+func quoted(name string) string {
+	if name == "" {
+		return "nothing, as this one is"
+	}
+	return strconv.Quote(name)
+}
+
+// ofAddresses tells what is wrong with an address that a pod names.
+func ofAddresses(f check.Finding) (what, way string) {
+	switch {
+	case f.Code == check.NoNodesAddress:
+		return fmt.Sprintf("%s is no address of any node, so that port %s is never reached there", f.Value, f.Claim.Number()),
+			"write an address of the node, or leave hostIP out for all of its addresses"
+	case f.Case == check.FamilyAbsent:
+		return fmt.Sprintf("the pods of this cluster have no address of the family of %s, so that port %s is not mapped", f.Value, f.Claim.Number()),
+			"write an address of their family, or leave hostIP out"
+	default:
+		return fmt.Sprintf("%s stands for one family, and the pods of this cluster have both: port %s is not mapped for the other", f.Value, f.Claim.Number()),
+			"leave hostIP out for both"
+	}
+}
