@@ -9,8 +9,6 @@ import (
 	"testing"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
-	"github.com/portcullis-k8s/portcullis/pkg/manifest"
-	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
 // TestEveryCodeHasAPage, and every page a code.
@@ -60,7 +58,7 @@ func TestGoldenPages(t *testing.T) {
 			p.holdHeadings(t, "## Why", "## Example", "## Fix")
 			shown := p.holdExamples(t, e.Code)
 			for _, s := range append(slices.Collect(maps.Values(e.Cases)), e.Severity) {
-				if !slices.Contains(shown, s) {
+				if !slices.Contains(shown, s.String()) {
 					t.Errorf("%s: no example shows %s with severity %s", p.path, e.Code, s)
 				}
 			}
@@ -82,31 +80,30 @@ func (p *page) holdHeadings(t *testing.T, want ...string) {
 }
 
 // holdExamples judges the examples of a code's page, and returns the severities with which it was found.
-func (p *page) holdExamples(t *testing.T, code check.Code) []check.Severity {
+func (p *page) holdExamples(t *testing.T, code check.Code) []string {
 	t.Helper()
-	var shown []check.Severity
+	var shown []string
 	for n := 0; ; {
 		// Writing one example may move the lines of the next.
 		blocks := p.blocks(t)
 		if n == len(blocks) {
 			return shown
 		}
-		var state, objects []*manifest.Object
+		var state []string
 		if blocks[n].info == "yaml state" {
-			state = p.parse(t, blocks[n])
+			state = []string{blocks[n].file(t)}
 			n++
 		}
 		if n+1 >= len(blocks) || blocks[n].info != "yaml" || blocks[n+1].info != "text" {
 			t.Fatalf("%s: an example is a block `yaml`, with `yaml state` before it or not, and one `text` after it", p.path)
 		}
-		objects = p.parse(t, blocks[n])
-		said := blocks[n+1]
+		objects, said := blocks[n].file(t), blocks[n+1]
 		n += 2
 		var want []string
 		before := len(shown)
 		for _, f := range judge(t, state, objects) {
-			want = append(want, report.Sentence(f))
-			if f.Code == code {
+			want = append(want, sentence(f))
+			if f.Code == string(code) {
 				shown = append(shown, f.Severity)
 			}
 		}
@@ -115,9 +112,4 @@ func (p *page) holdExamples(t *testing.T, code check.Code) []check.Severity {
 		}
 		p.hold(t, "what is said", said.first, said.lines, want)
 	}
-}
-
-func (p *page) parse(t *testing.T, b block) []*manifest.Object {
-	t.Helper()
-	return parse(t, fmt.Sprintf("%s, block at line %d", p.path, b.first), b.text())
 }

@@ -1,103 +1,74 @@
 package docs
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-
-	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/pkg/check"
-	"github.com/portcullis-k8s/portcullis/pkg/extract"
-	"github.com/portcullis-k8s/portcullis/pkg/ledger"
-	"github.com/portcullis-k8s/portcullis/pkg/manifest"
-	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
-// judge asks every question about the objects of a manifest, with the default configuration, where those of state exist
-// already. An object that stands in the state too is an update of it.
-func judge(t *testing.T, state, objects []*manifest.Object) []check.Finding {
-	t.Helper()
-	settings := defaults(t)
-	held := &ledger.Ledger{}
-	var nodes extract.NodeList
-	for _, o := range state {
-		if node, ok := o.Object.(*corev1.Node); ok {
-			nodes = append(nodes, node)
-			held.ReplaceNode(node.Name, extract.NodeAddresses(node))
-		}
+// program is the command, built once for all tests of the package.
+var program string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "portcullis-docs-")
+	if err != nil {
+		panic(err)
 	}
-	existing := map[ports.Ref]check.Input{}
-	for _, o := range state {
-		if in, owner, claims, ok := input(settings, nodes, o.Object); ok {
-			existing[owner.Ref] = in
-			held.Replace(owner, claims)
-		}
+	program = filepath.Join(dir, "portcullis")
+	build := exec.Command("go", "build", "-o", program, "./cmd/portcullis")
+	build.Dir = root
+	out, err := build.CombinedOutput()
+	if err != nil {
+		fmt.Printf("%v\n%s", err, out)
+		os.Exit(1)
 	}
-	var findings []check.Finding
-	for _, o := range objects {
-		in, owner, _, ok := input(settings, nodes, o.Object)
-		if !ok {
-			t.Fatalf("%s:%d: %T claims no ports", o.Path, o.Line, o.Object)
-		}
-		old := existing[owner.Ref]
-		in.OldService, in.OldWorkload = old.Service, old.Workload
-		in.Held, in.Settings = held.Snapshot(), &settings.Check
-		findings = append(findings, check.Check(in)...)
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Println(err)
 	}
-	return findings
+	os.Exit(code)
 }
 
-func defaults(t *testing.T) *extract.Settings {
+// judge returns what `portcullis lint` finds with the default configuration about the manifests in files, where what is
+// in state exists already. The paths are below root.
+func judge(t *testing.T, state []string, files ...string) []report.Finding {
 	t.Helper()
-	config, err := configv1alpha1.Load(nil)
-	if err != nil {
+	args := []string{"lint", "-o", "json"}
+	for _, path := range files {
+		args = append(args, "-f", path)
+	}
+	for _, path := range state {
+		args = append(args, "--state", path)
+	}
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	var stderr bytes.Buffer
+	cmd.Dir, cmd.Stderr = root, &stderr
+	out, err := cmd.Output()
+	if exit, is := errors.AsType[*exec.ExitError](err); err != nil && !(is && exit.ExitCode() == 1) {
+		t.Fatalf("%v: %v\n%s", args, err, stderr.String())
+	}
+	var r report.LintReport
+	if err := json.Unmarshal(out, &r); err != nil {
 		t.Fatal(err)
 	}
-	settings, err := extract.NewSettings(config)
-	if err != nil {
+	return r.Findings
+}
+
+func sentence(f report.Finding) string { return f.Field + ": " + f.Message }
+
+// file writes a block of a page into a file of its own.
+func (b block) file(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "block.yaml")
+	if err := os.WriteFile(path, []byte(b.text()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return settings
-}
-
-// input returns an object as a question sees it, and what it claims; false for kinds that claim nothing.
-func input(settings *extract.Settings, nodes extract.NodeList, object runtime.Object) (check.Input, ports.Owner, []ports.Claim, bool) {
-	if svc, ok := object.(*corev1.Service); ok {
-		s := extract.Service(svc, settings.NodePorts)
-		return check.Input{Service: s}, s.Owner, s.Claims, true
-	}
-	var w *check.Workload
-	if pod, ok := object.(*corev1.Pod); ok {
-		w = extract.Pod(pod, nodes)
-	} else if w, ok = extract.Workload(object, nodes); !ok {
-		return check.Input{}, ports.Owner{}, nil, false
-	}
-	return check.Input{Workload: w}, w.Owner, w.Claims, true
-}
-
-// parse reads a block of YAML; where is what errors call it.
-func parse(t *testing.T, where, text string) []*manifest.Object {
-	t.Helper()
-	in, err := manifest.Parse(where, []byte(text), manifest.Scheme())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return in.Objects
-}
-
-// parseFiles reads the objects of files below root.
-func parseFiles(t *testing.T, paths ...string) []*manifest.Object {
-	t.Helper()
-	var objects []*manifest.Object
-	for _, path := range paths {
-		text, err := os.ReadFile(filepath.Join(root, path))
-		if err != nil {
-			t.Fatal(err)
-		}
-		objects = append(objects, parse(t, path, string(text))...)
-	}
-	return objects
+	return path
 }
