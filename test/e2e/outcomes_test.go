@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -143,7 +144,8 @@ func (c *cluster) testAdmitted(t *testing.T) {
 	c.create(t, ns, pod("udp", containers("containerPort: 80, hostPort: 31026, protocol: UDP")))
 	c.create(t, ns, pod("udp2", containers("containerPort: 80, hostPort: 31027, protocol: UDP")))
 	c.service(t, ns, svc("tcp2", "type: NodePort, ports: [{port: 80, nodePort: 31027}]"))
-	if said := c.warnings.take(); len(said) > 0 {
+	inRange := func(said string) bool { return strings.HasSuffix(said, "(PC0303)") } // where hostPorts had better not be
+	if said := slices.DeleteFunc(c.warnings.take(), inRange); len(said) > 0 {
 		t.Errorf("warned of %q", said)
 	}
 }

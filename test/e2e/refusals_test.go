@@ -216,6 +216,24 @@ func refusals() []refusal {
 			instead: "hostPort: 10250 -> hostPort: 10250, protocol: UDP",
 		},
 		{
+			name:    "a policy in the wrong case",
+			object:  svc("s", "type: NodePort, externalTrafficPolicy: local, ports: [{port: 80}]"),
+			causes:  []string{`spec.externalTrafficPolicy: the API does not know "local", it knows Local; write Local (PC0106)`},
+			instead: "local -> Local",
+		},
+		{
+			name:    "a healthCheckNodePort that nothing uses",
+			object:  svc("s", "type: NodePort, healthCheckNodePort: 31031, ports: [{port: 80}]"),
+			causes:  []string{`spec.healthCheckNodePort: 31031 is set, but only a LoadBalancer with externalTrafficPolicy Local has a healthCheckNodePort; remove it (PC0104)`},
+			instead: "healthCheckNodePort: 31031, -> ",
+		},
+		{
+			name:    "a DaemonSet with a surge",
+			object:  workload("DaemonSet", "d", "updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}},", containers("containerPort: 80, hostPort: 8034")),
+			causes:  []string{`spec.updateStrategy.rollingUpdate.maxSurge: with a surge of 1 the new pod waits on each node for 8034/TCP, which the old one holds until the new one is ready; set maxSurge to 0 and maxUnavailable to 1, or give up the hostPort (PC0403)`},
+			instead: "maxSurge: 1, maxUnavailable: 0 -> maxSurge: 0, maxUnavailable: 1",
+		},
+		{
 			name:   "several findings at once, each a cause",
 			state:  svc("s", "type: NodePort, ports: [{port: 80, nodePort: 31022}]"),
 			object: pod("p", "containers: [{name: a, image: i, ports: [{containerPort: 80, hostPort: 31022}, {containerPort: 81, hostPort: 22}, {containerPort: 82, hostPort: 8022, hostIP: x}]}]"),
@@ -241,6 +259,7 @@ func TestGate(t *testing.T) {
 	t.Run("templates of every kind", c.testTemplates)
 	t.Run("load-balancer IP", c.testLoadBalancerIP)
 	t.Run("warned", c.testWarnings)
+	t.Run("as lint says", c.testParity)
 	t.Run("admitted", c.testAdmitted)
 	t.Run("dry run", c.testDryRun)
 	t.Run("PUT keeps the number", c.testPut)

@@ -113,6 +113,9 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
+// Program is the path of the command.
+func (g *Gate) Program() string { return g.program }
+
 // URL is where the hooks are served.
 func (g *Gate) URL() string { return "https://" + local(g.port) }
 
