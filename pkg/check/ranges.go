@@ -32,9 +32,11 @@ func outsideRange(s subject) []Finding {
 }
 
 // hostPortsInNodePorts asks for host ports inside the node port range: any Service may be given that number tomorrow, and
-// its rules are looked at first.
+// its rules are looked at first. Where a Service has the number, the two meet already, or nobody else can get it.
 func hostPortsInNodePorts(s subject) []Finding {
-	return s.within(InNodePorts, s.settings.NodePortRange, nil, func(c ports.Claim) bool { return c.Kind.OfPod() })
+	return s.within(InNodePorts, s.settings.NodePortRange, nil, func(c ports.Claim) bool {
+		return c.Kind.OfPod() && !s.held.IsNodePort(c.Port)
+	})
 }
 
 // portsInEphemeral asks for ports that the nodes' outgoing connections use too: replies to them are taken for requests,

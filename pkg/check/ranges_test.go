@@ -37,6 +37,7 @@ func silentRanges() map[check.Code][]scene {
 		check.InNodePorts: {
 			{why: "just outside", now: "Pod a: hostPort * 29999/TCP @?; hostPort * 9100/TCP @?"},
 			{why: "a plain init container's", now: "Pod a: hostPort,init * 31000/TCP @?"},
+			{why: "a Service has the number, for another protocol", held: []string{"Service b NodePort 80:30080/TCP"}, now: "Pod a: hostPort * 30080/UDP @?"},
 			{why: "a Service's own", now: "Service a NodePort 80:30080/TCP"},
 		},
 		check.InEphemeral: {

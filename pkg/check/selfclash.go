@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
@@ -18,8 +19,9 @@ func selfClashes(s subject) []Finding {
 	}
 	allocates := s.previous == nil && s.service.Type != "ExternalName" // which is validated and gets no numbers
 	var findings []Finding
-	seen := newEntries(s.service.Ports)
-	for i, p := range s.service.Ports {
+	list := s.numbered()
+	seen := newEntries(list)
+	for i, p := range list {
 		if p.Port == 0 {
 			continue // not a port at all: the API server refuses the entry and says so
 		}
@@ -37,12 +39,53 @@ func selfClashes(s subject) []Finding {
 			findings = append(findings, f)
 		}
 		seen.add(i)
-		if h := s.service.HealthCheckNodePort; h != 0 && h == p.NodePort {
-			f.Case, f.Field, f.Other, f.Value = HealthCheckIsOwn, "spec.healthCheckNodePort", nodePortField(i), fmt.Sprint(h)
-			findings = append(findings, f)
+		if s.isHealthCheck(p.NodePort) {
+			findings = append(findings, s.healthCheckIsOwn(p.NodePort, i))
 		}
 	}
+	if i, was := s.healthCheckWasOwn(); was {
+		findings = append(findings, s.healthCheckIsOwn(s.service.HealthCheckNodePort, i))
+	}
 	return findings
+}
+
+// numbered are the port entries of a Service with the numbers that an update gives back to them.
+func (s subject) numbered() []ports.ServicePort {
+	if s.previous == nil || !s.service.getsNodePorts() || !s.previous.getsNodePorts() {
+		return s.service.Ports
+	}
+	e := edit{old: s.previous.Ports, now: s.service.Ports, keepsNames: true}
+	list := slices.Clone(s.service.Ports)
+	for i, p := range list {
+		if p.NodePort == 0 && p.Port != 0 {
+			list[i].NodePort = e.kept(p)
+		}
+	}
+	return list
+}
+
+func (s subject) healthCheckIsOwn(number uint16, i int) Finding {
+	return Finding{
+		Code: ServiceSelfClash, Case: HealthCheckIsOwn, Object: s.service.Owner.Ref,
+		Field: "spec.healthCheckNodePort", Other: nodePortField(i), Value: fmt.Sprint(number),
+	}
+}
+
+// isHealthCheck reports whether a number is the Service's healthCheckNodePort, or was until now: the API server gives a
+// number back only after the whole update.
+func (s subject) isHealthCheck(number uint16) bool {
+	return number != 0 && (number == s.service.HealthCheckNodePort || s.previous != nil && number == s.previous.HealthCheckNodePort)
+}
+
+// healthCheckWasOwn reports whether a new healthCheckNodePort was the nodePort of an entry until now, and of which.
+func (s subject) healthCheckWasOwn() (int, bool) {
+	number := s.service.HealthCheckNodePort
+	isOf := func(p ports.ServicePort) bool { return p.NodePort == number }
+	if number == 0 || s.previous == nil || s.previous.HealthCheckNodePort != 0 || slices.ContainsFunc(s.service.Ports, isOf) {
+		return 0, false
+	}
+	i := slices.IndexFunc(s.previous.Ports, isOf)
+	return i, i >= 0 && s.previous.HasNodePorts()
 }
 
 // entries are the port entries of a Service that came before another. It keeps places counted from 1; 0 is none.

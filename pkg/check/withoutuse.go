@@ -43,7 +43,7 @@ func nodePortsWithoutUse(s subject) []Finding {
 }
 
 func (s subject) nodePortsAreLeftOver() bool {
-	if s.previous == nil || !s.previous.getsNodePorts() {
+	if s.previous == nil || !s.previous.HasNodePorts() {
 		return false
 	}
 	had := map[uint16]bool{0: true}

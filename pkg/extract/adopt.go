@@ -15,7 +15,18 @@ import (
 // Controllers finds the controller of objects that do not name one, as objects in files often do not: a workload of
 // the same namespace whose selector matches and which claims the same sockets.
 type Controllers struct {
-	known []controller
+	known map[place][]controller // by each number that they claim, in the order of the objects
+}
+
+// place is a port number of a namespace.
+type place struct {
+	namespace string
+	protocol  ports.Protocol
+	port      uint16
+}
+
+func placeOf(w *check.Workload, c ports.Claim) place {
+	return place{w.Owner.Namespace, c.Protocol, c.Port}
 }
 
 type controller struct {
@@ -25,17 +36,27 @@ type controller struct {
 
 // NewControllers knows the workloads among objects.
 func NewControllers(objects []runtime.Object) Controllers {
-	var c Controllers
+	c := Controllers{map[place][]controller{}}
 	for _, object := range objects {
 		selector := selectorOf(object)
 		if selector == nil || selector.Empty() {
 			continue
 		}
-		if w, ok := Workload(object, nil); ok && len(w.Claims) > 0 {
-			c.known = append(c.known, controller{w, selector})
+		if w, ok := Workload(object, nil); ok {
+			c.add(controller{w, selector})
 		}
 	}
 	return c
+}
+
+func (c Controllers) add(found controller) {
+	seen := map[place]bool{}
+	for _, claim := range found.workload.Claims {
+		if p := placeOf(found.workload, claim); !seen[p] {
+			seen[p] = true
+			c.known[p] = append(c.known[p], found)
+		}
+	}
 }
 
 // Adopt gives w, of an object with the labels of its pods, the controller that it does not name itself.
@@ -44,9 +65,9 @@ func (c Controllers) Adopt(w *check.Workload, object runtime.Object) {
 	if !isOwned || w.Owner.Controller != nil || len(w.Claims) == 0 {
 		return
 	}
-	for _, known := range c.known {
+	for _, known := range c.known[placeOf(w, w.Claims[0])] {
 		owner := known.workload.Owner
-		if owner.Ref != w.Owner.Ref && owner.Kind != "ReplicaSet" && owner.Namespace == w.Owner.Namespace &&
+		if owner.Ref != w.Owner.Ref && owner.Kind != "ReplicaSet" &&
 			known.selector.Matches(set) && check.Covers(known.workload.Claims, w.Claims) {
 			w.Owner.Controller = &ports.Owner{Ref: owner.Ref, Controller: owner.Controller}
 			return

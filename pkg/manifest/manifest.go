@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 	appsv1 "k8s.io/api/apps/v1"
@@ -40,6 +41,9 @@ type Object struct {
 // LineOf returns the line of a field such as spec.ports[0].nodePort or metadata.annotations[example.com/a]. For a
 // field that does not stand in the file it is the line of the nearest one around it.
 func (o *Object) LineOf(field string) int { return lineOf(o.root, o.Line, parsePath(field)) }
+
+// Position returns "web.yaml:12", where the object begins.
+func (o *Object) Position() string { return strings.TrimSuffix(position(o.Path, o.Line), ": ") }
 
 // Skipped is what was found in a folder and not read.
 type Skipped struct {
@@ -88,9 +92,27 @@ func position(path string, line int) string {
 // The error joins an *Error for everything that is wrong, sorted by path and line. Next to it Input holds what could
 // be read nevertheless.
 func Read(paths []string, stdin io.Reader, scheme *runtime.Scheme) (Input, error) {
+	return ReadTelling(paths, stdin, scheme, func(Progress) {})
+}
+
+// Progress is how far a reading has come.
+type Progress struct {
+	Files int   // read so far
+	All   int   // to be read
+	Bytes int64 // of those read so far
+}
+
+// ReadTelling is Read that tells how far it is after each file that it has read, before it makes objects of it: with
+// large files that is what takes long.
+func ReadTelling(paths []string, stdin io.Reader, scheme *runtime.Scheme, tell func(Progress)) (Input, error) {
 	r := &reader{scheme: scheme}
-	for _, source := range r.sources(paths) {
+	sources := r.sources(paths)
+	progress := Progress{All: len(sources)}
+	for _, source := range sources {
 		data, err := source.read(stdin)
+		progress.Files++
+		progress.Bytes += int64(len(data))
+		tell(progress)
 		if err != nil {
 			r.fail(source.path, 0, err)
 			continue

@@ -1,9 +1,12 @@
 package report
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -49,9 +52,14 @@ type Holder struct {
 
 // Source is where the object stands in the input.
 type Source struct {
-	Path string `json:"path"`
+	Path string `json:"path"` // "-" for standard input
 	Line int    `json:"line"`
 }
+
+const stdinPath = "-"
+
+// file is the path as other programs compare it: without detours, with forward slashes.
+func (s Source) file() string { return filepath.ToSlash(filepath.Clean(s.Path)) }
 
 // Summary counts findings by severity.
 type Summary struct {
@@ -65,8 +73,8 @@ func NewLintReport() *LintReport {
 	return &LintReport{APIVersion: "portcullis.dev/v1alpha1", Kind: "LintReport", Findings: []Finding{}}
 }
 
-// Add appends a finding with its source.
-func (r *LintReport) Add(f check.Finding, source Source) {
+// Add appends a finding with its source, and returns it as it is reported.
+func (r *LintReport) Add(f check.Finding, source Source) Finding {
 	out := Finding{
 		Code: string(f.Code), Severity: f.Severity.String(), Object: object(f.Object), Field: f.Field,
 		Message: Message(f), Nodes: f.Nodes, Source: source,
@@ -86,6 +94,7 @@ func (r *LintReport) Add(f check.Finding, source Source) {
 	case check.Info:
 		r.Summary.Infos++
 	}
+	return out
 }
 
 func object(r ports.Ref) Object {
@@ -112,28 +121,53 @@ func (r *LintReport) WriteJSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
-// WriteTable writes the report for a person, the findings of one object together.
-func (r *LintReport) WriteTable(w io.Writer) error {
+// WriteTable writes the report for a person, with the severities in colour or not.
+func (r *LintReport) WriteTable(w io.Writer, colour bool) error {
 	if len(r.Findings) == 0 {
 		_, err := fmt.Fprintln(w, "no findings")
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "SEVERITY\tCODE\tOBJECT\tSOURCE")
+	fmt.Fprintf(t, "%s\tCODE\tOBJECT\tSOURCE\n", painted("SEVERITY", colour))
 	for _, f := range r.Findings {
-		object := strings.Map(printable, f.Object.Kind+" "+qualified(f.Object))
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s:%d\n", f.Severity, f.Code, object, strings.Map(printable, f.Source.Path), f.Source.Line)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", painted(f.Severity, colour), f.Code, f.Object, f.Source)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
 	for _, f := range r.Findings {
-		fmt.Fprintf(w, "%s:%d: %s: %s\n", strings.Map(printable, f.Source.Path), f.Source.Line, f.Field, f.Message)
+		fmt.Fprintln(w, f)
 	}
-	_, err := fmt.Fprintf(w, "\n%s\n", r.Summary)
+	worst := slices.MaxFunc(r.Findings, func(a, b Finding) int { return cmp.Compare(rank(a), rank(b)) })
+	_, err := fmt.Fprintf(w, "\n%s\nExplain a code: portcullis lint --explain %s\n", r.Summary, worst.Code)
 	return err
 }
+
+// rank orders findings by severity, the worst last.
+func rank(f Finding) int { return slices.Index([]string{"info", "warning", "error"}, f.Severity) }
+
+// painted puts a cell of the first column into its colour. All of them get equally many bytes, because tabwriter counts
+// those too: 01 is bold as 1 is.
+func painted(cell string, colour bool) string {
+	if !colour {
+		return cell
+	}
+	code := map[string]string{"error": "31", "warning": "33", "info": "36"}[cell]
+	if code == "" {
+		code = "01"
+	}
+	return "\x1b[" + code + "m" + cell + "\x1b[0m"
+}
+
+// String returns a finding in one line, as compilers do: where, what.
+func (f Finding) String() string { return fmt.Sprintf("%s: %s: %s", f.Source, f.Field, f.Message) }
+
+// String returns "web.yaml:12".
+func (s Source) String() string { return fmt.Sprintf("%s:%d", strings.Map(printable, s.Path), s.Line) }
+
+// String returns "Service default/web", or "Node n1" without a namespace.
+func (o Object) String() string { return strings.Map(printable, o.Kind+" "+qualified(o)) }
 
 func qualified(o Object) string {
 	if o.Namespace == "" {
@@ -162,15 +196,18 @@ func (s Summary) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// WriteGitHub writes the findings as workflow commands, which GitHub shows beside the lines of a pull request.
+// WriteGitHub writes the findings as workflow commands, which GitHub shows beside the lines of a pull request. There is
+// no line to show one of standard input beside: its message names the object.
 func (r *LintReport) WriteGitHub(w io.Writer) error {
 	levels := map[string]string{"error": "error", "warning": "warning", "info": "notice"}
 	escape := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
 	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
 	for _, f := range r.Findings {
-		_, err := fmt.Fprintf(w, "::%s file=%s,line=%d,title=%s::%s\n", levels[f.Severity], property.Replace(f.Source.Path),
-			f.Source.Line, property.Replace(f.Code), escape.Replace(f.Field+": "+f.Message))
-		if err != nil {
+		where, text := fmt.Sprintf("file=%s,line=%d,", property.Replace(f.Source.file()), max(1, f.Source.Line)), f.Field+": "+f.Message
+		if f.Source.Path == stdinPath {
+			where, text = "", f.Object.String()+": "+text
+		}
+		if _, err := fmt.Fprintf(w, "::%s %stitle=%s::%s\n", levels[f.Severity], where, property.Replace(f.Code), escape.Replace(text)); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -21,7 +22,7 @@ func webReport() *report.LintReport {
 		Holder: by("Deployment", "a", podField, hostPort("30080/TCP")), Nodes: []string{"n1"}}, report.Source{Path: "a,b:c.yaml", Line: 7})
 	r.Add(check.Finding{Code: check.NodePortWithoutUse, Case: check.NodePortIsLeftOver, Severity: check.Warning, Object: web, Field: "spec.ports[1].nodePort", Value: "30081"},
 		report.Source{Path: "-", Line: 1})
-	r.Add(check.Finding{Code: check.HostIPInvalid, Severity: check.Info, Object: ports.Ref{APIVersion: "v1", Kind: "Node", Name: "n1"}, Field: "f", Value: "100%\n", Other: "80/TCP"}, report.Source{})
+	r.Add(check.Finding{Code: check.HostIPInvalid, Severity: check.Info, Object: ports.Ref{APIVersion: "v1", Kind: "Node", Name: "n1"}, Field: "f", Value: "100%\n", Other: "80/TCP"}, report.Source{Path: "./a 100%.yaml"})
 	return r
 }
 
@@ -100,7 +101,7 @@ func TestJSON(t *testing.T) {
       "message": "\"100%\\n\" is no IP address, so that port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)",
       "nodes": [],
       "source": {
-        "path": "",
+        "path": "./a 100%.yaml",
         "line": 0
       }
     }
@@ -125,23 +126,43 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// plain writes a table without colours.
+func plain(r *report.LintReport) func(io.Writer) error {
+	return func(w io.Writer) error { return r.WriteTable(w, false) }
+}
+
 func TestTable(t *testing.T) {
-	if got := written(t, report.NewLintReport().WriteTable); got != "no findings\n" {
+	if got := written(t, plain(report.NewLintReport())); got != "no findings\n" {
 		t.Errorf("without findings: %q", got)
 	}
 	const want = `SEVERITY  CODE    OBJECT            SOURCE
 error     PC0201  Service ns/<web>  a,b:c.yaml:7
 warning   PC0104  Service ns/<web>  -:1
-info      PC0101  Node n1           :0
+info      PC0101  Node n1           ./a 100%.yaml:0
 
 a,b:c.yaml:7: spec.ports[0].nodePort: 30080/TCP is held by Deployment default/a (spec.containers[0].ports[0].hostPort) on node n1; choose another nodePort, or leave it out to get a free one (PC0201)
 -:1: spec.ports[1].nodePort: 30081 is left over from a type with node ports; the API server drops it now and refuses it next time; remove nodePort from the manifest (PC0104)
-:0: f: "100%\n" is no IP address, so that port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)
+./a 100%.yaml:0: f: "100%\n" is no IP address, so that port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)
 
 1 error, 1 warning, 1 info
+Explain a code: portcullis lint --explain PC0201
 `
-	if diff := cmp.Diff(want, written(t, webReport().WriteTable)); diff != "" {
+	if diff := cmp.Diff(want, written(t, plain(webReport()))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestTableInColour: the colours are nothing but colours, so that the columns stay where they are.
+func TestTableInColour(t *testing.T) {
+	got := written(t, func(w io.Writer) error { return webReport().WriteTable(w, true) })
+	for _, want := range []string{"\x1b[01mSEVERITY\x1b[0m", "\x1b[31merror\x1b[0m", "\x1b[33mwarning\x1b[0m", "\x1b[36minfo\x1b[0m"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q lacks %q", got, want)
+		}
+	}
+	bare := regexp.MustCompile("\x1b\\[[0-9]+m").ReplaceAllString(got, "")
+	if diff := cmp.Diff(written(t, plain(webReport())), bare); diff != "" {
+		t.Errorf("without colours (-want +got):\n%s", diff)
 	}
 }
 
@@ -149,17 +170,17 @@ a,b:c.yaml:7: spec.ports[0].nodePort: 30080/TCP is held by Deployment default/a 
 func TestTableOfMonsters(t *testing.T) {
 	r := report.NewLintReport()
 	r.Add(check.Finding{Code: check.OutsideRange, Object: ports.Ref{Kind: "Serv\x1bice", Name: "a\nb\tc"}, Claim: nodePort("80/TCP")}, report.Source{Path: "x\x1b[2J\r"})
-	if got := written(t, r.WriteTable); strings.ContainsAny(got, "\x1b\t\r") || strings.Count(got, "\n") != 6 {
+	if got := written(t, plain(r)); strings.ContainsAny(got, "\x1b\t\r") || strings.Count(got, "\n") != 7 {
 		t.Errorf("%q", got)
 	}
 }
 
-// TestGitHub: a value must not end the command that it stands in.
+// TestGitHub: a value must not end the command that it stands in, and there is no file where there is none.
 func TestGitHub(t *testing.T) {
 	want := []string{
 		"::error file=a%2Cb%3Ac.yaml,line=7,title=PC0201::spec.ports[0].nodePort: 30080/TCP is held by Deployment default/a (spec.containers[0].ports[0].hostPort) on node n1; choose another nodePort, or leave it out to get a free one (PC0201)",
-		"::warning file=-,line=1,title=PC0104::spec.ports[1].nodePort: 30081 is left over from a type with node ports; the API server drops it now and refuses it next time; remove nodePort from the manifest (PC0104)",
-		`::notice file=,line=0,title=PC0101::f: "100%25\n" is no IP address, so that port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)`,
+		"::warning title=PC0104::Service ns/<web>: spec.ports[1].nodePort: 30081 is left over from a type with node ports; the API server drops it now and refuses it next time; remove nodePort from the manifest (PC0104)",
+		`::notice file=a 100%25.yaml,line=1,title=PC0101::f: "100%25\n" is no IP address, so that port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)`,
 	}
 	if diff := cmp.Diff(want, strings.Split(strings.TrimSpace(written(t, webReport().WriteGitHub)), "\n")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
