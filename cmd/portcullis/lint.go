@@ -3,8 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
+	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
@@ -22,83 +23,163 @@ type lintOptions struct {
 	configFile string
 	output     string
 	failOn     string
+	explain    string
 }
 
 func newLint() *cobra.Command {
 	o := &lintOptions{}
 	cmd := &cobra.Command{
-		Use:   "lint -f PATH…",
+		Use:   "lint [-f] PATH…",
 		Short: "Judge manifests before they are applied",
 		Long: `Judge the objects in files, folders or standard input (-) as the gate would: against each other, and against the
-objects in --state, which exist already. An input object that stands in the state too is an update of it. Of two inputs
-that clash, the later one is refused and the earlier one is its holder. With Node objects among the inputs or in the
-state, workloads are judged by the nodes that they may run on; without, only what holds on any node is said.
+objects in --state, which exist already.
+
+An input object that stands in the state too is an update of it. Of two inputs that clash, the later one is refused and
+the earlier one is its holder. With Node objects among the inputs or in the state, workloads are judged by the nodes that
+they may run on; without, only what holds on any node is said.
+
+With --state and --config but nothing to judge it says what exists that the configuration would leave outside: try a
+smaller nodePortRange before the API server gets it.
 
 Exit code: 0 clean, 1 findings at or above --fail-on, 2 bad usage or unreadable input.`,
-		Example: `  portcullis lint -f manifests/
+		Example: `  portcullis lint manifests/
+  portcullis lint --explain PC0201
+
   kubectl get services,pods,nodes,deployments,daemonsets -A -o yaml > state.yaml
-  portcullis lint -f new.yaml --state state.yaml -o json`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return o.run(cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+  helm template mychart | portcullis lint -f - --state state.yaml
+
+  portcullis lint manifests/ -o sarif > portcullis.sarif
+  portcullis lint --state state.yaml --config smaller-range.yaml`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.files = append(o.files, args...)
+			return o.run(streamsOf(cmd))
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVarP(&o.files, "filename", "f", nil, "file, folder (with all below it) or - to judge; may be repeated")
-	f.StringArrayVar(&o.state, "state", nil, "file, folder or - of objects that exist already; may be repeated")
-	f.StringVar(&o.configFile, "config", "", "configuration file; without it the defaults hold")
-	f.StringVarP(&o.output, "output", "o", "table", "table, json or github")
-	f.StringVar(&o.failOn, "fail-on", "error", "what makes the exit code 1: error, warning or never")
+	f.StringArrayVarP(&o.files, "filename", "f", nil, "judge `PATH`: a file, a folder (with all below it) or -; may be repeated, and -f itself left out")
+	f.StringArrayVar(&o.state, "state", nil, "objects that exist already: `PATH` is a file, a folder or -; may be repeated")
+	f.StringVar(&o.configFile, "config", "", "configuration `FILE`; without it the defaults hold")
+	f.StringVarP(&o.output, "output", "o", "table", "`FORM` of the report: "+words(outputs()))
+	f.StringVar(&o.failOn, "fail-on", "error", "`LEVEL` of findings that makes the exit code 1: "+words(levels()))
+	f.StringVar(&o.explain, "explain", "", "print the page of `CODE`: why, an example, the fix")
+	completeLint(cmd)
 	return cmd
 }
 
-func (o *lintOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
-	writers := map[string]func(*report.LintReport, io.Writer) error{
-		"table": (*report.LintReport).WriteTable, "json": (*report.LintReport).WriteJSON, "github": (*report.LintReport).WriteGitHub,
+// outputs are the forms of a report.
+func outputs() []cobra.Completion {
+	return []cobra.Completion{
+		cobra.CompletionWithDesc("table", "for a person"),
+		cobra.CompletionWithDesc("json", "a versioned LintReport, for scripts"),
+		cobra.CompletionWithDesc("sarif", "SARIF 2.1.0, for code scanning and editors"),
+		cobra.CompletionWithDesc("junit", "JUnit XML, for CI systems"),
+		cobra.CompletionWithDesc("github", "annotations of a pull request"),
 	}
-	write, ok := writers[o.output]
-	if !ok {
-		return fmt.Errorf("--output %q is none of table, json, github", o.output)
+}
+
+// levels are the values of --fail-on.
+func levels() []cobra.Completion {
+	return []cobra.Completion{
+		cobra.CompletionWithDesc("error", "what cannot work, or breaks somebody"),
+		cobra.CompletionWithDesc("warning", "errors, and what will bite later"),
+		cobra.CompletionWithDesc("never", "only bad usage and unreadable input"),
 	}
-	failOn, ok := map[string]check.Enforcement{"error": check.Deny, "warning": check.Warn, "never": check.Deny + 1}[o.failOn]
-	if !ok {
-		return fmt.Errorf("--fail-on %q is none of error, warning, never", o.failOn)
+}
+
+// words lists completions without their descriptions.
+func words(of []cobra.Completion) string {
+	var all []string
+	for _, c := range of {
+		word, _, _ := strings.Cut(c, "\t")
+		all = append(all, word)
 	}
-	if len(o.files) == 0 {
-		return errors.New("nothing to judge: name a file, a folder or - with -f")
+	return strings.Join(all, ", ")
+}
+
+func completeLint(cmd *cobra.Command) {
+	var errs []error
+	for flag, values := range map[string][]cobra.Completion{"output": outputs(), "fail-on": levels(), "explain": codeCompletions()} {
+		errs = append(errs, cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
 	}
-	if slices.Contains(o.files, "-") && slices.Contains(o.state, "-") {
-		return errors.New("standard input cannot be both -f and --state")
+	for _, flag := range []string{"filename", "state", "config"} {
+		errs = append(errs, cmd.MarkFlagFilename(flag, "yaml", "yml", "json"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		panic(err) // a flag that is not there
+	}
+}
+
+// enforcement returns from where on a finding makes the run fail.
+func (o *lintOptions) enforcement() (check.Enforcement, error) {
+	switch o.failOn {
+	case "error":
+		return check.Deny, nil
+	case "warning":
+		return check.Warn, nil
+	case "never":
+		return check.Deny + 1, nil
+	default:
+		return 0, fmt.Errorf("--fail-on %q is none of %s", o.failOn, words(levels()))
+	}
+}
+
+// validate returns what is wrong with the flags together.
+func (o *lintOptions) validate() error {
+	switch {
+	case !slices.Contains(strings.Split(words(outputs()), ", "), o.output):
+		return fmt.Errorf("--output %q is none of %s", o.output, words(outputs()))
+	case len(o.files) == 0 && !o.judgesRange():
+		return errors.New("nothing to judge: name a file, a folder or - for standard input; or give --state and --config, to see what exists that the configuration would leave outside")
+	case slices.Contains(o.files, "-") && slices.Contains(o.state, "-"):
+		return errors.New("standard input cannot be both what to judge and --state: put one of them into a file")
+	}
+	return nil
+}
+
+// judgesRange reports whether it is not inputs that are asked about, but what exists under a configuration to come.
+func (o *lintOptions) judgesRange() bool {
+	return len(o.files) == 0 && len(o.state) > 0 && o.configFile != ""
+}
+
+func (o *lintOptions) run(s streams) error {
+	if o.explain != "" {
+		if len(o.files)+len(o.state) > 0 {
+			return errors.New("--explain prints the page of a code and judges nothing: leave out the paths")
+		}
+		return explain(s.out, o.explain)
+	}
+	failOn, err := o.enforcement()
+	if err != nil {
+		return err
+	}
+	if err := o.validate(); err != nil {
+		return err
 	}
 	settings, err := readSettings(o.configFile)
 	if err != nil {
 		return err
 	}
-	inputs, err := read(o.files, stdin, stderr)
+	p := &progress{w: s.err, watched: s.watched}
+	stop := p.start()
+	defer stop()
+	inputs, err := read(o.files, s, p)
 	if err != nil {
 		return err
 	}
-	state, err := read(o.state, stdin, stderr)
+	state, err := read(o.state, s, p)
 	if err != nil {
 		return err
 	}
-	for _, object := range slices.Concat(inputs, state) {
-		if svc, ok := object.Object.(*corev1.Service); ok && extract.ExternalSockets(svc) > extract.MaxExternalSockets {
-			return fmt.Errorf("%s:%d: Service %s names %d sockets by its external addresses, and no more than %d can be judged; split it into several",
-				object.Path, object.Line, svc.Name, extract.ExternalSockets(svc), extract.MaxExternalSockets)
-		}
-	}
+	p.say(fmt.Sprintf("sorting %s objects", grouped(len(inputs)+len(state))))
 	l := newLinter(settings, inputs, state)
-	failing := 0
-	for _, object := range inputs {
-		for _, f := range l.judge(object) {
-			l.report.Add(f, report.Source{Path: object.Path, Line: object.LineOf(f.Field)})
-			if settings.Check.Enforce(f) >= failOn {
-				failing++
-			}
-		}
+	objects, judge := inputs, l.judge
+	if o.judgesRange() {
+		objects, judge = state, l.judgeRange
 	}
-	if err := write(l.report, stdout); err != nil {
+	judged, failing := l.run(objects, judge, failOn, p)
+	stop()
+	if err := o.write(s, l.report, judged); err != nil {
 		return err
 	}
 	if failing > 0 {
@@ -107,10 +188,70 @@ func (o *lintOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	return nil
 }
 
-func read(paths []string, stdin io.Reader, stderr io.Writer) ([]*manifest.Object, error) {
-	in, err := manifest.Read(paths, stdin, manifest.Scheme())
-	for _, s := range in.Skipped {
-		fmt.Fprintln(stderr, "skipped", s)
+// run judges objects one by one. It returns those that a port can be the matter of, with their findings, and how many of
+// these reach failOn.
+func (l *linter) run(objects []*manifest.Object, judge func(*manifest.Object) []check.Finding, failOn check.Enforcement, p *progress) ([]report.Judged, int) {
+	var all []report.Judged
+	failing := 0
+	for i, object := range objects {
+		p.say(fmt.Sprintf("judging %s of %s objects", grouped(i+1), grouped(len(objects))))
+		judged := report.Judged{Object: named(object), Source: report.Source{Path: object.Path, Line: object.Line}}
+		for _, f := range judge(object) {
+			told := l.report.Add(f, report.Source{Path: object.Path, Line: object.LineOf(f.Field)})
+			if l.settings.Check.Enforce(f) >= failOn {
+				judged.Failures = append(judged.Failures, told)
+			} else {
+				judged.Notes = append(judged.Notes, told)
+			}
+		}
+		failing += len(judged.Failures)
+		if claimsPorts(object.Object) {
+			all = append(all, judged)
+		}
+	}
+	return all, failing
+}
+
+func (o *lintOptions) write(s streams, r *report.LintReport, judged []report.Judged) error {
+	switch o.output {
+	case "json":
+		return r.WriteJSON(s.out)
+	case "sarif":
+		folder, err := os.Getwd()
+		if err != nil {
+			return fmt.Errorf("finding the folder that paths of the report are relative to: %w", err)
+		}
+		return r.WriteSARIF(s.out, programVersion(), folder)
+	case "junit":
+		return report.WriteJUnit(s.out, judged)
+	case "github":
+		return r.WriteGitHub(s.out)
+	default:
+		return r.WriteTable(s.out, s.colour)
+	}
+}
+
+// read reads the objects of paths, and refuses those that cannot be judged.
+func read(paths []string, s streams, p *progress) ([]*manifest.Object, error) {
+	in, err := manifest.ReadTelling(paths, s.in, manifest.Scheme(), func(now manifest.Progress) {
+		p.say(fmt.Sprintf("reading file %s of %s, %s MB so far", grouped(now.Files), grouped(now.All), grouped(int(now.Bytes/1e6))))
+	})
+	for _, skipped := range in.Skipped {
+		p.println("skipped " + skipped.String())
+	}
+	if err == nil {
+		err = errors.Join(onlyOnce(in.Objects), within(in.Objects))
 	}
 	return in.Objects, err
+}
+
+// within refuses Services that would make the ledger as large as they like.
+func within(objects []*manifest.Object) error {
+	for _, object := range objects {
+		if svc, ok := object.Object.(*corev1.Service); ok && extract.ExternalSockets(svc) > extract.MaxExternalSockets {
+			return fmt.Errorf("%s: %s names %d sockets by its external addresses, and no more than %d can be judged; split it into several",
+				object.Position(), named(object), extract.ExternalSockets(svc), extract.MaxExternalSockets)
+		}
+	}
+	return nil
 }

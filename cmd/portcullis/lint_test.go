@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -105,7 +106,7 @@ func TestLint(t *testing.T) {
 		{"a template against a Service", web, app1, []string{"error PC0201 web <- Service app1 "}, 1},
 		{"pods of one controller are one holder", app1, web + and + webPod + and + webPod2, []string{"error PC0201 app1 <- Deployment web n1,n2"}, 1},
 		{"a bare pod is itself", app1, lonePod, []string{"error PC0201 app1 <- Pod lone "}, 1},
-		{"a pod does not meet its own template", web + and + webPod, "", nil, 0},
+		{"a pod does not meet its own template", web + and + webPod, "", []string{"warning PC0303 web ", "warning PC0303 web-1 "}, 0},
 		{"DaemonSets everywhere, nodes unknown", agent + and + agent2, "", []string{"error PC0202 agent2 <- DaemonSet agent "}, 1},
 		{"DaemonSets by selector, nodes unknown", agentOn1 + and + agentOn2, "", nil, 0},
 		{"DaemonSets apart", agentOn1 + and + agentOn2, nodes, nil, 0},
@@ -145,16 +146,26 @@ func TestLintExitCodes(t *testing.T) {
 		{[]string{"lint", "-f", "warn.yaml"}, 0, "1 warning"},
 		{[]string{"lint", "-f", "warn.yaml", "--fail-on", "warning"}, 1, "1 warning"},
 		{[]string{"lint", "-f", "bad.yaml", "-o", "github"}, 1, "::error file=bad.yaml,line=3,title=PC0201::spec.ports[0].nodePort: 30062/TCP is held by Service default/app1"},
-		{[]string{"lint", "-f", "good.yaml", "-f", "bad.yaml", "-o", "json"}, 1, `"kind": "LintReport"`},
+		{[]string{"lint", "-f", "warn.yaml", "-f", "bad.yaml", "-o", "json"}, 1, `"kind": "LintReport"`},
 		{[]string{"lint", "-f", "broken.yaml"}, 2, "broken.yaml:1"},
 		{[]string{"lint", "-f", "missing.yaml"}, 2, "missing.yaml: no such file"},
 		{[]string{"lint", "-f", "good.yaml", "--config", "wrong.yaml"}, 2, "line 3: nodePortRanges"},
 		{[]string{"lint", "-f", "good.yaml", "-o", "xml"}, 2, `--output "xml" is none of`},
 		{[]string{"lint", "-f", "good.yaml", "--fail-on", "info"}, 2, `--fail-on "info" is none of`},
 		{[]string{"lint", "-f", "-", "--state", "-"}, 2, "cannot be both"},
-		{[]string{"lint"}, 2, "nothing to judge"},
+		{[]string{"lint"}, 2, "nothing to judge: name a file"},
+		{[]string{"lint", "--state", "good.yaml"}, 2, "nothing to judge: name a file"},
+		{[]string{"lint", "--state", "good.yaml", "--config", "audit.yaml"}, 0, "no findings"},
 		{[]string{"lint", "--nonsense"}, 2, "unknown flag: --nonsense"},
-		{[]string{"lint", "good.yaml"}, 2, "unknown command"},
+		{[]string{"lint", "good.yaml"}, 0, "no findings"},
+		{[]string{"lint", "good.yaml", "bad.yaml"}, 2, "bad.yaml:1: Service default/app1 stands at good.yaml:1 already; leave one of the two out"},
+		{[]string{"lint", "-f", "bad.yaml", "missing.yaml"}, 2, "missing.yaml: no such file"},
+		{[]string{"lint", "--state", "-", "-"}, 2, "cannot be both"},
+		{[]string{"lint", "bad.yaml"}, 1, "Explain a code: portcullis lint --explain PC0201"},
+		{[]string{"lint", "bad.yaml", "-o", "sarif"}, 1, `"uri": "bad.yaml"`},
+		{[]string{"lint", "bad.yaml", "-o", "junit"}, 1, `<testsuite name="bad.yaml" tests="2" failures="1">`},
+		{[]string{"lint", "bad.yaml", "-o", "junit", "--fail-on", "never"}, 0, `<testsuite name="bad.yaml" tests="2" failures="0">`},
+		{[]string{"lint", "good.yaml", "-o", "junit"}, 0, `<testcase name="Service default/app1"`},
 	} {
 		o := runCommand(t, "", c.args...)
 		if o.exit != c.exit || !strings.Contains(o.stdout+o.stderr, c.says) {
@@ -170,6 +181,38 @@ func TestLintReadsStandardInput(t *testing.T) {
 	}
 }
 
+// TestLintTellsNothingButFindings: what a program reads must not have colours or progress in it.
+func TestLintTellsNothingButFindings(t *testing.T) {
+	o := runCommand(t, app1+and+app2, "lint", "-")
+	if strings.ContainsAny(o.stdout, "\x1b\r") || o.stderr != "" {
+		t.Errorf("%q %q", o.stdout, o.stderr)
+	}
+}
+
+// TestLintInColour on a terminal that wants it.
+func TestLintInColour(t *testing.T) {
+	for _, c := range []struct {
+		environment map[string]string
+		want        bool
+	}{
+		{nil, true},
+		{map[string]string{"TERM": "xterm"}, true},
+		{map[string]string{"TERM": "dumb"}, false},
+		{map[string]string{"NO_COLOR": "1"}, false},
+		{map[string]string{"NO_COLOR": ""}, true},
+	} {
+		colour := wantsColour(func(name string) string { return c.environment[name] })
+		var out bytes.Buffer
+		o := &lintOptions{files: []string{"-"}, output: "table", failOn: "never"}
+		if err := o.run(streams{in: strings.NewReader(app1 + and + app2), out: &out, err: io.Discard, colour: colour}); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(out.String(), "\x1b[31merror\x1b[0m"); got != c.want {
+			t.Errorf("%v: in colour %v, want %v: %q", c.environment, got, c.want, out.String())
+		}
+	}
+}
+
 // TestLintIsRepeatable: the same input gives the same output, byte for byte.
 func TestLintIsRepeatable(t *testing.T) {
 	input := strings.Join([]string{nodes, app1, web, lonePod, app2, agent, agentOn1, agent2}, and)
@@ -178,5 +221,21 @@ func TestLintIsRepeatable(t *testing.T) {
 		if again := runCommand(t, input, "lint", "-f", "-", "-o", "json"); again != first {
 			t.Fatalf("first %v\nthen %v", first, again)
 		}
+	}
+}
+
+// TestLintSmallerRange: with a state and a configuration only, what exists is measured by the range to come.
+func TestLintSmallerRange(t *testing.T) {
+	folder(t, map[string]string{
+		"state.yaml": app1 + and + web,
+		"small.yaml": "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\nnodePortRange: 30100-30200\n",
+		"large.yaml": "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\nnodePortRange: 30000-30200\n",
+	})
+	o := runCommand(t, "", "lint", "--state", "state.yaml", "--config", "small.yaml", "-o", "json", "--fail-on", "warning")
+	if diff := cmp.Diff([]string{"warning PC0306 app1 "}, found(t, o)); diff != "" || o.exit != exitFindings {
+		t.Errorf("exit %d, findings (-want +got):\n%s", o.exit, diff)
+	}
+	if o := runCommand(t, "", "lint", "--state", "state.yaml", "--config", "large.yaml", "--fail-on", "warning"); o.exit != 0 {
+		t.Errorf("nothing is left outside, and the exit code is %d:\n%s", o.exit, o.stdout)
 	}
 }

@@ -100,3 +100,18 @@ func (l *linter) judge(object *manifest.Object) []check.Finding {
 	l.ledger.Replace(owner, claims)
 	return findings
 }
+
+// judgeRange returns what the node port range of a configuration to come would leave outside of an object that exists.
+func (l *linter) judgeRange(object *manifest.Object) []check.Finding {
+	svc, ok := object.Object.(*corev1.Service)
+	if !ok {
+		return nil
+	}
+	s := extract.Service(svc, l.settings.NodePorts)
+	in := check.Input{Service: s, OldService: s, Held: (&ledger.Ledger{}).Snapshot(), Settings: &l.settings.Check}
+	findings := slices.DeleteFunc(check.Check(in), func(f check.Finding) bool { return f.Code != check.OutsideSmaller })
+	for i := range findings {
+		findings[i].Standing = false // that it stands is the question
+	}
+	return findings
+}

@@ -6,8 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 )
@@ -21,10 +20,18 @@ const (
 // version is set by the linker.
 var version = "development"
 
+// programVersion returns the version that the linker was told, else that of the module: `go install …@v1.2.3` has no
+// other way to know.
+func programVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if version != "development" || !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return version
+	}
+	return info.Main.Version
+}
+
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := newCommand().ExecuteContext(ctx)
+	err := newCommand().ExecuteContext(context.Background())
 	if err == nil {
 		return
 	}
@@ -41,7 +48,8 @@ func newCommand() *cobra.Command {
 		Short: "Who holds which port of your nodes, and what must not take it",
 		Long: `Portcullis knows every claim on a port of a Kubernetes node: nodePorts, hostPorts, hostNetwork, external IPs and
 the nodes' own daemons. It refuses what cannot work and names who is in the way.`,
-		Example: `  portcullis lint -f manifests/ --state cluster.yaml
+		Example: `  portcullis lint manifests/ --state cluster.yaml
+  portcullis lint --explain PC0201
   portcullis serve --config portcullis.yaml --cert-dir /certs`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -53,7 +61,7 @@ the nodes' own daemons. It refuses what cannot work and names who is in the way.
 func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version) },
+		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), programVersion()) },
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -58,7 +60,11 @@ certificate tls.crt and key tls.key in --cert-dir, which are read again when the
 --health-address, once it has seen everything in the cluster. When it is told to stop it is not ready at once, and goes
 on answering for --drain-delay, so that the API server's connections move elsewhere first.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return o.run(ctx)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.configFile, "config", "", "configuration file; without it the defaults hold")
@@ -138,7 +144,7 @@ func (o *serveOptions) restConfig() (*rest.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the cluster: %w", err)
 	}
-	config.UserAgent = "portcullis/" + version
+	config.UserAgent = "portcullis/" + programVersion()
 	config.QPS, config.Burst = 100, 200
 	return config, nil
 }

@@ -1,24 +1,14 @@
 package docs
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"sigs.k8s.io/yaml"
 )
 
@@ -184,113 +174,6 @@ func holdFlags(t *testing.T, program, path, text string) {
 	for _, flag := range regexp.MustCompile(`(?:^|[\s([])(--[a-z][a-z-]*)`).FindAllStringSubmatch(text, -1) {
 		if !regexp.MustCompile(`\s` + flag[1] + `\s`).MatchString(help) {
 			t.Errorf("%s: portcullis lint has no flag %s", path, flag[1])
-		}
-	}
-}
-
-// sarifSchema returns the schema that OASIS publishes. The module that has it keeps it to itself.
-func sarifSchema(t *testing.T) *jsonschema.Schema {
-	t.Helper()
-	folder := strings.TrimSpace(string(must(exec.CommandContext(t.Context(), "go", "list", "-f", "{{.Dir}}", "github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif").Output())(t)))
-	file := must(parser.ParseFile(token.NewFileSet(), filepath.Join(folder, "schema.go"), nil, 0))(t)
-	var text string
-	ast.Inspect(file, func(n ast.Node) bool {
-		if literal, ok := n.(*ast.BasicLit); ok && literal.Kind == token.STRING {
-			text, _ = strconv.Unquote(literal.Value)
-		}
-		return true
-	})
-	const address = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-	if !strings.Contains(text, `"id": "`+address+`"`) {
-		t.Fatalf("%s does not hold the schema %s", folder, address)
-	}
-	c := jsonschema.NewCompiler()
-	c.AssertFormat()
-	if err := c.AddResource(address, must(jsonschema.UnmarshalJSON(strings.NewReader(text)))(t)); err != nil {
-		t.Fatal(err)
-	}
-	return must(c.Compile(address))(t)
-}
-
-// must returns a value that there is no going on without.
-func must[T any](value T, err error) func(*testing.T) T {
-	return func(t *testing.T) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return value
-	}
-}
-
-// TestSARIF holds reports of the real command to the schema, and the schema to what must not pass.
-func TestSARIF(t *testing.T) {
-	schema, program := sarifSchema(t), built(t)
-	var full string
-	for _, args := range [][]string{
-		{"-f", "config/samples"},
-		{"-f", "config/samples/04-app1-service.yaml"},
-		{"-f", "config/samples/conflicts", "--state", "config/samples/04-app1-service.yaml"},
-	} {
-		out, exit := ran(t, nil, program, append([]string{"lint", "-o", "sarif"}, args...)...)
-		if exit > 1 {
-			t.Fatalf("%v: exit %d", args, exit)
-		}
-		if err := schema.Validate(must(jsonschema.UnmarshalJSON(strings.NewReader(out)))(t)); err != nil {
-			t.Errorf("%v: %v", args, err)
-		}
-		full = out
-	}
-	log := must(sarif.FromBytes([]byte(full)))(t)
-	if len(log.Runs) != 1 || len(log.Runs[0].Results) < 5 {
-		t.Fatalf("an independent reader finds no results in %s", full)
-	}
-	for _, r := range log.Runs[0].Results {
-		if rule := log.Runs[0].Tool.Driver.Rules[r.RuleIndex]; *rule.ID != *r.RuleID {
-			t.Errorf("a result of %s has the rule %s", *r.RuleID, *rule.ID)
-		}
-		if uri := *r.Locations[0].PhysicalLocation.ArtifactLocation.URI; !slices.Contains(glob(t, "config/samples/conflicts/*.yaml"), uri) {
-			t.Errorf("%s is no file of the input", uri)
-		}
-	}
-	for _, c := range []struct{ is, becomes string }{
-		{`"version": "2.1.0"`, `"version": "2.0.0"`},
-		{`"level": "error"`, `"level": "bad"`},
-		{`"startLine": `, `"startLine": -`},
-		{`"ruleIndex": `, `"ruleindex": `},
-		{`"uri": "`, `"uri": "%zz`},
-		{`"results": [`, `"results": [1, `},
-		{`"name": "portcullis"`, `"nickname": "portcullis"`},
-	} {
-		corrupt := strings.Replace(full, c.is, c.becomes, 1)
-		if corrupt == full {
-			t.Fatalf("there is no %s to corrupt", c.is)
-		}
-		if err := schema.Validate(must(jsonschema.UnmarshalJSON(strings.NewReader(corrupt)))(t)); err == nil {
-			t.Errorf("the schema lets %s pass", c.becomes)
-		}
-	}
-}
-
-// TestSARIFPages: what a report says can be read there can be.
-func TestSARIFPages(t *testing.T) {
-	out, _ := ran(t, nil, built(t), "lint", "-o", "sarif", "config/samples/04-app1-service.yaml")
-	var log struct {
-		Runs []struct {
-			Tool struct {
-				Driver struct {
-					Rules []struct{ ID, HelpURI string }
-				}
-			}
-		}
-	}
-	if err := json.NewDecoder(bytes.NewReader([]byte(out))).Decode(&log); err != nil {
-		t.Fatal(err)
-	}
-	for _, rule := range log.Runs[0].Tool.Driver.Rules {
-		path, ok := strings.CutPrefix(rule.HelpURI, "https://github.com/portcullis-k8s/portcullis/blob/main/")
-		if _, err := os.Stat(filepath.Join(root, path)); !ok || err != nil {
-			t.Errorf("%s leads to %s: %s", rule.ID, rule.HelpURI, fmt.Sprint(err))
 		}
 	}
 }

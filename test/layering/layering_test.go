@@ -48,7 +48,9 @@ func rules() []rule {
 		{"pkg/manifest", append(slices.Clone(clients), module+"/..."), "reading files must not need a cluster, nor know what a claim is"},
 		{"pkg/extract", clients, "claims come from objects, wherever those come from"},
 		{"pkg/observe", []string{module + "/webhook", module + "/pkg/manifest", module + "/pkg/report"}, "the observer feeds the ledger; who asks it is nothing to it"},
-		{"webhook", []string{module + "/pkg/manifest", module + "/cmd/...", "k8s.io/kubernetes"}, "the handlers judge what they are sent"},
+		{"docs/codes", append(slices.Clone(thirdParty), module+"/..."), "pages are text: whoever shows them brings the rest"},
+		{"pkg/...", []string{module + "/docs/codes"}, "importing a library must not bring in a manual: the command shows it"},
+		{"webhook", []string{module + "/docs/codes", module + "/pkg/manifest", module + "/cmd/...", "k8s.io/kubernetes"}, "the handlers judge what they are sent"},
 		{"...", []string{"k8s.io/kubernetes", module + "/test/..."}, "the root module never sees k8s.io/kubernetes: it cannot be required without replaces, which an importer would have to repeat"},
 	}
 }

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/manifest"
+	"github.com/portcullis-k8s/portcullis/pkg/report"
+)
+
+// claimsPorts reports whether an object is of a kind that can claim ports.
+func claimsPorts(object runtime.Object) bool {
+	switch object.(type) {
+	case *corev1.Service, *corev1.Pod, *corev1.ReplicationController,
+		*appsv1.Deployment, *appsv1.DaemonSet, *appsv1.StatefulSet, *appsv1.ReplicaSet, *batchv1.Job, *batchv1.CronJob:
+		return true
+	default:
+		return false
+	}
+}
+
+// named returns what a report calls an object, as findings about it do.
+func named(object *manifest.Object) report.Object {
+	m, err := meta.Accessor(object.Object)
+	if err != nil {
+		m = &metav1.ObjectMeta{} // an object without metadata has no name either
+	}
+	ref := extract.Ref(object.Object.GetObjectKind().GroupVersionKind(), m)
+	named := report.Object{APIVersion: ref.APIVersion, Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}
+	if _, isNode := object.Object.(*corev1.Node); isNode {
+		named.Namespace = ""
+	}
+	return named
+}
+
+// onlyOnce refuses objects that stand in the input twice: only one of the two can exist, and it would be a guess which.
+// Kinds that say nothing about ports may.
+func onlyOnce(objects []*manifest.Object) error {
+	const few = 10 // of a dump that was read twice everything is there twice
+	seen := map[report.Object]*manifest.Object{}
+	var errs []error
+	twice := 0
+	for _, object := range objects {
+		_, isNode := object.Object.(*corev1.Node)
+		if !isNode && !claimsPorts(object.Object) || isNameless(object.Object) {
+			continue
+		}
+		name := named(object)
+		first, again := seen[name]
+		if !again {
+			seen[name] = object
+			continue
+		}
+		if twice++; twice <= few {
+			errs = append(errs, fmt.Errorf("%s: %s stands at %s already; leave one of the two out", object.Position(), name, first.Position()))
+		}
+	}
+	if twice > few {
+		errs = append(errs, fmt.Errorf("and %s more stand there twice", grouped(twice-few)))
+	}
+	return errors.Join(errs...)
+}
+
+// isNameless reports whether the API server will make a name of its own, so that the same text is another object.
+func isNameless(object runtime.Object) bool {
+	m, err := meta.Accessor(object)
+	return err != nil || m.GetName() == ""
+}

@@ -1,0 +1,13 @@
+// Package codes holds the page of each code, for `portcullis lint --explain`.
+package codes
+
+import "embed"
+
+//go:embed PC*.md
+var pages embed.FS
+
+// Page returns the page of a code such as PC0201, in Markdown; false if there is none.
+func Page(code string) (string, bool) {
+	text, err := pages.ReadFile(code + ".md")
+	return string(text), err == nil
+}
