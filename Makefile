@@ -3,7 +3,7 @@ GO     ?= go
 TOOL   := $(GO) tool -modfile=tools/go.mod
 REPEAT ?= 1
 
-.PHONY: help run test soak race lint verify generate bench binaries
+.PHONY: help run test soak race lint verify generate bench peers binaries
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ generate: ## write what is generated from code: config/webhook, the examples in 
 
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . ./pkg/... ./webhook/...
+
+peers: ## compare lint with kube-score and kubeconform, which are built first
+	cd test && $(GO) test ./peers -run '^$$' -bench . -count 5 -timeout 30m
 
 binaries: ## build the Kubernetes programs that the tests run, once (about five minutes), into the user's cache folder
 	$(GO) -C test run ./cmd/binaries

@@ -18,7 +18,7 @@ import (
 // linter applies the inputs one after the other to a ledger of the state.
 type linter struct {
 	settings    *extract.Settings
-	nodes       extract.NodeList
+	nodes       extract.EligibleNodes
 	controllers extract.Controllers
 	wiring      extract.Wiring
 	families    check.Families
@@ -30,19 +30,20 @@ type linter struct {
 func newLinter(settings *extract.Settings, inputs, state []*manifest.Object) *linter {
 	l := &linter{settings: settings, state: map[ports.Ref]runtime.Object{}, report: report.NewLintReport()}
 	var all []runtime.Object
+	var nodes extract.NodeList
 	var cidrs []*networkingv1.ServiceCIDR
 	for _, object := range slices.Concat(state, inputs) {
 		all = append(all, object.Object)
 		switch o := object.Object.(type) {
 		case *corev1.Node:
-			l.nodes = append(l.nodes, o)
+			nodes = append(nodes, o)
 			l.ledger.ReplaceNode(o.Name, extract.NodeAddresses(o))
 		case *networkingv1.ServiceCIDR:
 			cidrs = append(cidrs, o)
 		}
 	}
 	l.controllers, l.wiring = extract.NewControllers(all), extract.NewWiring(all)
-	l.families = check.Families(extract.ClusterFamilies(l.nodes, cidrs))
+	l.families, l.nodes = check.Families(extract.ClusterFamilies(nodes, cidrs)), nodes.Remembered()
 	for _, object := range state {
 		if owner, claims, ok := l.claims(object.Object); ok {
 			l.state[owner.Ref] = object.Object

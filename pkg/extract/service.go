@@ -104,6 +104,7 @@ func Service(svc *corev1.Service, nodePorts NodePortAddresses) *check.Service {
 		Unallocated:           svc.Spec.AllocateLoadBalancerNodePorts != nil && !*svc.Spec.AllocateLoadBalancerNodePorts,
 		ExternalTrafficPolicy: externalTrafficPolicy(svc),
 		Misspelled:            misspelledIn(svc),
+		Chosen:                svc.UID != "", // read back from an API server, which may have chosen them
 	}
 	if n := svc.Spec.HealthCheckNodePort; s.HealthCheckNodePort == 0 && n > 0 && n <= 65535 {
 		s.UnusedHealthCheck = uint16(n)
@@ -218,9 +219,9 @@ func (e serviceClaims) addNodePorts(kind ports.Kind, protocol ports.Protocol, po
 // addAt adds the claim of a Service port on an address. What is no address takes no packets, and neither does one of a
 // family that the Service does not serve.
 func (e serviceClaims) addAt(kind ports.Kind, ip string, p ports.ServicePort, field string) {
-	addr, err := netip.ParseAddr(ip)
+	addr, err := parseSloppy(ip)
 	ipv4, ipv6 := ServiceFamilies(e.svc)
-	if addr = addr.Unmap(); err != nil || addr.IsUnspecified() || (addr.Is4() && !ipv4) || (addr.Is6() && !ipv6) {
+	if err != nil || addr.IsUnspecified() || (addr.Is4() && !ipv4) || (addr.Is6() && !ipv6) {
 		return
 	}
 	e.to.Claims = append(e.to.Claims, ports.Claim{

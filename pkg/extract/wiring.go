@@ -13,11 +13,12 @@ import (
 )
 
 // Wiring knows what Services lead to among objects: the pods and templates that they select, and the endpoints that
-// somebody wrote for those that select nothing.
+// somebody wrote for those that select nothing. It is not for concurrent use.
 type Wiring struct {
 	backends  map[labelKey][]backend
 	endpoints map[string][]check.Endpoints // by the name of the Service
 	services  map[ports.Ref]bool
+	selected  map[string][]check.Backend // what was found once, by namespace and selector
 }
 
 // labelKey is one label of one namespace. Services find their backends by one of their labels, and then look at the rest.
@@ -30,7 +31,7 @@ type backend struct {
 
 // NewWiring looks through objects.
 func NewWiring(objects []runtime.Object) Wiring {
-	w := Wiring{map[labelKey][]backend{}, map[string][]check.Endpoints{}, map[ports.Ref]bool{}}
+	w := Wiring{map[labelKey][]backend{}, map[string][]check.Endpoints{}, map[ports.Ref]bool{}, map[string][]check.Backend{}}
 	for _, object := range objects {
 		switch o := object.(type) {
 		case *corev1.Service:
@@ -50,7 +51,7 @@ func (w Wiring) addEndpoints(e *corev1.Endpoints) { //nolint:staticcheck // as a
 	found := check.Endpoints{Ref: Ref(coreKind("Endpoints"), e)}
 	for i := range e.Subsets {
 		for _, p := range e.Subsets[i].Ports {
-			found.Ports = append(found.Ports, p.Name)
+			found.Ports = append(found.Ports, endpointPort(p.Name, p.Protocol))
 		}
 	}
 	w.endpoints[e.Name] = append(w.endpoints[e.Name], found)
@@ -63,13 +64,25 @@ func (w Wiring) addSlice(s *discoveryv1.EndpointSlice) {
 	}
 	found := check.Endpoints{Ref: Ref(discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), s)}
 	for _, p := range s.Ports {
-		port := ""
+		name, protocol := "", corev1.ProtocolTCP
 		if p.Name != nil {
-			port = *p.Name
+			name = *p.Name
 		}
-		found.Ports = append(found.Ports, port)
+		if p.Protocol != nil {
+			protocol = *p.Protocol
+		}
+		found.Ports = append(found.Ports, endpointPort(name, protocol))
 	}
 	w.endpoints[name] = append(w.endpoints[name], found)
+}
+
+// endpointPort has no protocol where the API server would refuse it.
+func endpointPort(name string, protocol corev1.Protocol) check.EndpointPort {
+	p, err := ports.ParseProtocol(string(orTCP(protocol)))
+	if err != nil {
+		return check.EndpointPort{Name: name}
+	}
+	return check.EndpointPort{Name: name, Protocol: p}
 }
 
 func (w Wiring) addBackend(object runtime.Object) {
@@ -150,7 +163,7 @@ func (w Wiring) Join(s *check.Service, svc *corev1.Service) {
 		return
 	}
 	if len(svc.Spec.Selector) > 0 {
-		s.Backends = w.selected(s.Owner.Namespace, svc.Spec.Selector)
+		s.Backends = w.backendsOf(s.Owner.Namespace, svc.Spec.Selector)
 		return
 	}
 	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
@@ -165,8 +178,18 @@ func (w Wiring) Join(s *check.Service, svc *corev1.Service) {
 	}
 }
 
-// selected looks through the fewest that have one of the labels.
-func (w Wiring) selected(namespace string, selector map[string]string) []check.Backend {
+func (w Wiring) backendsOf(namespace string, selector map[string]string) []check.Backend {
+	key := namespace + "\x00" + labels.FormatLabels(selector)
+	found, ok := w.selected[key]
+	if !ok {
+		found = w.look(namespace, selector)
+		w.selected[key] = found
+	}
+	return found
+}
+
+// look goes through the fewest that have one of the labels.
+func (w Wiring) look(namespace string, selector map[string]string) []check.Backend {
 	var fewest []backend
 	first := true
 	for key, value := range selector {

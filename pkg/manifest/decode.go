@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -18,16 +17,17 @@ func (r *reader) file(s source, data []byte) {
 		f.lines = bytes.Split(data, []byte("\n"))
 	}
 	documents, err := parse(s.path, data)
+	var c converter
 	for i, root := range documents {
 		if root == nil {
 			continue
 		}
-		v, errs := value(root)
+		v, at, errs := c.value(root)
 		for _, err := range errs {
 			f.fail(err.line, err.err)
 		}
 		if len(errs) == 0 {
-			f.document(part{node: root, value: v, line: root.Line, document: i})
+			f.document(part{value: v, at: at, document: i})
 		}
 	}
 	if err != nil {
@@ -43,9 +43,8 @@ type file struct {
 
 // part is a document, or an item of a list.
 type part struct {
-	node     *yaml.Node
 	value    any
-	line     int
+	at       place
 	document int
 	within   []step // the item's path in its document
 }
@@ -88,13 +87,13 @@ func (f *file) document(p part) {
 func (f *file) noObject(p part, why string) {
 	why = "no Kubernetes object: " + why
 	if f.inFolder && len(p.within) == 0 {
-		f.skip(f.path, p.line, why)
+		f.skip(f.path, p.at.line(), why)
 		return
 	}
 	if len(p.within) > 0 {
 		why = formatPath(p.within) + ": " + why
 	}
-	f.fail(p.line, errors.New(why))
+	f.fail(p.at.line(), errors.New(why))
 }
 
 // isList reports whether an object is a list of others: List, a kind that the scheme has as a list, or one that ends
@@ -111,23 +110,23 @@ func (f *file) isList(apiVersion, kind string, fields map[string]any) bool {
 
 // list reads the items of a list. Those of a typed list may leave out what the list's kind says.
 func (f *file) list(p part, list map[string]any, apiVersion, kind string) {
-	itemsNode, line := enter(p.node, fieldStep("items"), 0)
-	items, ok := list["items"].([]any)
 	if list["items"] == nil {
 		return
 	}
+	at, _ := p.at.enter(fieldStep("items"))
+	items, ok := list["items"].([]any)
 	if !ok {
-		f.fail(line, fmt.Errorf("%s: want a list", formatPath(slices.Concat(p.within, []step{fieldStep("items")}))))
+		f.fail(at.line(), fmt.Errorf("%s: want a list", formatPath(slices.Concat(p.within, []step{fieldStep("items")}))))
 		return
 	}
+	places := slices.Collect(at.inside)
 	for i, item := range items {
-		node, line := enter(itemsNode, indexStep(i), 0)
 		within := slices.Concat(p.within, []step{fieldStep("items"), indexStep(i)})
 		if fields, ok := item.(map[string]any); ok && kind != "List" {
 			orSet(fields, "apiVersion", apiVersion)
 			orSet(fields, "kind", strings.TrimSuffix(kind, "List"))
 		}
-		f.document(part{node: node, value: item, line: line, document: p.document, within: within})
+		f.document(part{value: item, at: places[i], document: p.document, within: within})
 	}
 }
 
@@ -141,17 +140,17 @@ func orSet(fields map[string]any, name, value string) {
 func (f *file) object(p part, fields map[string]any, apiVersion, kind string) {
 	version, err := schema.ParseGroupVersion(apiVersion)
 	if err != nil {
-		line := lineOf(p.node, p.line, []step{fieldStep("apiVersion")})
+		line := lineOf(p.at, []step{fieldStep("apiVersion")})
 		f.fail(line, fmt.Errorf("%s: %q is no GROUP/VERSION", formatPath(append(slices.Clone(p.within), fieldStep("apiVersion"))), apiVersion))
 		return
 	}
 	object, wrong := decode(f.scheme, version.WithKind(kind), fields)
 	for _, w := range wrong {
-		f.fail(lineOf(p.node, p.line, w.path), fmt.Errorf("%s%w", prefix(slices.Concat(p.within, w.path)), w.err))
+		f.fail(lineOf(p.at, w.path), fmt.Errorf("%s%w", prefix(slices.Concat(p.within, w.path)), w.err))
 	}
 	if len(wrong) == 0 {
 		f.input.Objects = append(f.input.Objects,
-			&Object{Object: object, Path: f.path, Line: p.line, Document: p.document, root: p.node})
+			&Object{Object: object, Path: f.path, Line: p.at.line(), Document: p.document, root: p.at})
 	}
 }
 

@@ -34,6 +34,10 @@ func addSamples(f *testing.F) {
 		"", "---\n", "{}{}", "a: &a [*a]", "a: &a {b: 1}\nc: {<<: *a, b: 2}\nd: {b: 2, <<: [*a, *a]}\n", "a: yes\nb: 0o17\nc: 1_0\nd: 1e400\ne: !!binary aGk=\nf: =\n",
 		"1: a\n1.5: b\ntrue: c\n0x10: d\n", "- |\n a\n- >-\n b\n- 'c'\n- \"\\u263a\"\n", "apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: Pod, spec: {hostPID: 5}}]\n",
 		`{"apiVersion":"v1","kind":"ServiceList","items":[{"spec":{"ports":[{"port":"x"}]}}]}`, "apiVersion: portcullis.dev/v1\nkind: A\n", "\ufeffa: 1\r\n", "a: 2001-01-01\nb: 1:30\n", "!!set {a, b}", "{{ x }}",
+		// What would take long: aliases of aliases, merges of merges, depth, a long name.
+		"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nd: [*c, *c]\n", "a: &a {x: 1}\nb: &b {<<: [*a, *a], y: 1}\nc: {<<: [*b, *b], y: 2}\n",
+		"a: " + strings.Repeat("[", 1100) + strings.Repeat("]", 1100), strings.Repeat("{a: ", 1100) + strings.Repeat("}", 1100), `{"a":` + strings.Repeat("[", 1100),
+		"? " + strings.Repeat("k", 1100) + "\n: 1\n" + strings.Repeat("l", 1100) + ": 1\n",
 	} {
 		f.Add([]byte(text))
 	}
@@ -102,7 +106,7 @@ func FuzzValue(f *testing.F) {
 		if broken != nil || len(documents) != 1 || documents[0] == nil {
 			return
 		}
-		v, errs := value(documents[0])
+		v, _, errs := value(documents[0])
 		reference, err := kyaml.YAMLToJSONStrict(data)
 		if err != nil || len(errs) > 0 {
 			return // we refuse more, the reference refuses what another version of YAML allows

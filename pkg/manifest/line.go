@@ -3,8 +3,6 @@ package manifest
 import (
 	"strconv"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // step is one step of a field's path: the name of a field, or the number of an item. Which of the two a number means
@@ -56,61 +54,86 @@ func formatPath(steps []step) string {
 	return b.String()
 }
 
-// lineOf walks from n, which stands on line, along steps, and returns the line where it ends or can go no further.
-func lineOf(n *yaml.Node, line int, steps []step) int {
+// spot is where a value stands: a field's, an item's, or what a merge key merges. The YAML library's own nodes take ten
+// times the memory, and every object of a large input is kept.
+type spot struct {
+	name string // of a field
+	kind spotKind
+	line int32
+	end  int32 // of the spots inside the value, which follow it
+}
+
+type spotKind uint8
+
+const (
+	fieldSpot spotKind = iota
+	itemSpot
+	mergeSpot
+)
+
+// place is one of the spots of a document.
+type place struct {
+	document []spot
+	at       int32
+}
+
+// line returns the line that a reader would look at: that of the field's name, or of the item.
+func (p place) line() int { return int(p.document[p.at].line) }
+
+// inside yields the places directly inside p, in order.
+func (p place) inside(yield func(place) bool) {
+	for at := p.at + 1; at < p.document[p.at].end; at = p.document[at].end {
+		if !yield(place{p.document, at}) {
+			return
+		}
+	}
+}
+
+// lineOf walks from p along steps, and returns the line where it ends or can go no further.
+func lineOf(p place, steps []step) int {
 	for _, s := range steps {
-		child, at := enter(n, s, 0)
-		if child == nil {
+		next, ok := p.enter(s)
+		if !ok {
 			break
 		}
-		n, line = child, at
+		p = next
 	}
-	return line
+	return p.line()
 }
 
-// enter takes one step from n. It returns nil if there is nothing there, else the value and the line that a reader
-// would look at: the name's, or the item's.
-func enter(n *yaml.Node, s step, depth int) (child *yaml.Node, line int) {
-	n = behind(n)
-	switch {
-	case n == nil || depth > maxDepth:
-	case n.Kind == yaml.SequenceNode && s.index >= 0 && s.index < len(n.Content):
-		item := n.Content[s.index]
-		return item, item.Line
-	case n.Kind == yaml.MappingNode:
-		return enterField(n, s, depth)
-	}
-	return nil, 0
-}
-
-// enterField takes what converter.mapping takes: the last of the fields and merge keys that have the name.
-func enterField(n *yaml.Node, s step, depth int) (child *yaml.Node, line int) {
-	for i := len(n.Content) - 2; i >= 0; i -= 2 {
-		key := behind(n.Content[i])
-		if !isMerge(key) {
-			if name, ok := new(converter).key(key); ok && name == s.name {
-				return n.Content[i+1], key.Line
+// enter takes one step from p, if there is something. Of fields and merge keys that have the name it takes what
+// converter.mapping takes: the last.
+func (p place) enter(s step) (found place, ok bool) {
+	item := 0
+	for child := range p.inside {
+		switch spot := child.document[child.at]; spot.kind {
+		case itemSpot:
+			if item == s.index {
+				return child, true
 			}
-			continue
-		}
-		merged := behind(n.Content[i+1])
-		sources := []*yaml.Node{merged}
-		if merged.Kind == yaml.SequenceNode {
-			sources = merged.Content
-		}
-		for _, source := range sources {
-			if child, line = enter(source, s, depth+1); child != nil {
-				return child, line
+			item++
+		case fieldSpot:
+			if spot.name == s.name {
+				found, ok = child, true
+			}
+		case mergeSpot:
+			if merged, has := child.enterMerged(s); has {
+				found, ok = merged, true
 			}
 		}
 	}
-	return nil, 0
+	return found, ok
 }
 
-// behind returns the node that an alias stands for.
-func behind(n *yaml.Node) *yaml.Node {
-	for n != nil && n.Kind == yaml.AliasNode {
-		n = n.Alias
+// enterMerged takes one step into what a merge key names: a mapping, or several of which the first one wins.
+func (p place) enterMerged(s step) (place, bool) {
+	for source := range p.inside {
+		if source.document[source.at].kind != itemSpot {
+			return p.enter(s)
+		}
+		if found, ok := source.enter(s); ok {
+			return found, true
+		}
 	}
-	return n
+	return place{}, false
 }

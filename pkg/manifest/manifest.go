@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -35,12 +34,12 @@ type Object struct {
 	// Document counts the documents of the file, from 0.
 	Document int
 
-	root *yaml.Node
+	root place
 }
 
 // LineOf returns the line of a field such as spec.ports[0].nodePort or metadata.annotations[example.com/a]. For a
 // field that does not stand in the file it is the line of the nearest one around it.
-func (o *Object) LineOf(field string) int { return lineOf(o.root, o.Line, parsePath(field)) }
+func (o *Object) LineOf(field string) int { return lineOf(o.root, parsePath(field)) }
 
 // Position returns "web.yaml:12", where the object begins.
 func (o *Object) Position() string { return strings.TrimSuffix(position(o.Path, o.Line), ": ") }
@@ -108,16 +107,14 @@ func ReadTelling(paths []string, stdin io.Reader, scheme *runtime.Scheme, tell f
 	r := &reader{scheme: scheme}
 	sources := r.sources(paths)
 	progress := Progress{All: len(sources)}
-	for _, source := range sources {
-		data, err := source.read(stdin)
+	for _, one := range r.readAll(sources, func(s source) ([]byte, error) {
+		data, err := s.read(stdin)
 		progress.Files++
 		progress.Bytes += int64(len(data))
 		tell(progress)
-		if err != nil {
-			r.fail(source.path, 0, err)
-			continue
-		}
-		r.file(source, data)
+		return data, err
+	}) {
+		r.add(one)
 	}
 	return r.result()
 }

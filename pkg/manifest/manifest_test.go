@@ -124,6 +124,7 @@ func TestWrong(t *testing.T) {
 		{"same field twice", pod + "metadata:\n  name: a\n  name: a\n", `f:5: "name" is given twice, first on line 4; keep one`},
 		{"same field twice in JSON", "{\"apiVersion\": \"v1\", \"kind\": \"Pod\",\n \"kind\": \"Pod\"}", `f:2: "kind" is given twice, first on line 1; keep one`},
 		{"same field in two spellings", pod + "metadata:\n  labels:\n    1: a\n    \"1\": b\n", `f:6: "1" is given twice, first on line 5; keep one`},
+		{"same field twice beside a merge key", "x: &x {n: 1}\n" + pod + "spec:\n  a: 1\n  a: 2\n  <<: *x\n", `f:6: "a" is given twice, first on line 5; keep one`},
 		{"several twice", pod + "kind: Pod\nspec: {a: 1, a: 2}\n", "f:3: \"kind\" is given twice, first on line 2; keep one\nf:4: \"a\" is given twice, first on line 4; keep one"},
 		{"mapping for a name", pod + "? {a: b}\n: c\n", "f:3: a field's name cannot be a mapping or a list"},
 		{"nothing for a name", pod + "~: c\n", "f:3: a field's name cannot be empty"},
@@ -292,6 +293,31 @@ spec:
 	} {
 		if got := o.LineOf(tt.field); got != tt.want {
 			t.Errorf("LineOf(%q) = %d, want %d", tt.field, got, tt.want)
+		}
+	}
+}
+
+// TestLineOfMerged: as for the values, the last of fields and merge keys counts, and the first of several mappings.
+func TestLineOfMerged(t *testing.T) {
+	const text = `x: &x
+  a: 1
+  b: 1
+y: &y
+  b: 2
+  c: 2
+apiVersion: v1
+kind: ConfigMap
+one: {a: 0, <<: *x, b: 0}
+two:
+  <<: [*y, *x]
+three: {<<: {<<: *y, d: 0}}
+`
+	o := parsed(t, text).Objects[0]
+	for field, want := range map[string]int{
+		"one.a": 2, "one.b": 9, "one.c": 9, "two.a": 2, "two.b": 5, "two.c": 6, "two.d": 10, "two[0]": 10, "three.b": 5, "three.d": 12,
+	} {
+		if got := o.LineOf(field); got != want {
+			t.Errorf("LineOf(%q) = %d, want %d", field, got, want)
 		}
 	}
 }

@@ -75,6 +75,26 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestReadTelling: it is told of each file, those that cannot be read included, before what is in it is understood.
+func TestReadTelling(t *testing.T) {
+	tree(t, map[string]string{"a.yaml": svc("a"), "b.yaml": svc("bb"), "broken.yaml": "["})
+	var told []Progress
+	in, err := ReadTelling([]string{"a.yaml", "-", "broken.yaml", "b.yaml"}, iotest.ErrReader(errors.New("torn")), Scheme(), func(now Progress) {
+		told = append(told, now)
+	})
+	a, b := int64(len(svc("a"))), int64(len(svc("bb")))
+	want := []Progress{{1, 4, a}, {2, 4, a}, {3, 4, a + 1}, {4, 4, a + 1 + b}}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+	if err == nil || len(in.Objects) != 2 || in.Objects[1].Position() != "b.yaml:1" {
+		t.Errorf("%v, %d objects; want what could be read, and why the rest could not", err, len(in.Objects))
+	}
+	if got := (&Object{Path: "-", Line: 3}).Position(); got != "standard input:3" {
+		t.Errorf("position %q", got)
+	}
+}
+
 func TestReadErrors(t *testing.T) {
 	tree(t, map[string]string{
 		"z.yaml": "a: 1", "a.yaml": "[", "values.yaml": "replicas: 1", "folder/bad.yaml": "kind: [", "folder/gone.yaml": "->nowhere",

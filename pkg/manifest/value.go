@@ -22,15 +22,29 @@ var errTooMuch = errors.New("too much")
 // converter turns nodes into the values that JSON has.
 type converter struct {
 	errs    []lineError
+	spots   []spot
 	inAlias []*yaml.Node // the anchors being copied
 	aliased int
 }
 
-// value returns n as kubectl understands it (sigs.k8s.io/yaml, which is YAML 1.1), and everything that is wrong.
-func value(n *yaml.Node) (any, []lineError) {
-	c := &converter{}
-	v, _ := c.convert(n, 0) // its error is among c.errs
-	return v, c.errs
+// value returns n as kubectl understands it (sigs.k8s.io/yaml, which is YAML 1.1), where it stands, and everything that
+// is wrong.
+func value(n *yaml.Node) (any, place, []lineError) { return new(converter).value(n) }
+
+// value is value with a converter that may have converted others.
+func (c *converter) value(n *yaml.Node) (any, place, []lineError) {
+	*c = converter{spots: c.spots[:0]}
+	v, _ := c.at(spot{kind: itemSpot, line: int32(n.Line)}, n, 0) // its error is among c.errs
+	return v, place{document: slices.Clone(c.spots)}, c.errs
+}
+
+// at converts a value and notes where it stands.
+func (c *converter) at(s spot, n *yaml.Node, depth int) (any, error) {
+	i := len(c.spots)
+	c.spots = append(c.spots, s)
+	v, err := c.convert(n, depth)
+	c.spots[i].end = int32(len(c.spots))
+	return v, err
 }
 
 func (c *converter) fail(n *yaml.Node, format string, args ...any) {
@@ -66,7 +80,7 @@ func (c *converter) convert(n *yaml.Node, depth int) (any, error) {
 	case yaml.SequenceNode:
 		list := make([]any, 0, len(n.Content))
 		for _, child := range n.Content {
-			item, err := c.convert(child, depth+1)
+			item, err := c.at(spot{kind: itemSpot, line: int32(child.Line)}, child, depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -80,35 +94,51 @@ func (c *converter) convert(n *yaml.Node, depth int) (any, error) {
 
 func (c *converter) mapping(n *yaml.Node, depth int) (any, error) {
 	fields := make(map[string]any, len(n.Content)/2)
-	first := make(map[string]int, len(n.Content)/2)
+	given, merges := 0, false
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if isMerge(n.Content[i]) {
+			merges = true
 			if err := c.merge(fields, n.Content[i+1], depth); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		v, err := c.convert(n.Content[i+1], depth+1)
+		key, ok := c.key(n.Content[i])
+		v, err := c.at(spot{name: key, line: int32(behind(n.Content[i]).Line)}, n.Content[i+1], depth+1)
 		if err != nil {
 			return nil, err
 		}
-		key, ok := c.key(n.Content[i])
 		if !ok {
 			continue
 		}
-		if line, again := first[key]; again {
-			c.fail(n.Content[i], "%q is given twice, first on line %d; keep one", key, line)
-			continue
-		}
-		first[key] = n.Content[i].Line
 		fields[key] = v
+		given++
+	}
+	if merges || len(fields) != given {
+		c.twice(n)
 	}
 	return fields, nil
 }
 
+// twice tells of the fields that a mapping has twice. Those that stand in what is merged are not meant.
+func (c *converter) twice(n *yaml.Node) {
+	first := make(map[string]int, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if isMerge(n.Content[i]) {
+			continue
+		}
+		key, ok := c.key(n.Content[i])
+		if line, again := first[key]; again {
+			c.fail(n.Content[i], "%q is given twice, first on line %d; keep one", key, line)
+		} else if ok {
+			first[key] = n.Content[i].Line
+		}
+	}
+}
+
 // merge copies into fields what a merge key names: a mapping, or several of which the first one wins.
 func (c *converter) merge(fields map[string]any, n *yaml.Node, depth int) error {
-	v, err := c.convert(n, depth+1)
+	v, err := c.at(spot{kind: mergeSpot, line: int32(n.Line)}, n, depth+1)
 	if err != nil {
 		return err
 	}
@@ -131,9 +161,7 @@ func isMerge(key *yaml.Node) bool { return key.Kind == yaml.ScalarNode && key.Sh
 
 // key returns a mapping's key as a string, whatever it is in YAML.
 func (c *converter) key(n *yaml.Node) (string, bool) {
-	if n.Kind == yaml.AliasNode {
-		n = n.Alias
-	}
+	n = behind(n)
 	if n.Kind != yaml.ScalarNode {
 		c.fail(n, "a field's name cannot be a mapping or a list")
 		return "", false
@@ -151,8 +179,21 @@ func (c *converter) key(n *yaml.Node) (string, bool) {
 	}
 }
 
+// behind returns the node that an alias stands for.
+func behind(n *yaml.Node) *yaml.Node {
+	for n != nil && n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n
+}
+
 func (c *converter) scalar(n *yaml.Node) any {
 	tag := n.ShortTag()
+	if tag == "!!int" || tag == numberTag { // nearly all of them are written so, and Decode takes its time
+		if i, err := strconv.Atoi(n.Value); err == nil && strconv.Itoa(i) == n.Value {
+			return i
+		}
+	}
 	switch {
 	case tag == numberTag:
 		return json.Number(n.Value)

@@ -167,6 +167,7 @@ func (u *usage) add(v usage) {
 
 func (u usage) report(b *testing.B, name string, runs float64) {
 	b.Helper()
+	b.ReportMetric(0, "ns/op") // of all programs together: left out
 	b.ReportMetric(u.wall.Seconds()/runs, name+"-s")
 	b.ReportMetric(u.cpu.Seconds()/runs, name+"-cpu-s")
 	b.ReportMetric(float64(u.peak)/(1<<20), name+"-MiB")
