@@ -1,6 +1,8 @@
 package webhook
 
 import (
+	"strings"
+
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -78,10 +80,12 @@ func hasHostPorts(path string) string {
 // templateChanged is the condition on the template at path of an object, or, where nobody controls it, on how many pods
 // there are and how they are replaced. A Deployment scales its ReplicaSets all the time.
 func templateChanged(path string) string {
+	job := strings.TrimSuffix(path, ".template")
 	rollout := `oldObject.spec.?replicas != object.spec.?replicas || ` +
 		`oldObject.spec.?strategy != object.spec.?strategy || ` +
 		`oldObject.spec.?updateStrategy != object.spec.?updateStrategy || ` +
-		`oldObject.spec.?parallelism != object.spec.?parallelism`
+		`oldObject.` + job + `.?parallelism != object.` + job + `.?parallelism || ` +
+		`oldObject.` + job + `.?completions != object.` + job + `.?completions`
 	return `request.operation != 'UPDATE' || oldObject.` + path + ` != object.` + path + ` || ` +
 		`(!object.metadata.?ownerReferences.orValue([]).exists(o, o.?controller.orValue(false)) && (` + rollout + `))`
 }

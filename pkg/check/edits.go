@@ -2,7 +2,6 @@ package check
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
@@ -14,9 +13,9 @@ func numberChanges(s subject) []Finding {
 	if s.service == nil || s.previous == nil || !s.service.getsNodePorts() || !s.previous.HasNodePorts() {
 		return nil
 	}
-	e := edit{old: s.previous.Ports, now: s.service.Ports, keepsNames: s.previous.getsNodePorts(), seen: map[int]bool{}}
+	e := newEdit(s.previous.Ports, s.service.Ports, s.previous.getsNodePorts())
 	var findings []Finding
-	for i, p := range e.now {
+	for i, p := range s.service.Ports {
 		if p.NodePort != 0 || p.Port == 0 {
 			continue // written, or no port at all
 		}
@@ -30,66 +29,71 @@ func numberChanges(s subject) []Finding {
 	return findings
 }
 
-// edit is what becomes of the port entries of a Service.
+// edit is what becomes of the port entries of a Service, of which there may be many.
 type edit struct {
-	old, now   []ports.ServicePort
-	keepsNames bool         // a port without a number gets the one that its name had
-	seen       map[int]bool // old entries of which it was said that their number is lost
+	keepsNames bool            // a port without a number gets the one that its name had
+	written    map[uint16]bool // the numbers that are written now
+	byPort     map[number]ports.ServicePort
+	byName     map[string]ports.ServicePort
+	only       *ports.ServicePort                  // the old entry, where there is one in place of one
+	gone       map[backendPort][]ports.ServicePort // old entries of which neither port nor name are left
+}
+
+// backendPort is where an entry leads to.
+type backendPort struct {
+	protocol ports.Protocol
+	target   ports.TargetPort
+}
+
+func newEdit(old, now []ports.ServicePort, keepsNames bool) edit {
+	e := edit{keepsNames, map[uint16]bool{}, map[number]ports.ServicePort{}, map[string]ports.ServicePort{}, nil, map[backendPort][]ports.ServicePort{}}
+	left, names := map[number]bool{}, map[string]bool{}
+	for _, p := range now {
+		e.written[p.NodePort], left[number{p.Port, p.Protocol}], names[p.Name] = true, true, true
+	}
+	for _, p := range old {
+		at := number{p.Port, p.Protocol}
+		e.byPort[at], e.byName[p.Name] = p, p
+		if leads := (backendPort{p.Protocol, p.TargetPort}); e.isLeftOut(p) && !left[at] && !names[p.Name] && p.TargetPort != (ports.TargetPort{Number: p.Port}) {
+			e.gone[leads] = append(e.gone[leads], p)
+		}
+	}
+	if len(old) == 1 && len(now) == 1 {
+		e.only = &old[0]
+	}
+	return e
+}
+
+// isLeftOut reports whether an entry had a number that is written nowhere now.
+func (e edit) isLeftOut(was ports.ServicePort) bool {
+	return was.NodePort != 0 && !e.written[was.NodePort]
 }
 
 // lost returns the old entry whose number p would have kept, were it not for this edit, and how it gets lost.
 func (e edit) lost(p ports.ServicePort) (was ports.ServicePort, how Case, lost bool) {
-	if i := slices.IndexFunc(e.old, func(o ports.ServicePort) bool { return samePort(o, p) }); i >= 0 {
-		was = e.old[i]
+	if was, same := e.byPort[number{p.Port, p.Protocol}]; same {
 		return was, LostByReplace, e.isLeftOut(was) && e.kept(p) != was.NodePort
 	}
-	if named(e.old, p.Name) && e.keepsNames {
-		return was, "", false
+	if was, same := e.byName[p.Name]; same {
+		return was, LostAnyway, !e.keepsNames && e.isLeftOut(was) && was.Protocol == p.Protocol
 	}
-	for i, was := range e.old {
-		if !e.seen[i] && e.isLeftOut(was) && e.leadsOn(was, p) {
-			e.seen[i] = true
-			return was, LostAnyway, true
-		}
+	if e.only != nil {
+		return *e.only, LostAnyway, e.isLeftOut(*e.only) && e.only.Protocol == p.Protocol
+	}
+	leads := backendPort{p.Protocol, p.TargetPort}
+	if gone := e.gone[leads]; len(gone) > 0 {
+		e.gone[leads] = gone[1:]
+		return gone[0], LostAnyway, true
 	}
 	return was, "", false
 }
 
-func samePort(a, b ports.ServicePort) bool { return a.Port == b.Port && a.Protocol == b.Protocol }
-
-// isLeftOut reports whether an entry had a number that is written nowhere now.
-func (e edit) isLeftOut(was ports.ServicePort) bool {
-	return was.NodePort != 0 && !slices.ContainsFunc(e.now, func(p ports.ServicePort) bool { return p.NodePort == was.NodePort })
-}
-
 // kept is the number that a replacement gives back to p, which has none.
 func (e edit) kept(p ports.ServicePort) uint16 {
-	for _, was := range e.old {
-		if was.Name == p.Name && e.keepsNames && e.isLeftOut(was) {
-			return was.NodePort
-		}
+	if was, ok := e.byName[p.Name]; ok && e.keepsNames && e.isLeftOut(was) {
+		return was.NodePort
 	}
 	return 0
-}
-
-// leadsOn reports whether p is what became of an entry of which neither name nor port are left, or of the same name where
-// names do not count.
-func (e edit) leadsOn(was, p ports.ServicePort) bool {
-	isGone := !slices.ContainsFunc(e.now, func(n ports.ServicePort) bool { return samePort(n, was) || n.Name == was.Name })
-	switch {
-	case was.Protocol != p.Protocol:
-		return false
-	case was.Name == p.Name:
-		return true
-	case len(e.old) == 1 && len(e.now) == 1:
-		return true
-	default:
-		return isGone && was.TargetPort == p.TargetPort && was.TargetPort != ports.TargetPort{Number: was.Port}
-	}
-}
-
-func named(list []ports.ServicePort, name string) bool {
-	return slices.ContainsFunc(list, func(p ports.ServicePort) bool { return p.Name == name })
 }
 
 // createRefuses asks for what an update makes and a create would refuse: one number for two ports with different
@@ -99,8 +103,9 @@ func createRefuses(s subject) []Finding {
 		return nil
 	}
 	var findings []Finding
-	seen := newEntries(s.service.Ports)
-	for i, p := range s.service.Ports {
+	list := s.numbered()
+	seen := newEntries(list)
+	for i, p := range list {
 		if p.Port == 0 {
 			continue
 		}

@@ -119,6 +119,16 @@ func foundSelfClashes() []scene {
 			want: []string{"PC0103 error spec.ports[1].nodePort (one nodePort for two ports) and spec.ports[0].nodePort"},
 		},
 		{
+			why:  "an ExternalName's ports are validated, though nothing serves them",
+			now:  "Service a ExternalName 80/TCP 80/TCP",
+			want: []string{"PC0103 error spec.ports[1].port (same port twice) and spec.ports[0].port"},
+		},
+		{
+			why:  "one number for TCP and UDP, but not the first that the port has",
+			now:  "Service a NodePort 80:30001/SCTP 80:30080/TCP 80:30080/UDP",
+			want: []string{"PC0103 error spec.ports[2].nodePort (one nodePort for two ports) and spec.ports[1].nodePort"},
+		},
+		{
 			why:  "the health check's number is a nodePort of the Service",
 			now:  "Service a LoadBalancer 80:30080/TCP 81:30081/TCP health:30081",
 			want: []string{"PC0103 error spec.healthCheckNodePort (healthCheckNodePort is own nodePort) and spec.ports[1].nodePort"},
@@ -153,7 +163,7 @@ func foundWithoutUse() []scene {
 			now:  "Service a ClusterIP 80:30080/TCP 82:30082/TCP",
 			want: []string{plain, "PC0104 error spec.ports[1].nodePort and ClusterIP"}},
 		{why: "left over from a type of which none were wanted", old: "Service a LoadBalancer unallocated 80:30080/TCP", now: "Service a ClusterIP 80:30080/TCP",
-			want: []string{plain}},
+			want: []string{leftOver}},
 		{why: "a health check that nothing uses", now: "Service a NodePort 80:30080/TCP unused:30081", want: []string{"PC0104 error spec.healthCheckNodePort and NodePort"}},
 		{why: "left over from the policy", old: "Service a LoadBalancer 80:30080/TCP health:30081", now: "Service a LoadBalancer 80:30080/TCP unused:30081",
 			want: []string{"PC0104 warning spec.healthCheckNodePort (left over from a change of type) and LoadBalancer"}},

@@ -49,7 +49,13 @@ type NamedPort struct {
 // Endpoints is an Endpoints object or an EndpointSlice.
 type Endpoints struct {
 	Ref   ports.Ref
-	Ports []string // the names of its ports; "" for one without
+	Ports []EndpointPort
+}
+
+// EndpointPort is by what a port of endpoints is joined with one of the Service.
+type EndpointPort struct {
+	Name     string // "" for one without
+	Protocol ports.Protocol
 }
 
 // Workload is what the questions need to know of a pod, or of an object with a pod template.

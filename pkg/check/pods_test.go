@@ -39,6 +39,7 @@ func silentInPods() map[check.Code][]scene {
 		check.UndeclaredSockets: {
 			{why: "a declared one", now: "Pod a hostNetwork main: hostNetwork * 80/TCP @n1"},
 			{why: "no host network", now: "Pod a:"},
+			{why: "the pod of a template", now: "Pod a-x < DaemonSet a hostNetwork main:"},
 		},
 		check.FamilyMismatch: {
 			{why: "no hostIP", families: "46", now: "Pod a: hostPort * 80/TCP @?"},

@@ -30,8 +30,8 @@ func rollouts(s subject) []Finding {
 	}
 	left, known := s.places()
 	f.Left, f.Eligible = left, len(s.workload.nodes())
-	switch {
-	case !known || left == 0 && f.Eligible > 0:
+	switch _, everywhere := s.taken(); {
+	case !known || everywhere || left == 0 && f.Eligible > 0:
 		return nil // or nothing is left, which is said by naming who holds it
 	case left < r.Replicas:
 		f.Code, f.Case = TooFewNodes, tooFew(r, f.Eligible, s.workload.OneHost)

@@ -80,6 +80,8 @@ func silentRollouts() map[check.Code][]scene {
 	return map[check.Code][]scene{
 		check.TooFewNodes: {
 			{why: "as many as there are nodes, replaced in turn", now: "StatefulSet a runs 3 on n1,n2,n3: hostPort * 80/TCP @?"},
+			{why: "every node is taken, which is said by who takes it", held: []string{"DaemonSet b: hostPort * 80/TCP @every"},
+				now: "StatefulSet a runs 1: hostPort * 81/TCP @?"},
 			{why: "the nodes are not known", now: "Deployment a rolls 50/13/12: hostPort * 80/TCP @?"},
 			{why: "no host port", now: "Deployment a rolls 50/13/12 on n1:"},
 			{why: "only a plain init container's", now: "Deployment a rolls 5/2/1 on n1: hostPort,init * 80/TCP @?"},

@@ -354,7 +354,7 @@ func serviceWords() map[string]func(*check.Service, string) {
 		"backend": func(s *check.Service, value string) {
 			name, list, _ := strings.Cut(strings.TrimSuffix(value, "]"), "[")
 			b := check.Backend{Ref: mustOwner("Deployment " + name).Ref}
-			for _, text := range strings.Split(list, ",") {
+			for text := range strings.SplitSeq(list, ",") {
 				if words := strings.Split(text, "/"); text != "" {
 					p := check.NamedPort{Name: words[0], Port: mustPort(words[2])}
 					if err := p.Protocol.UnmarshalText([]byte(words[1])); err != nil {
@@ -368,7 +368,11 @@ func serviceWords() map[string]func(*check.Service, string) {
 		"endpoints": func(s *check.Service, value string) {
 			namespace, list, _ := strings.Cut(strings.TrimSuffix(value, "]"), "[")
 			ref := ports.Ref{APIVersion: "v1", Kind: "Endpoints", Namespace: namespace, Name: s.Owner.Name}
-			s.Endpoints = append(s.Endpoints, check.Endpoints{Ref: ref, Ports: strings.Split(list, ",")})
+			e := check.Endpoints{Ref: ref}
+			for name := range strings.SplitSeq(list, ",") {
+				e.Ports = append(e.Ports, check.EndpointPort{Name: name, Protocol: ports.TCP})
+			}
+			s.Endpoints = append(s.Endpoints, e)
 		},
 	}
 }

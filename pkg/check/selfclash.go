@@ -11,8 +11,8 @@ import (
 // words that do not say so (k8s.io/kubernetes pkg/registry/core/service/storage/alloc.go).
 //
 // One number for entries with the same port and different protocols, DNS for example, is what the API server itself
-// chooses and no collision. One number for entries with different ports is refused on create but reachable by an
-// update, so that it counts for creates only.
+// chooses and no collision, as long as it is the first that is written for that port. One number for other entries is
+// refused on create but reachable by an update, so that it counts for creates only.
 func selfClashes(s subject) []Finding {
 	if s.service == nil {
 		return nil
@@ -49,15 +49,21 @@ func selfClashes(s subject) []Finding {
 	return findings
 }
 
-// numbered are the port entries of a Service with the numbers that an update gives back to them.
+// numbered are the port entries of a Service with the numbers that they will have: an update gives those back that are
+// left out, and drops those that are left over.
 func (s subject) numbered() []ports.ServicePort {
-	if s.previous == nil || !s.service.getsNodePorts() || !s.previous.getsNodePorts() {
+	isLeftOver := !s.service.HasNodePorts() && s.nodePortsAreLeftOver()
+	keepsNames := s.previous != nil && s.service.getsNodePorts() && s.previous.getsNodePorts()
+	if !isLeftOver && !keepsNames {
 		return s.service.Ports
 	}
-	e := edit{old: s.previous.Ports, now: s.service.Ports, keepsNames: true}
+	e := newEdit(s.previous.Ports, s.service.Ports, keepsNames)
 	list := slices.Clone(s.service.Ports)
 	for i, p := range list {
-		if p.NodePort == 0 && p.Port != 0 {
+		switch {
+		case isLeftOver:
+			list[i].NodePort = 0
+		case p.NodePort == 0 && p.Port != 0:
 			list[i].NodePort = e.kept(p)
 		}
 	}
@@ -94,6 +100,7 @@ type entries struct {
 	byPort     map[number]int    // the first with a port and protocol
 	byNodePort map[number]int    // the first with a nodePort and protocol
 	shared     map[uint16][2]int // the first with a nodePort, and the first with it that has another port
+	sharing    map[uint16]uint16 // by port, of all entries: the number that a create lets them share, which is the first
 }
 
 type number struct {
@@ -102,7 +109,13 @@ type number struct {
 }
 
 func newEntries(list []ports.ServicePort) entries {
-	return entries{list, map[number]int{}, map[number]int{}, map[uint16][2]int{}}
+	sharing := map[uint16]uint16{}
+	for _, p := range list {
+		if sharing[p.Port] == 0 {
+			sharing[p.Port] = p.NodePort
+		}
+	}
+	return entries{list, map[number]int{}, map[number]int{}, map[uint16][2]int{}, sharing}
 }
 
 func (e entries) add(i int) {
@@ -133,7 +146,7 @@ func (e entries) clash(p ports.ServicePort, creating bool) (Case, int, bool) {
 	if p.NodePort != 0 {
 		consider(e.byNodePort[number{p.NodePort, p.Protocol}], SameNodePortTwice)
 		for _, place := range e.shared[p.NodePort] {
-			if creating && place != 0 && e.list[place-1].Port != p.Port {
+			if creating && place != 0 && (e.list[place-1].Port != p.Port || e.sharing[p.Port] != p.NodePort) {
 				consider(place, SameNodePortSplit)
 			}
 		}

@@ -19,12 +19,13 @@ func clashes(list []ports.ServicePort, creating bool) []string {
 		for j, a := range list[:i] {
 			field, named := "nodePort", check.Case("")
 			same := a.NodePort != 0 && a.NodePort == b.NodePort
+			shares := a.Port == b.Port && writtenFirst(list, b.Port) == b.NodePort
 			switch {
 			case a.Port == b.Port && a.Protocol == b.Protocol:
 				field, named = "port", check.SamePortTwice
 			case same && a.Protocol == b.Protocol:
 				named = check.SameNodePortTwice
-			case same && a.Port != b.Port && creating:
+			case same && !shares && creating:
 				named = check.SameNodePortSplit
 			default:
 				continue
@@ -34,6 +35,16 @@ func clashes(list []ports.ServicePort, creating bool) []string {
 		}
 	}
 	return all
+}
+
+// writtenFirst is the first nodePort that is written for a port: a create lets all entries of the port share that one only.
+func writtenFirst(list []ports.ServicePort, port uint16) uint16 {
+	for _, p := range list {
+		if p.Port == port && p.NodePort != 0 {
+			return p.NodePort
+		}
+	}
+	return 0
 }
 
 func sorted(lines []string) []string { return slices.Sorted(slices.Values(lines)) }

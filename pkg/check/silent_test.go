@@ -66,7 +66,7 @@ func silentSelfClashes() []scene {
 		{why: "one number for two ports can be reached by an update", old: "Service a NodePort 80:30080/TCP 81/UDP",
 			now: "Service a NodePort 80:30080/TCP 81:30080/UDP"},
 		{why: "the health check has its own number", now: "Service a LoadBalancer 80:30080/TCP health:30081"},
-		{why: "an ExternalName has no ports that matter", now: "Service a ExternalName 80/TCP 80/TCP"},
+		{why: "an ExternalName gets no numbers", now: "Service a ExternalName 80/TCP 81/TCP"},
 		{why: "entries that are no ports", now: "Service a ClusterIP 0/TCP 0/TCP"},
 	}
 }

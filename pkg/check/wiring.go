@@ -55,7 +55,7 @@ func targetPortNames(s subject) []Finding {
 }
 
 // endpointsApart asks whether the Endpoints or EndpointSlices that somebody wrote for a Service without a selector lie in
-// its namespace and have its port names, by which kube-proxy joins them. Where there are none at all, nothing is said.
+// its namespace and have its port names and protocols, by which kube-proxy joins them. Where there are none at all, nothing is said.
 func endpointsApart(s subject) []Finding {
 	if s.service == nil || len(s.service.Endpoints) == 0 {
 		return nil
@@ -75,10 +75,10 @@ func endpointsApart(s subject) []Finding {
 	}
 	var findings []Finding
 	for i, p := range s.service.Ports {
-		if !slices.ContainsFunc(here, func(e Endpoints) bool { return slices.Contains(e.Ports, p.Name) }) {
+		if !slices.ContainsFunc(here, func(e Endpoints) bool { return slices.Contains(e.Ports, EndpointPort{p.Name, p.Protocol}) }) {
 			findings = append(findings, Finding{
 				Code: EndpointsApart, Case: OtherPortName, Object: ref, Field: fmt.Sprintf("spec.ports[%d].name", i),
-				Value: p.Name, Holder: &Holder{Ref: here[0].Ref},
+				Value: p.Name, Other: p.Protocol.String(), Holder: &Holder{Ref: here[0].Ref},
 			})
 		}
 	}

@@ -19,9 +19,11 @@ func foundWiring() map[check.Code][]scene {
 			{why: "another namespace", now: "Service a ClusterIP db=5432/TCP endpoints:other[db]",
 				want: []string{"PC0506 warning metadata.namespace (in another namespace) < Endpoints a"}},
 			{why: "another port name", now: "Service a ClusterIP db=5432/TCP endpoints:ns[data]",
-				want: []string{"PC0506 warning spec.ports[0].name (by another port name) < Endpoints a"}},
+				want: []string{"PC0506 warning spec.ports[0].name (by another port name) and TCP < Endpoints a"}},
+			{why: "the other protocol", now: "Service a ClusterIP dns=53/UDP endpoints:ns[dns]",
+				want: []string{"PC0506 warning spec.ports[0].name (by another port name) and UDP < Endpoints a"}},
 			{why: "a name on one side only", now: "Service a ClusterIP 5432/TCP endpoints:ns[db]",
-				want: []string{"PC0506 warning spec.ports[0].name (by another port name) < Endpoints a"}},
+				want: []string{"PC0506 warning spec.ports[0].name (by another port name) and TCP < Endpoints a"}},
 		},
 	}
 }

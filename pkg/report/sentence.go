@@ -193,14 +193,14 @@ func meeting(f check.Finding) string {
 }
 
 func together(f check.Finding) string {
-	s := fmt.Sprintf("%s is wanted by %s too, and the pods of both do not fit", f.Claim.Number(), holder(f.Holder))
-	switch {
-	case f.Eligible == 0:
-		return s + " on the nodes"
-	case f.Eligible == 1:
-		return s + " on the only node that they may run on"
+	s := fmt.Sprintf("%s is wanted by %s too, ", f.Claim.Number(), holder(f.Holder))
+	switch f.Eligible {
+	case 0: // a DaemonSet, where the nodes are not known
+		return s + "and wherever its pods run they meet one of this DaemonSet"
+	case 1:
+		return s + "and there is only one node for both"
 	default:
-		return s + fmt.Sprintf(" on the %d nodes that they may run on", f.Eligible)
+		return s + fmt.Sprintf("and the %d nodes are too few for the pods of both", f.Eligible)
 	}
 }
 

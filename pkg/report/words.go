@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
 // inRanges tells what is wrong with where a number lies.
@@ -13,13 +14,13 @@ func inRanges(f check.Finding) (what, way string) {
 	switch f.Code {
 	case check.OutsideSmaller:
 		return fmt.Sprintf("%d is outside the node port range %s; the Service keeps it, but cannot be created with it again", f.Claim.Port, f.Range),
-			"choose a number inside the range while it can be planned"
+			"choose a number inside the range at a time of your choosing"
 	case check.InNodePorts:
-		return fmt.Sprintf("%d is inside the node port range %s, so that any Service may be given the number and take the packets", f.Claim.Port, f.Range),
-			"choose a " + fieldName(f.Claim) + " outside it"
+		return fmt.Sprintf("%d is inside the node port range %s, so that any Service may be given the number, and then take the packets", f.Claim.Port, f.Range),
+			elsewhere(f.Claim, "outside it")
 	case check.InEphemeral:
 		return fmt.Sprintf("%d is among the ports %s that outgoing connections of the nodes use, and may be in use", f.Claim.Port, f.Range),
-			"choose another " + fieldName(f.Claim) + ", or reserve it by net.ipv4.ip_local_reserved_ports on every node"
+			elsewhere(f.Claim, "elsewhere") + ", or reserve it by net.ipv4.ip_local_reserved_ports on every node"
 	default:
 		return fmt.Sprintf("%d lies in the band %s from which numbers are given out, and may be given to another Service before this one is created", f.Claim.Port, f.Range),
 			"choose a number below the band"
@@ -31,8 +32,8 @@ func inRollouts(f check.Finding) (what, way string) {
 	number := f.Claim.Number()
 	switch {
 	case f.Code == check.SurgeInPlace:
-		return fmt.Sprintf("with a surge of %s the new pod waits on each node for %s, which the old one holds until the new one is ready", f.Value, number),
-			"set maxSurge to 0 and maxUnavailable to 1, or give up the " + fieldName(f.Claim)
+		return fmt.Sprintf("with a surge the new pod waits on each node for %s, which the old one holds until the new one is ready", number),
+			"set maxSurge to 0 and maxUnavailable to 1, or " + giveUp(f.Claim)
 	case f.Case == check.OneNode:
 		return fmt.Sprintf("on its only node the new pod waits for %s, and the old one holds it until the new one is ready", number),
 			"set the strategy to Recreate, or maxSurge to 0 and maxUnavailable to 1"
@@ -48,6 +49,21 @@ func inRollouts(f check.Finding) (what, way string) {
 		return fmt.Sprintf("%s wanted with %s, one to a node, and %s: the others wait for ever", pods(f.Value), number, free(f)),
 			fmt.Sprintf("run at most %d, or let them run on more nodes, or expose them by a Service", f.Left)
 	}
+}
+
+// elsewhere is a way out: another number, in another place.
+func elsewhere(c ports.Claim, where string) string {
+	if c.Kind == ports.HostNetwork {
+		return "let the process listen on a port " + where
+	}
+	return "choose a " + c.Kind.String() + " " + where
+}
+
+func giveUp(c ports.Claim) string {
+	if c.Kind == ports.HostNetwork {
+		return "leave the host network"
+	}
+	return "give up the " + c.Kind.String()
 }
 
 func pods(number string) string {
@@ -78,7 +94,7 @@ func stricter(f check.Finding) (what, way string) {
 		who = "the kubelet of " + nodes(f.Nodes) + " rejects the pod"
 	}
 	return fmt.Sprintf("%s does not meet %s of %s, but to Kubernetes 0.0.0.0 is both families: %s",
-		f.Claim.Socket, f.Holder.Claim.Socket, f.Holder.Ref, who), "write one address of the node instead of 0.0.0.0"
+		f.Claim.Socket, f.Holder.Claim.Socket, f.Holder.Ref, who), "choose another hostPort, or name one address where 0.0.0.0 stands"
 }
 
 // inEdits tells what an edit of a Service does that nobody asked for.
@@ -127,15 +143,16 @@ func inWiring(f check.Finding) (what, way string) {
 		return fmt.Sprintf("%s lies in another namespace than the Service, which has no selector and so no endpoints", f.Holder.Ref),
 			"put both into one namespace"
 	default:
-		return fmt.Sprintf("%s has no port called %s, and endpoints are joined by the port's name", f.Holder.Ref, quoted(f.Value)), "give both the same name"
+		return fmt.Sprintf("%s has no %s port %s, and endpoints are joined by the port's name and protocol", f.Holder.Ref, f.Other, withName(f.Value)),
+			"give both the same name and protocol"
 	}
 }
 
-func quoted(name string) string {
+func withName(name string) string {
 	if name == "" {
-		return "nothing, as this one is"
+		return "without a name, as this one is"
 	}
-	return strconv.Quote(name)
+	return "called " + strconv.Quote(name)
 }
 
 // ofAddresses tells what is wrong with an address that a pod names.
