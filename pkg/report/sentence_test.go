@@ -148,7 +148,7 @@ func moreSentences() []said {
 		{check.Finding{Code: check.StricterThere, Case: check.KubeletStricter, Field: podField, Claim: v4, Holder: v6, Nodes: []string{"n1"}},
 			"spec.containers[0].ports[0].hostPort: 0.0.0.0:80/TCP does not meet [::]:80/TCP of Pod default/b, but to Kubernetes 0.0.0.0 is both families: the kubelet of node n1 rejects the pod; choose another hostPort, or name one address where 0.0.0.0 stands (PC0404)"},
 		{check.Finding{Code: check.NumberChanges, Case: check.LostByReplace, Field: name0, Value: "30080", Other: "http"},
-			"spec.ports[0].name: the port that was called http loses nodePort 30080 and gets another if the Service is replaced (PUT); apply keeps it; write nodePort: 30080 into it, or keep the name (PC0501)"},
+			"spec.ports[0].name: the port that was called http loses nodePort 30080 and gets another if the Service is replaced (PUT) and not merged; write nodePort: 30080 into it, or keep the name (PC0501)"},
 		{check.Finding{Code: check.NumberChanges, Case: check.LostAnyway, Field: name0, Value: "30080"},
 			"spec.ports[0].name: the port that had no name loses nodePort 30080 and gets another; write nodePort: 30080 into it, or keep the name (PC0501)"},
 		{check.Finding{Code: check.CreateRefuses, Field: "spec.ports[1].nodePort", Other: port0, Value: "30053"},

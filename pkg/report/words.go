@@ -115,7 +115,7 @@ func inEdits(f check.Finding) (what, way string) {
 	case f.Case == check.LostAnyway:
 		return fmt.Sprintf("%s loses nodePort %s and gets another", called(f.Other), f.Value), "write nodePort: " + f.Value + " into it, or keep the name"
 	default:
-		return fmt.Sprintf("%s loses nodePort %s and gets another if the Service is replaced (PUT); apply keeps it", called(f.Other), f.Value),
+		return fmt.Sprintf("%s loses nodePort %s and gets another if the Service is replaced (PUT) and not merged", called(f.Other), f.Value),
 			"write nodePort: " + f.Value + " into it, or keep the name"
 	}
 }
