@@ -3,6 +3,7 @@ package extract
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -250,4 +251,23 @@ func ServiceFamilies(svc *corev1.Service) (ipv4, ipv6 bool) {
 		return true, true
 	}
 	return ipv4, ipv6
+}
+
+// parseSloppy reads an address as Go did before 1.17, when leading zeros were no sign of octal numbers: the API server
+// still lets them pass.
+func parseSloppy(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	if err == nil {
+		return addr.Unmap(), nil
+	}
+	parts := strings.Split(text, ".")
+	for i, part := range parts {
+		if trimmed := strings.TrimLeft(part, "0"); trimmed != "" {
+			parts[i] = trimmed
+		} else if part != "" {
+			parts[i] = "0"
+		}
+	}
+	addr, err = netip.ParseAddr(strings.Join(parts, "."))
+	return addr.Unmap(), err
 }
