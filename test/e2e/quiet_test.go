@@ -85,11 +85,19 @@ func (c *cluster) testNotOurBusiness(t *testing.T) {
 	if after := c.reviews(t); after != before+3 {
 		t.Errorf("a Deployment with a host port, and a label on a Service: %v reviews, want 1", after-before-2)
 	}
-	if err := c.Patch(t.Context(), d, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"replicas":3}}`))); err != nil {
-		t.Fatal(err)
+	patch := func(text string) {
+		t.Helper()
+		if err := c.Patch(t.Context(), d, client.RawPatch("application/merge-patch+json", []byte(text))); err != nil {
+			t.Fatal(err)
+		}
 	}
+	patch(`{"metadata":{"labels":{"a":"b"}},"spec":{"progressDeadlineSeconds":700}}`)
 	if after := c.reviews(t); after != before+3 {
-		t.Errorf("a change of replicas was judged")
+		t.Errorf("an edit that changes neither ports nor the rollout was judged")
+	}
+	patch(`{"spec":{"replicas":3}}`)
+	if after := c.reviews(t); after != before+4 {
+		t.Errorf("a change of replicas: %v reviews, want 1", after-before-3)
 	}
 }
 

@@ -230,7 +230,7 @@ func refusals() []refusal {
 		{
 			name:    "a DaemonSet with a surge",
 			object:  workload("DaemonSet", "d", "updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}},", containers("containerPort: 80, hostPort: 8034")),
-			causes:  []string{`spec.updateStrategy.rollingUpdate.maxSurge: with a surge of 1 the new pod waits on each node for 8034/TCP, which the old one holds until the new one is ready; set maxSurge to 0 and maxUnavailable to 1, or give up the hostPort (PC0403)`},
+			causes:  []string{`spec.updateStrategy.rollingUpdate.maxSurge: with a surge the new pod waits on each node for 8034/TCP, which the old one holds until the new one is ready; set maxSurge to 0 and maxUnavailable to 1, or give up the hostPort (PC0403)`},
 			instead: "maxSurge: 1, maxUnavailable: 0 -> maxSurge: 0, maxUnavailable: 1",
 		},
 		{
