@@ -8,6 +8,7 @@ package webhook
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/explain"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 )
@@ -34,6 +36,7 @@ type Cluster interface {
 type Gate struct {
 	cluster  Cluster
 	settings *extract.Settings
+	plane    explain.Plane
 	scheme   *runtime.Scheme
 	decoder  admission.Decoder
 	metrics  *Metrics
@@ -46,7 +49,7 @@ type Gate struct {
 func New(cluster Cluster, settings *extract.Settings, scheme *runtime.Scheme, metrics *Metrics, now func() time.Time) *Gate {
 	return &Gate{
 		cluster: cluster, settings: settings, scheme: scheme, decoder: admission.NewDecoder(scheme), metrics: metrics,
-		flight: newFlight(now),
+		flight: newFlight(now), plane: explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback),
 	}
 }
 
@@ -94,6 +97,8 @@ func (g *Gate) state() *ledger.Snapshot { return g.flight.ledger.Snapshot().Over
 func (g *Gate) judge(in check.Input) decision {
 	in.Settings, in.Families = &g.settings.Check, check.Families(g.cluster.Families())
 	findings := check.Check(in)
+	findings = append(findings, g.plane.Findings(in.Workload, findings)...)
+	slices.SortFunc(findings, check.Finding.Compare)
 	return decision{settings: g.settings, findings: findings, verdict: g.settings.Check.Judge(findings)}
 }
 

@@ -11,8 +11,8 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 )
 
-// explain writes the page of a code.
-func explain(w io.Writer, code string) error {
+// printPage writes the page of a code.
+func printPage(w io.Writer, code string) error {
 	page, ok := codes.Page(strings.ToUpper(code))
 	if !ok {
 		return fmt.Errorf("--explain %q: there is no such code; %s", code, near(strings.ToUpper(code)))

@@ -151,7 +151,7 @@ func (o *lintOptions) run(s streams) error {
 		if len(o.files)+len(o.state) > 0 {
 			return errors.New("--explain prints the page of a code and judges nothing: leave out the paths")
 		}
-		return explain(s.out, o.explain)
+		return printPage(s.out, o.explain)
 	}
 	failOn, err := o.enforcement()
 	if err != nil {

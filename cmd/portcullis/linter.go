@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/explain"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
@@ -22,13 +23,15 @@ type linter struct {
 	controllers extract.Controllers
 	wiring      extract.Wiring
 	families    check.Families
+	plane       explain.Plane
 	state       map[ports.Ref]runtime.Object
 	ledger      ledger.Ledger
 	report      *report.LintReport
 }
 
 func newLinter(settings *extract.Settings, inputs, state []*manifest.Object) *linter {
-	l := &linter{settings: settings, state: map[ports.Ref]runtime.Object{}, report: report.NewLintReport()}
+	plane := explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback)
+	l := &linter{settings: settings, plane: plane, state: map[ports.Ref]runtime.Object{}, report: report.NewLintReport()}
 	var all []runtime.Object
 	var nodes extract.NodeList
 	var cidrs []*networkingv1.ServiceCIDR
@@ -98,6 +101,8 @@ func (l *linter) judge(object *manifest.Object) []check.Finding {
 		return nil
 	}
 	findings := check.Check(in)
+	findings = append(findings, l.plane.Findings(in.Workload, findings)...)
+	slices.SortFunc(findings, check.Finding.Compare)
 	l.ledger.Replace(owner, claims)
 	return findings
 }

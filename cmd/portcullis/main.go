@@ -54,7 +54,7 @@ the nodes' own daemons. It refuses what cannot work and names who is in the way.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newLint(), newServe(), newVersion())
+	root.AddCommand(newLint(), newRules(), newTrace(), newServe(), newVersion())
 	return root
 }
 

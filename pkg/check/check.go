@@ -107,7 +107,7 @@ func ask(s subject) []Finding {
 	}
 	for i := range findings {
 		f := &findings[i]
-		f.Severity = severityOf(f.Code, f.Case)
+		f.Severity = SeverityOf(f.Code, f.Case)
 	}
 	slices.SortFunc(findings, Finding.Compare)
 	return findings

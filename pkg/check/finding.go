@@ -23,7 +23,14 @@ type Finding struct {
 	Nodes    []string    // where the two meet, sorted; nil: on every node, or not known
 	Eligible int         // how many nodes the object could run on, where Nodes are a part of them
 	Left     int         // on how many of them its ports are free
+	Winners  []Winner    // who gets the packets of two that claim one port
 	Standing bool        // the object had it before this change, or its controller stands with it: never refused
+}
+
+// Winner says who gets the packets of one class.
+type Winner struct {
+	Of  string // "from outside", "over loopback"
+	Who ports.Ref
 }
 
 // Holder is who is in the way: the controller that a person wrote, or the object itself where it has none.

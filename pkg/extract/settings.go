@@ -16,6 +16,8 @@ import (
 type Settings struct {
 	Check         check.Settings
 	NodePorts     NodePortAddresses
+	ServiceProxy  string        // kube-proxy's mode, as the configuration calls it
+	HostPorts     string        // what maps host ports
 	AllocateFrom  []ports.Range // in the order in which they are tried; none: the API server chooses
 	DefaultHostIP DefaultHostIP
 	DenyUncertain bool // what cannot be judged is refused; else it passes with a warning
@@ -101,6 +103,7 @@ func (s *Settings) readReserved(c *configv1alpha1.PortcullisConfiguration) error
 // told otherwise, its iptables mode on 127.0.0.0/8 too, the others never there, and none on ::1.
 func (s *Settings) readDataPlane(c *configv1alpha1.PortcullisConfiguration) error {
 	d := c.DataPlane
+	s.ServiceProxy, s.HostPorts = string(d.ServiceProxy), string(d.HostPort)
 	s.NodePorts.IPv4Loopback = d.ServiceProxy == configv1alpha1.ServiceProxyIPTables && (d.LocalhostNodePorts == nil || *d.LocalhostNodePorts)
 	s.NodePorts.Primary = d.ServiceProxy == configv1alpha1.ServiceProxyNFTables && len(d.NodePortAddresses) == 0
 	for i, text := range d.NodePortAddresses {

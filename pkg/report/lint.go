@@ -14,6 +14,9 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
+// apiVersion is that of every report that scripts read.
+const apiVersion = "portcullis.dev/v1alpha1"
+
 // LintReport is the outcome of `portcullis lint -o json`: a versioned kind that other people's scripts read.
 type LintReport struct {
 	APIVersion string    `json:"apiVersion"`
@@ -70,7 +73,7 @@ type Summary struct {
 
 // NewLintReport returns an empty report.
 func NewLintReport() *LintReport {
-	return &LintReport{APIVersion: "portcullis.dev/v1alpha1", Kind: "LintReport", Findings: []Finding{}}
+	return &LintReport{APIVersion: apiVersion, Kind: "LintReport", Findings: []Finding{}}
 }
 
 // Add appends a finding with its source, and returns it as it is reported.

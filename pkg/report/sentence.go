@@ -101,6 +101,8 @@ func words(f check.Finding) (what, way string) {
 			"move the port to a main container, or use the host network"
 	case check.UndeclaredSockets:
 		return "the pod is on the host network and declares no ports, so that nobody can tell what it takes from the node", "list under ports what it listens on"
+	case check.Shadowed, check.OrderDependent, check.Captured:
+		return inDataPlane(f)
 	case check.NoNodesAddress, check.FamilyMismatch:
 		return ofAddresses(f)
 	default:

@@ -102,6 +102,7 @@ func moreSentences() []said {
 	)
 	nodePorts, band := ports.MustParseRange("30000-32767"), ports.MustParseRange("30086-32767")
 	web := &check.Holder{Ref: ports.Ref{Kind: "Deployment", Namespace: "default", Name: "web"}}
+	webSvc, me := by("Service", "web", port0, nodePort("30007/TCP")), ports.Ref{APIVersion: "v1", Kind: "Pod", Namespace: "default", Name: "a"}
 	v6 := by("Pod", "b", podField, claim(ports.HostPort, "[::]:80/TCP", ports.NodeScope("n1")))
 	v4 := claim(ports.HostPort, "0.0.0.0:80/TCP", ports.NodeScope("n1"))
 	return []said{
@@ -177,11 +178,26 @@ func moreSentences() []said {
 			"spec.containers[0].ports[0].hostIP: 10.9.9.9 is no address of any node, so that port 80/TCP is never reached there; write an address of the node, or leave hostIP out for all of its addresses (PC0508)"},
 		{check.Finding{Code: check.UndeclaredSockets, Field: "spec.hostNetwork"},
 			"spec.hostNetwork: the pod is on the host network and declares no ports, so that nobody can tell what it takes from the node; list under ports what it listens on (PC0509)"},
+		{check.Finding{Code: check.Shadowed, Case: check.ObjectShadowed, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Winners: won("from outside", webSvc.Ref, "over loopback", webSvc.Ref)},
+			"spec.containers[0].ports[0].hostPort: the packets for 30007/TCP go to Service default/web, wherever they come from; choose another hostPort, or expose the pod by a Service (PC0601)"},
+		{check.Finding{Code: check.Shadowed, Case: check.HolderShadowed, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Winners: won("from outside", me, "over loopback", ports.Ref{})},
+			"spec.containers[0].ports[0].hostPort: it takes the packets for 30007/TCP from Service default/web, those from outside; choose another hostPort, or expose the pod by a Service (PC0601)"},
+		{check.Finding{Code: check.Shadowed, Case: check.EachGetsSome, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Winners: won("from outside", webSvc.Ref, "over loopback", me)},
+			"spec.containers[0].ports[0].hostPort: of the packets for 30007/TCP, those from outside go to Service default/web, those over loopback to this object; choose another hostPort, or expose the pod by a Service (PC0601)"},
+		{check.Finding{Code: check.OrderDependent, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me},
+			"spec.containers[0].ports[0].hostPort: who gets the packets for 30007/TCP, this or Service default/web, depends on whether kube-proxy or portmap was started first; choose another hostPort, or expose the pod by a Service (PC0602)"},
+		{check.Finding{Code: check.Captured, Field: podField, Claim: hostPort("443/TCP")},
+			"spec.containers[0].ports[0].hostPort: with ipvs, the rules of this host port take the packets for port 443/TCP of every cluster IP on the pod's node; let portmap use its iptables back end, or choose another hostPort (PC0603)"},
 		{check.Finding{Code: check.FamilyMismatch, Case: check.OneFamilyOnly, Field: "spec.containers[0].ports[0].hostIP", Value: "0.0.0.0", Claim: hostPort("80/TCP")},
 			"spec.containers[0].ports[0].hostIP: 0.0.0.0 stands for one family, and the pods of this cluster have both: port 80/TCP is not mapped for the other; leave hostIP out for both (PC0604)"},
 		{check.Finding{Code: check.FamilyMismatch, Case: check.FamilyAbsent, Field: "spec.containers[0].ports[0].hostIP", Value: "::", Claim: hostPort("80/TCP")},
 			"spec.containers[0].ports[0].hostIP: the pods of this cluster have no address of the family of ::, so that port 80/TCP is not mapped; write an address of their family, or leave hostIP out (PC0604)"},
 	}
+}
+
+// won pairs classes of packets with who gets them.
+func won(first string, a ports.Ref, second string, b ports.Ref) []check.Winner {
+	return []check.Winner{{Of: first, Who: a}, {Of: second, Who: b}}
 }
 
 func TestSentences(t *testing.T) {

@@ -90,18 +90,23 @@ func (p *page) holdExamples(t *testing.T, code check.Code) []string {
 			return shown
 		}
 		var state []string
+		config := ""
+		if blocks[n].info == "yaml config" {
+			config = blocks[n].file(t)
+			n++
+		}
 		if blocks[n].info == "yaml state" {
 			state = []string{blocks[n].file(t)}
 			n++
 		}
 		if n+1 >= len(blocks) || blocks[n].info != "yaml" || blocks[n+1].info != "text" {
-			t.Fatalf("%s: an example is a block `yaml`, with `yaml state` before it or not, and one `text` after it", p.path)
+			t.Fatalf("%s: an example is a block `yaml`, with `yaml config` and `yaml state` before it or not, and one `text` after it", p.path)
 		}
 		objects, said := blocks[n].file(t), blocks[n+1]
 		n += 2
 		var want []string
 		before := len(shown)
-		for _, f := range judge(t, state, objects) {
+		for _, f := range judge(t, config, state, objects) {
 			want = append(want, sentence(f))
 			if f.Code == string(code) {
 				shown = append(shown, f.Severity)

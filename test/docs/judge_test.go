@@ -36,11 +36,11 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// judge returns what `portcullis lint` finds with the default configuration about the manifests in files, where what is
-// in state exists already. The paths are below root.
-func judge(t *testing.T, state []string, files ...string) []report.Finding {
+// judge returns what `portcullis lint` finds with a configuration, "" for the default one, about the manifests in files,
+// where what is in state exists already. The paths are below root.
+func judge(t *testing.T, config string, state []string, files ...string) []report.Finding {
 	t.Helper()
-	args := []string{"lint", "-o", "json"}
+	args := []string{"lint", "-o", "json", "--config", config}
 	for _, path := range files {
 		args = append(args, "-f", path)
 	}

@@ -60,7 +60,7 @@ func TestSamples(t *testing.T) {
 	}
 	said := map[string]bool{}
 	for _, file := range conflicts {
-		for _, f := range judge(t, state, file) {
+		for _, f := range judge(t, "", state, file) {
 			said[sentence(f)] = true
 		}
 	}

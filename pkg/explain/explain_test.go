@@ -1,0 +1,142 @@
+package explain_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/explain"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+func ref(kind, name string) ports.Ref {
+	return ports.Ref{APIVersion: "v1", Kind: kind, Namespace: "ns", Name: name}
+}
+
+// met is a finding that a pod's host port meets a nodePort, as told about the pod.
+func met(kind ports.Kind, hostIP string) check.Finding {
+	pod, service := &ports.Owner{Ref: ref("Pod", "a")}, ref("Service", "b")
+	address, err := ports.ParseAddress(hostIP)
+	if err != nil {
+		panic(err)
+	}
+	socket := ports.Socket{Address: address, Protocol: ports.TCP, Port: 30007}
+	onNodes := ports.Socket{Address: ports.AllAddresses().WithoutIPv6Loopback(), Protocol: ports.TCP, Port: 30007}
+	return check.Finding{
+		Code: check.Held, Object: pod.Ref, Field: "ports[0].hostPort", Claim: ports.Claim{Socket: socket, Kind: kind, Owner: pod},
+		Holder: &check.Holder{Ref: service, Field: "spec.ports[0].nodePort", Claim: ports.Claim{Socket: onNodes, Kind: ports.NodePort, Scope: ports.EverywhereScope()}},
+	}
+}
+
+// spoken: "PC0601 (the holder gets the packets): from outside b, over loopback a".
+func spoken(findings []check.Finding) []string {
+	var lines []string
+	for _, f := range findings {
+		line := string(f.Code)
+		if f.Case != "" {
+			line += fmt.Sprintf(" (%s)", f.Case)
+		}
+		var parts []string
+		for _, w := range f.Winners {
+			parts = append(parts, w.Of+" "+w.Who.Name)
+		}
+		if parts != nil {
+			line += ": " + strings.Join(parts, ", ")
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+const (
+	proxyFirst    = "service-proxy,host-port"
+	hostPortFirst = "host-port,service-proxy"
+)
+
+func plane(proxy explain.ServiceProxy, mapper explain.HostPortMapper, started string) explain.Plane {
+	p := explain.Plane{ServiceProxy: proxy, HostPorts: mapper}
+	for name := range strings.SplitSeq(started, ",") {
+		if name != "" {
+			p.Started = append(p.Started, explain.Component(name))
+		}
+	}
+	return p
+}
+
+// TestConflict goes through the winners that were measured with real packets, for each data plane and order of starts.
+func TestConflict(t *testing.T) {
+	const (
+		service = "PC0601 (the holder gets the packets): from outside b, from pods b, from the node itself b, over loopback b"
+		pod     = "PC0601 (the holder gets none any more): from outside a, from pods a, from the node itself a, over loopback a"
+		mostly  = "PC0601 (each gets some): from outside b, from pods b, from the node itself b, over loopback a"
+	)
+	for _, c := range []struct {
+		why   string
+		plane explain.Plane
+		want  string
+	}{
+		{"one flavour of iptables: kube-proxy inserts, portmap appends", plane(explain.IPTables, explain.PortmapIPTables, ""), service},
+		{"node ports kept off loopback", explain.Plane{ServiceProxy: explain.IPTables, HostPorts: explain.PortmapIPTables, NotOnLoopback: true}, mostly},
+		{"in both orders", plane(explain.IPTables, explain.PortmapIPTables, hostPortFirst), service},
+		{"portmap's nft chains are registered last and run first", plane(explain.IPTables, explain.PortmapNFTables, proxyFirst), pod},
+		{"kube-proxy's are", plane(explain.IPTables, explain.PortmapNFTables, hostPortFirst), service},
+		{"nft for both, portmap last", plane(explain.NFTables, explain.PortmapNFTables, proxyFirst), pod},
+		{"nft for both, kube-proxy last, which has no node ports on loopback", plane(explain.NFTables, explain.PortmapNFTables, hostPortFirst), mostly},
+		{"ipvs never accepts node ports in nat", plane(explain.IPVS, explain.PortmapIPTables, ""), pod},
+		{"nobody maps host ports", plane(explain.IPTables, explain.NoHostPorts, ""), service},
+	} {
+		got := spoken(c.plane.Findings(nil, []check.Finding{met(ports.HostPort, "")}))
+		if diff := cmp.Diff([]string{c.want}, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.why, diff)
+		}
+	}
+}
+
+// TestOrderDependent: where the order of starts decides and is not known, that is what is said.
+func TestOrderDependent(t *testing.T) {
+	for _, p := range []explain.Plane{plane(explain.NFTables, explain.PortmapNFTables, ""), plane(explain.NFTables, explain.PortmapIPTables, ""), plane(explain.IPTables, explain.PortmapNFTables, "")} {
+		got := spoken(p.Findings(nil, []check.Finding{met(ports.HostPort, "")}))
+		if len(got) != 1 || !strings.HasPrefix(got[0], string(check.OrderDependent)) {
+			t.Errorf("%s with %s: %q", p.ServiceProxy, p.HostPorts, got)
+		}
+	}
+}
+
+// TestListener: what is translated never reaches a process that listens on the node.
+func TestListener(t *testing.T) {
+	const want = "PC0601 (the holder gets the packets): from outside b, from pods b, from the node itself b, over loopback b"
+	got := spoken(plane(explain.IPTables, explain.PortmapIPTables, "").Findings(nil, []check.Finding{met(ports.HostNetwork, "")}))
+	if diff := cmp.Diff([]string{want}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestCaptured: with ipvs a host port of portmap's nft rules is on every cluster IP.
+func TestCaptured(t *testing.T) {
+	w := &check.Workload{Claims: []ports.Claim{met(ports.HostPort, "").Claim, met(ports.HostPort, "192.0.2.1").Claim}}
+	w.Claims[0].Field, w.Claims[1].Field = "all", "one"
+	for _, c := range []struct {
+		plane explain.Plane
+		want  []string
+	}{
+		{plane(explain.IPVS, explain.PortmapNFTables, ""), []string{"PC0603"}},
+		{plane(explain.IPVS, explain.PortmapIPTables, ""), nil},
+		{plane(explain.NFTables, explain.PortmapNFTables, ""), nil},
+	} {
+		if diff := cmp.Diff(c.want, spoken(c.plane.Findings(w, nil))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.plane.ServiceProxy, diff)
+		}
+	}
+}
+
+// TestNothingToExplain: two of one kind are decided by no rule.
+func TestNothingToExplain(t *testing.T) {
+	f := met(ports.HostPort, "")
+	f.Holder.Claim.Kind = ports.HostPort
+	if got := spoken(plane(explain.IPTables, explain.PortmapIPTables, "").Findings(nil, []check.Finding{f})); got != nil {
+		t.Errorf("%q", got)
+	}
+}

@@ -1,0 +1,92 @@
+package explain
+
+import (
+	"slices"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/rules"
+)
+
+// Findings returns what the rules of the plane add to findings about one object: who gets the packets where two claim one
+// port, whether that depends on the order of starts, and which packets for others a host port takes.
+func (p Plane) Findings(w *check.Workload, findings []check.Finding) []check.Finding {
+	var more []check.Finding
+	for _, f := range findings {
+		if f.Code != check.Held {
+			continue
+		}
+		e, ok := p.Conflict(f)
+		if !ok {
+			continue
+		}
+		told := f
+		told.Code, told.Winners = check.Shadowed, e.winners()
+		if e.OrderDependent() {
+			told.Code = check.OrderDependent
+		}
+		told.Case = caseOf(told)
+		told.Severity = check.SeverityOf(told.Code, told.Case)
+		more = append(more, told)
+	}
+	return append(more, p.captured(w)...)
+}
+
+// caseOf says who of the two gets the packets.
+func caseOf(f check.Finding) check.Case {
+	if f.Code == check.OrderDependent {
+		return ""
+	}
+	object := slices.ContainsFunc(f.Winners, func(w check.Winner) bool { return w.Who == f.Object })
+	holder := slices.ContainsFunc(f.Winners, func(w check.Winner) bool { return w.Who == f.Holder.Ref })
+	switch {
+	case object && !holder:
+		return check.HolderShadowed
+	case holder && !object:
+		return check.ObjectShadowed
+	default:
+		return check.EachGetsSome
+	}
+}
+
+// winners tells the classes of packets with who gets them; of both families once, where they agree.
+func (e Evidence) winners() []check.Winner {
+	var all []check.Winner
+	for _, from := range Froms() {
+		var of []Class
+		for _, c := range e.Classes {
+			if c.From == from {
+				of = append(of, c)
+			}
+		}
+		for i, c := range of {
+			w := check.Winner{Of: string(from), Who: c.Winner}
+			if i > 0 && c.Winner == of[0].Winner {
+				continue
+			}
+			if i > 0 || len(of) == 1 && c.Family == rules.IPv6 {
+				w.Of += " (" + c.Family.String() + ")"
+			}
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+// captured asks for host ports that take the packets for every cluster IP: kube-proxy's ipvs mode makes these addresses of
+// the node, and portmap's nftables rules look at local addresses in a chain of their own (measured).
+func (p Plane) captured(w *check.Workload) []check.Finding {
+	if p.ServiceProxy != IPVS || p.HostPorts != PortmapNFTables || w == nil {
+		return nil
+	}
+	var found []check.Finding
+	for _, c := range w.Claims {
+		_, single := c.Address.Single()
+		if c.Kind == ports.HostPort && !c.InitOnly && !c.Sidecar && !single {
+			found = append(found, check.Finding{
+				Code: check.Captured, Severity: check.SeverityOf(check.Captured, ""), Object: w.Owner.Ref, Field: c.Field, Claim: c,
+			})
+		}
+	}
+	return found
+}

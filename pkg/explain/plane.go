@@ -1,0 +1,137 @@
+// Package explain turns a claim about ports into the rules that prove it: it renders what the components of a node install,
+// follows packets through it, and says whose rule takes them, whose rule would have, and what decides between the two.
+// It raises the findings of block 06, which need a walk.
+package explain
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/rules"
+	"github.com/portcullis-k8s/portcullis/pkg/rules/kubeproxy"
+	"github.com/portcullis-k8s/portcullis/pkg/rules/portmap"
+)
+
+// ServiceProxy is a mode of kube-proxy.
+type ServiceProxy string
+
+// The modes of kube-proxy.
+const (
+	IPTables       ServiceProxy = "iptables"
+	NFTables       ServiceProxy = "nftables"
+	IPVS           ServiceProxy = "ipvs"
+	Userspace      ServiceProxy = "userspace" // of old clusters; gone since Kubernetes 1.26
+	NoServiceProxy ServiceProxy = "none"
+)
+
+// HostPortMapper is what maps host ports on the nodes.
+type HostPortMapper string
+
+// The mappers of host ports.
+const (
+	PortmapIPTables HostPortMapper = "portmap-iptables"
+	PortmapNFTables HostPortMapper = "portmap-nftables"
+	NoHostPorts     HostPortMapper = "none"
+)
+
+// Component is one of the two that install rules, by its role.
+type Component string
+
+// The components.
+const (
+	ProxyComponent    Component = "service-proxy"
+	HostPortComponent Component = "host-port"
+)
+
+// Order is who of the components started first. Nil: it is not known.
+type Order []Component
+
+// Orders are those that there can be.
+func Orders() []Order {
+	return []Order{{ProxyComponent, HostPortComponent}, {HostPortComponent, ProxyComponent}}
+}
+
+// Plane is the data plane of a node.
+type Plane struct {
+	ServiceProxy ServiceProxy
+	HostPorts    HostPortMapper
+	Started      Order
+
+	NotOnLoopback bool // kube-proxy was started with --iptables-localhost-nodeports=false
+}
+
+// PlaneOf returns the plane of a configuration, which passed its own validation. Who started first it does not say.
+func PlaneOf(serviceProxy, hostPorts string, notOnLoopback bool) Plane {
+	return Plane{ServiceProxy: ServiceProxy(serviceProxy), HostPorts: HostPortMapper(hostPorts), NotOnLoopback: notOnLoopback}
+}
+
+// Validate returns what is wrong with the plane's names.
+func (p Plane) Validate() error {
+	if !slices.Contains([]ServiceProxy{IPTables, NFTables, IPVS, Userspace, NoServiceProxy}, p.ServiceProxy) {
+		return fmt.Errorf("service proxy %q is none of iptables, nftables, ipvs, userspace, none", p.ServiceProxy)
+	}
+	if !slices.Contains([]HostPortMapper{PortmapIPTables, PortmapNFTables, NoHostPorts}, p.HostPorts) {
+		return fmt.Errorf("mapper of host ports %q is none of portmap-iptables, portmap-nftables, none", p.HostPorts)
+	}
+	return nil
+}
+
+// Rules returns everything that the components of a plane install on the node of a world, for both families. Where it is
+// not known who started first, the service proxy did.
+func (p Plane) Rules(w *rules.World) *rules.Ruleset {
+	if p.Started == nil {
+		p.Started = Orders()[0]
+	}
+	return p.ordered(w, p.Started)
+}
+
+func (p Plane) ordered(w *rules.World, started Order) *rules.Ruleset {
+	var fragments []rules.Fragment
+	for _, c := range started {
+		for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
+			if c == ProxyComponent {
+				fragments = append(fragments, p.proxy(w, f)...)
+			} else {
+				fragments = append(fragments, p.hostPorts(w, f)...)
+			}
+		}
+	}
+	return rules.Install(fragments...)
+}
+
+func (p Plane) proxy(w *rules.World, f rules.Family) []rules.Fragment {
+	switch p.ServiceProxy {
+	case IPTables:
+		return []rules.Fragment{kubeproxy.IPTables(w, f)}
+	case NFTables:
+		return []rules.Fragment{kubeproxy.NFTables(w, f)}
+	case IPVS:
+		return []rules.Fragment{kubeproxy.IPVS(w, f)}
+	case Userspace:
+		return []rules.Fragment{kubeproxy.Userspace(w, f, proxyPort)}
+	case NoServiceProxy:
+	}
+	return nil
+}
+
+func (p Plane) hostPorts(w *rules.World, f rules.Family) []rules.Fragment {
+	switch p.HostPorts {
+	case PortmapIPTables:
+		return []rules.Fragment{portmap.IPTables(w, f)}
+	case PortmapNFTables:
+		return []rules.Fragment{portmap.NFTables(w, f)}
+	case NoHostPorts:
+	}
+	return nil
+}
+
+// proxyPort stands for the port on which the userspace proxy listens for a Service port, which the kernel chooses.
+func proxyPort(s *rules.Service, p ports.ServicePort) uint16 {
+	const first, many = 32768, 28232 // the usual ephemeral range
+	sum := uint32(2166136261)        // FNV-1a
+	for _, b := range []byte(s.Ref.String() + "/" + p.Name + "/" + p.String()) {
+		sum = (sum ^ uint32(b)) * 16777619
+	}
+	return uint16(first + sum%many)
+}
