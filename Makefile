@@ -26,7 +26,7 @@ lint: ## read the code for mistakes
 	cd test && $(TOOL:tools/go.mod=../tools/go.mod) golangci-lint run --allow-serial-runners ./...
 
 verify: generate ## fail if something generated, formatted or tidied is not committed
-	$(GO) mod tidy -diff && $(GO) -C test mod tidy -diff
+	$(GO) mod tidy -diff && $(GO) -C test mod tidy -diff && $(GO) -C test/binaries/cni mod tidy -diff
 	test -z "$$(gofmt -l .)"
 	git diff --exit-code
 

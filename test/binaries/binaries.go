@@ -1,5 +1,5 @@
-// Package binaries builds the Kubernetes and etcd programs that the tests run, from the very modules that go.mod
-// pins, once, into a cache folder. Nothing is downloaded but Go modules.
+// Package binaries builds the Kubernetes, etcd and CNI programs that the tests run, from the very modules that go.mod
+// and cni/go.mod pin, once, into a cache folder. Nothing is downloaded but Go modules.
 package binaries
 
 import (
@@ -21,12 +21,13 @@ const (
 	KubeControllerManager Name = "kube-controller-manager"
 	KubeScheduler         Name = "kube-scheduler"
 	Kubectl               Name = "kubectl"
+	Portmap               Name = "portmap"
 )
 
 // All returns every program, the one that takes longest to build first: the others then find most of their packages
 // compiled.
 func All() []Name {
-	return []Name{KubeAPIServer, KubeControllerManager, KubeScheduler, Kubectl, Etcd}
+	return []Name{KubeAPIServer, KubeControllerManager, KubeScheduler, Kubectl, Etcd, Portmap}
 }
 
 // Dir is a folder that holds programs.
@@ -78,5 +79,5 @@ func cacheFolder() (string, error) {
 
 // key names a combination of versions.
 func (m module) key() string {
-	return fmt.Sprintf("kubernetes-%s-etcd-%s-%s-%s-%s", m.kubernetes, m.etcd, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("kubernetes-%s-etcd-%s-cni-%s-%s-%s-%s", m.kubernetes, m.etcd, m.cni, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
