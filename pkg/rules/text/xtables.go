@@ -393,7 +393,10 @@ func quoted(s string) string {
 	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !isBare(r) }) < 0 {
 		return s
 	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `'`, `\'`).Replace(s) + `"`
+	if strings.ContainsAny(s, "\\\"'") { // hardly ever
+		s = strings.NewReplacer(`\`, `\\`, `"`, `\"`, `'`, `\'`).Replace(s)
+	}
+	return `"` + s + `"`
 }
 
 func isBare(r rune) bool {
