@@ -239,3 +239,26 @@ func TestLintSmallerRange(t *testing.T) {
 		t.Errorf("nothing is left outside, and the exit code is %d:\n%s", o.exit, o.stdout)
 	}
 }
+
+// TestLintDataPlane: who gets the packets of one conflict is said by the rules of the data plane that there is.
+func TestLintDataPlane(t *testing.T) {
+	files := map[string]string{"state.yaml": app1}
+	for name, plane := range map[string]string{
+		"iptables.yaml": "{serviceProxy: iptables, hostPort: portmap-iptables}", "ipvs.yaml": "{serviceProxy: ipvs, hostPort: portmap-iptables}",
+		"nft.yaml": "{serviceProxy: nftables, hostPort: portmap-nftables}", "off.yaml": "{serviceProxy: iptables, hostPort: portmap-iptables, localhostNodePorts: false}",
+	} {
+		files[name] = "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\ndataplane: " + plane + "\n"
+	}
+	folder(t, files)
+	for config, want := range map[string]string{
+		"iptables.yaml": "the packets for 30062/TCP go to Service default/app1, wherever they come from",
+		"off.yaml":      "from outside, from pods and from the node itself go to Service default/app1, those over loopback to this object",
+		"ipvs.yaml":     "it takes the packets for 30062/TCP from Service default/app1, wherever they come from",
+		"nft.yaml":      "depends on whether kube-proxy or portmap was started first",
+	} {
+		o := runCommand(t, lonePod, "lint", "-", "--state", "state.yaml", "--config", config)
+		if !strings.Contains(o.stdout, want) {
+			t.Errorf("%s: no %q in\n%s%s", config, want, o.stdout, o.stderr)
+		}
+	}
+}

@@ -24,7 +24,7 @@ type traceOptions struct {
 	from    string
 	to      string
 	output  string
-	listing string
+	listing []string
 }
 
 func newTrace() *cobra.Command {
@@ -53,7 +53,7 @@ not say it, both orders are followed.`,
 	f.StringVar(&o.from, "from", "external", "`WHERE` the packet comes from: external, pod, node, loopback or an address")
 	f.StringVar(&o.to, "to", "", "where it is sent to: `ADDRESS:PORT/PROTOCOL`")
 	f.StringVarP(&o.output, "output", "o", "text", "`FORM`: text or json")
-	f.StringVar(&o.listing, "listing", "", "follow it through the rules of `FILE` (iptables-save, or nft -j list ruleset), or - for standard input, instead of those rendered")
+	f.StringArrayVar(&o.listing, "listing", nil, "follow it through the rules of `FILE` (iptables-save, nft -j list ruleset), or - for standard input, instead of those rendered; may be repeated, as a node may have both")
 	return cmd
 }
 
@@ -78,14 +78,18 @@ func (o *traceOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	}
 	host := explain.Host(w)
 	var answer explain.Answer
-	if o.listing == "" {
+	if len(o.listing) == 0 {
 		answer = plane.Trace(w, host, packet)
 	} else {
-		rs, err := readListing(o.listing, rules.FamilyOf(packet.Dst.Addr()), stdin)
-		if err != nil {
-			return err
+		listed := &rules.Ruleset{}
+		for _, path := range o.listing {
+			rs, err := readListing(path, rules.FamilyOf(packet.Dst.Addr()), stdin)
+			if err != nil {
+				return err
+			}
+			listed.Tables = append(listed.Tables, rs.Tables...)
 		}
-		answer = explain.Trace(slices.Collect(walk.Orders(rs)), host, packet)
+		answer = explain.Trace(slices.Collect(walk.Orders(listed)), host, packet)
 	}
 	t := report.NewTrace(answer)
 	if o.output == "json" {
