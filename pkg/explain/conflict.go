@@ -34,13 +34,14 @@ type Class struct {
 	From   From
 	Family rules.Family
 	Winner ports.Ref // who gets them; the zero Ref: nobody
-	Answer Answer
+	Flips  bool      // another one, if the components had started in the other order
+	Path   walk.Path // the one by which the winner gets them
 }
 
 // OrderDependent reports whether who gets some of the packets depends on which component started first.
 func (e Evidence) OrderDependent() bool {
 	for _, c := range e.Classes {
-		if c.Answer.OrderDependent {
+		if c.Flips {
 			return true
 		}
 	}
@@ -60,21 +61,31 @@ func (p Plane) Conflict(f check.Finding) (Evidence, bool) {
 	if !ok || !also || one == other {
 		return Evidence{}, false
 	}
+	s.world.Proxy = rules.Proxy{MasqueradeBit: 14, LocalhostNodePorts: !p.NotOnLoopback, Detector: rules.Detector{CIDRs: podNetworks()}}
+	s.world.Portmap = rules.Portmap{MarkBit: 13}
 	e := Evidence{Number: f.Claim.Number()}
+	var walkers []*walk.Walker
 	for _, family := range []rules.Family{rules.IPv4, rules.IPv6} {
 		to, ok := s.destination(family)
 		if !ok {
 			continue
 		}
-		s.world.Proxy = rules.Proxy{MasqueradeBit: 14, LocalhostNodePorts: !p.NotOnLoopback, Detector: rules.Detector{CIDRs: podNetworks()}}
-		s.world.Portmap = rules.Portmap{MarkBit: 13}
+		if walkers == nil {
+			for _, rs := range p.sets(&s.world) {
+				walkers = append(walkers, walk.New(rs, s.host()))
+			}
+		}
 		for _, from := range Froms() {
 			packet, ok := packetFrom(from, family, netip.AddrPortFrom(to, f.Claim.Port), f.Claim.Protocol)
 			if !ok {
 				continue
 			}
-			answer := p.Trace(&s.world, host(), packet)
-			e.Classes = append(e.Classes, Class{from, family, s.winner(answer.Paths[0]), answer})
+			c := Class{From: from, Family: family, Path: walkers[0].Walk(packet)[0]}
+			c.Winner = s.winner(c.Path)
+			for _, other := range walkers[1:] {
+				c.Flips = c.Flips || s.winner(other.Walk(packet)[0]) != c.Winner
+			}
+			e.Classes = append(e.Classes, c)
 		}
 	}
 	return e, len(e.Classes) > 0
@@ -105,8 +116,8 @@ func podNetworks() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("10.244.0.0/24"), netip.MustParsePrefix("fd00:10:244::/64")}
 }
 
-func host() walk.Host {
-	h := walk.Host{Addresses: nodeAddresses(), RouteLocalnet: []string{"all"}}
+func (s *scene) host() walk.Host {
+	h := walk.Host{Addresses: s.world.Node.Addresses, RouteLocalnet: []string{"all"}}
 	for i, network := range podNetworks() {
 		h.Routes = append(h.Routes, walk.Route{To: network, Interface: "cni0", Source: network.Addr().Next()},
 			walk.Route{To: netip.PrefixFrom(nodeAddresses()[i], 0).Masked(), Interface: "eth0", Source: nodeAddresses()[i]})

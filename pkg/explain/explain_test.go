@@ -95,6 +95,18 @@ func TestConflict(t *testing.T) {
 	}
 }
 
+// TestOneAddress: a hostIP is an address of the node, and packets for others are not asked about.
+func TestOneAddress(t *testing.T) {
+	const want = "PC0601 (the holder gets none any more): from outside a, from pods a, from the node itself a"
+	for _, hostIP := range []string{"192.0.2.1", "203.0.113.5"} {
+		f := met(ports.HostPort, hostIP)
+		got := spoken(plane(explain.IPVS, explain.PortmapIPTables, "").Findings(nil, []check.Finding{f}))
+		if len(got) != 1 || !strings.HasPrefix(got[0], want) {
+			t.Errorf("%s: %q, want %q", hostIP, got, want)
+		}
+	}
+}
+
 // TestOrderDependent: where the order of starts decides and is not known, that is what is said.
 func TestOrderDependent(t *testing.T) {
 	for _, p := range []explain.Plane{plane(explain.NFTables, explain.PortmapNFTables, ""), plane(explain.NFTables, explain.PortmapIPTables, ""), plane(explain.IPTables, explain.PortmapNFTables, "")} {
@@ -129,6 +141,27 @@ func TestCaptured(t *testing.T) {
 		if diff := cmp.Diff(c.want, spoken(c.plane.Findings(w, nil))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.plane.ServiceProxy, diff)
 		}
+	}
+}
+
+// TestManyConflicts: of a thousand conflicts a few are walked.
+func TestManyConflicts(t *testing.T) {
+	var findings []check.Finding
+	for range 1000 {
+		findings = append(findings, met(ports.HostPort, ""))
+	}
+	if got := len(plane(explain.IPTables, explain.PortmapIPTables, "").Findings(nil, findings)); got == 0 || got > 20 {
+		t.Errorf("%d of 1,000 conflicts were walked, want some, but few", got)
+	}
+}
+
+// BenchmarkFindings is what a conflict costs the gate beyond its finding.
+func BenchmarkFindings(b *testing.B) {
+	p := plane(explain.NFTables, explain.PortmapNFTables, "")
+	findings := []check.Finding{met(ports.HostPort, "")}
+	b.ReportAllocs()
+	for b.Loop() {
+		p.Findings(nil, findings)
 	}
 }
 

@@ -8,12 +8,16 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/rules"
 )
 
+// maxExplained is how many conflicts of one object are walked: an answer must not take the longer the more ports somebody
+// makes up.
+const maxExplained = 20
+
 // Findings returns what the rules of the plane add to findings about one object: who gets the packets where two claim one
 // port, whether that depends on the order of starts, and which packets for others a host port takes.
 func (p Plane) Findings(w *check.Workload, findings []check.Finding) []check.Finding {
 	var more []check.Finding
 	for _, f := range findings {
-		if f.Code != check.Held {
+		if f.Code != check.Held || len(more) == maxExplained {
 			continue
 		}
 		e, ok := p.Conflict(f)

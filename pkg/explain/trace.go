@@ -29,15 +29,19 @@ const maxShadowed = 8
 // Trace follows a packet through what a plane installs, in the order in which its components started, or in both if that
 // is not known.
 func (p Plane) Trace(w *rules.World, host walk.Host, packet walk.Packet) Answer {
-	var sets []*rules.Ruleset
+	return Trace(p.sets(w), host, packet)
+}
+
+// sets returns the rules of a plane, in the order of its starts, or in both if that is not known.
+func (p Plane) sets(w *rules.World) []*rules.Ruleset {
 	if p.Started != nil {
-		sets = append(sets, p.ordered(w, p.Started))
-	} else {
-		for _, o := range Orders() {
-			sets = append(sets, p.ordered(w, o))
-		}
+		return []*rules.Ruleset{p.ordered(w, p.Started)}
 	}
-	return Trace(sets, host, packet)
+	var sets []*rules.Ruleset
+	for _, o := range Orders() {
+		sets = append(sets, p.ordered(w, o))
+	}
+	return sets
 }
 
 // Trace follows a packet through rulesets that differ only in the order in which their base chains were registered. What
