@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -79,10 +80,13 @@ func TestWhatStoodBefore(t *testing.T) {
 			d.Spec.Template.Spec.Containers[0].Image = "new"
 			return c.Update(t.Context(), d)
 		})
-		want := "spec.template.spec.containers[0].ports[0].hostPort: 31040/TCP is held by Service " + ns + "/s (spec.ports[0].nodePort) on every node; " +
-			"choose another hostPort, or expose the pod by a Service; it stood so before (PC0201)"
-		if said := c.warnings.take(); len(said) != 1 || said[0] != want {
-			t.Errorf("warned of %q, want %q", said, want)
+		const field, way = "spec.template.spec.containers[0].ports[0].hostPort: ", "; choose another hostPort, or expose the pod by a Service; it stood so before "
+		want := []string{
+			field + "31040/TCP is held by Service " + ns + "/s (spec.ports[0].nodePort) on every node" + way + "(PC0201)",
+			field + "the packets for 31040/TCP go to Service " + ns + "/s, wherever they come from" + way + "(PC0601)",
+		}
+		if diff := cmp.Diff(want, c.warnings.take()); diff != "" {
+			t.Errorf("warned of (-want +got):\n%s", diff)
 		}
 		c.awaitOthers(t, ns, stood)
 	})
