@@ -19,6 +19,7 @@ const (
 	Etcd                  Name = "etcd"
 	KubeAPIServer         Name = "kube-apiserver"
 	KubeControllerManager Name = "kube-controller-manager"
+	KubeProxy             Name = "kube-proxy"
 	KubeScheduler         Name = "kube-scheduler"
 	Kubectl               Name = "kubectl"
 	Portmap               Name = "portmap"
@@ -27,7 +28,7 @@ const (
 // All returns every program, the one that takes longest to build first: the others then find most of their packages
 // compiled.
 func All() []Name {
-	return []Name{KubeAPIServer, KubeControllerManager, KubeScheduler, Kubectl, Etcd, Portmap}
+	return []Name{KubeAPIServer, KubeControllerManager, KubeScheduler, KubeProxy, Kubectl, Etcd, Portmap}
 }
 
 // Dir is a folder that holds programs.

@@ -138,8 +138,8 @@ func TestWaitingEndsWithTheContext(t *testing.T) {
 }
 
 func TestUnknownName(t *testing.T) {
-	if err := stub(Dir(t.TempDir()), nil).ensure(t.Context(), []Name{"kube-proxy"}); err == nil || !strings.Contains(err.Error(), "kube-proxy") {
-		t.Errorf("got %v, want an error that names kube-proxy", err)
+	if err := stub(Dir(t.TempDir()), nil).ensure(t.Context(), []Name{"kubelet"}); err == nil || !strings.Contains(err.Error(), "kubelet") {
+		t.Errorf("got %v, want an error that names kubelet", err)
 	}
 }
 
