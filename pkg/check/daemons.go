@@ -15,7 +15,7 @@ func daemonSockets(s subject) []Finding {
 			continue
 		}
 		for _, r := range s.settings.Reserved {
-			if !c.Overlaps(r.Socket) || s.isDaemon(r) {
+			if !c.Overlaps(r.Socket) || r.IsRunBy(s.workload) {
 				continue
 			}
 			daemon := ports.Claim{Socket: r.Socket, Kind: ports.HostNetwork, Scope: ports.EverywhereScope()}
@@ -41,6 +41,7 @@ func (s subject) reachesNode(c ports.Claim) bool {
 	return known
 }
 
-func (s subject) isDaemon(r Reserved) bool {
-	return s.workload != nil && s.workload.HostNetwork && slices.Contains(s.workload.Containers, r.Name)
+// IsRunBy reports whether w is the daemon itself, which a cluster may run as a pod of the host network.
+func (r Reserved) IsRunBy(w *Workload) bool {
+	return w != nil && w.HostNetwork && slices.Contains(w.Containers, r.Name)
 }

@@ -1,11 +1,16 @@
 package extract
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
 // NodeAddresses returns the IP addresses of a node, the primary one of each family first: InternalIPs, then ExternalIPs,
@@ -21,6 +26,30 @@ func NodeAddresses(node *corev1.Node) []netip.Addr {
 		}
 	}
 	return addresses
+}
+
+// ReservedPortsAnnotation names ports of a node that no pod may have, because something on the node itself uses them:
+// "9100/TCP,80/TCP".
+const ReservedPortsAnnotation = "portcullis.dev/reserved-ports"
+
+// ReservedPorts returns the sockets that a node's annotation reserves, on all of its addresses. The error joins what is
+// wrong with single entries; the others count all the same, as leaving a port open is the worse mistake.
+func ReservedPorts(node *corev1.Node) ([]ports.Socket, error) {
+	var reserved []ports.Socket
+	var errs []error
+	for entry := range strings.SplitSeq(node.Annotations[ReservedPortsAnnotation], ",") {
+		entry = strings.TrimSpace(entry)
+		if entry == "" {
+			continue
+		}
+		socket, err := ports.ParseSocket("*:" + entry)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%q is not PORT/PROTOCOL, like 9100/TCP", entry))
+			continue
+		}
+		reserved = append(reserved, socket)
+	}
+	return reserved, errors.Join(errs...)
 }
 
 // Families is which address families the pods of a cluster have.

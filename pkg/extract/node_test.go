@@ -10,6 +10,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
 func TestNodeAddresses(t *testing.T) {
@@ -81,4 +82,42 @@ func TestNodeList(t *testing.T) {
 	if diff := cmp.Diff([]string{"n1", "n2"}, twice.Eligible(placement("{}"))); diff != "" {
 		t.Errorf("each node twice (-want +got):\n%s", diff)
 	}
+}
+
+func TestReservedPorts(t *testing.T) {
+	for _, c := range []struct{ annotation, want, wrong string }{
+		{"", "[]", ""},
+		{"9100/TCP,80/TCP", "[*:9100/TCP *:80/TCP]", ""},
+		{" 53/UDP ,, 53/SCTP,", "[*:53/UDP *:53/SCTP]", ""},
+		{"9100", "[]", `"9100" is not PORT/PROTOCOL, like 9100/TCP`},
+		{"0/TCP,80/tcp,80/TCP,[::1]:80/TCP", "[*:80/TCP]", `"0/TCP" is not PORT/PROTOCOL, like 9100/TCP` + "\n" +
+			`"80/tcp" is not PORT/PROTOCOL, like 9100/TCP` + "\n" + `"[::1]:80/TCP" is not PORT/PROTOCOL, like 9100/TCP`},
+	} {
+		node := &corev1.Node{}
+		node.Annotations = map[string]string{extract.ReservedPortsAnnotation: c.annotation}
+		got, err := extract.ReservedPorts(node)
+		wrong := ""
+		if err != nil {
+			wrong = err.Error()
+		}
+		if fmt.Sprint(got) != c.want || wrong != c.wrong {
+			t.Errorf("%q: %s, %s; want %s, %s", c.annotation, got, wrong, c.want, c.wrong)
+		}
+	}
+}
+
+func FuzzReservedPorts(f *testing.F) {
+	for _, text := range []string{"", "9100/TCP,80/TCP", ",/,-,99999/TCP", "[::]:1/UDP", "*:1/TCP"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, annotation string) {
+		node := &corev1.Node{}
+		node.Annotations = map[string]string{extract.ReservedPortsAnnotation: annotation}
+		reserved, _ := extract.ReservedPorts(node)
+		for _, s := range reserved {
+			if s.Address != ports.AllAddresses() || s.Port == 0 {
+				t.Errorf("%q reserves %s", annotation, s)
+			}
+		}
+	})
 }

@@ -32,6 +32,21 @@ func IsFinished(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
+// MayClaim reports whether a pod names a port of its node at all. It allocates nothing, for whoever looks at many pods
+// of which few do: of the others Pod finds no claims.
+func MayClaim(pod *corev1.Pod) bool {
+	for _, list := range [...][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+		for i := range list {
+			for j := range list[i].Ports {
+				if list[i].Ports[j].HostPort != 0 || pod.Spec.HostNetwork {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 // IsMirror reports whether a pod is the API server's image of a static pod, which refusing does not stop.
 func IsMirror(pod *corev1.Pod) bool {
 	_, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]

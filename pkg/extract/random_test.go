@@ -67,6 +67,9 @@ func TestRandomWorkloads(t *testing.T) {
 		object, nodes := drawWorkload(s), drawNodes(s)
 		before := object.DeepCopyObject()
 		w, ok := workload(object, nodes)
+		if pod, isPod := object.(*corev1.Pod); isPod && len(w.Claims) > 0 && !extract.MayClaim(pod) {
+			t.Fatalf("%v claims %v, and MayClaim says that it does not", object, w.Claims)
+		}
 		again, _ := workload(object.DeepCopyObject(), nodes)
 		if !equality.Semantic.DeepEqual(before, object) {
 			t.Fatalf("%T was changed (-before +after):\n%s", object, cmp.Diff(before, object))

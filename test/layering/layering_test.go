@@ -58,6 +58,8 @@ func rules() []rule {
 		{"docs/codes", append(slices.Clone(thirdParty), module+"/..."), "pages are text: whoever shows them brings the rest"},
 		{"pkg/...", []string{module + "/docs/codes"}, "importing a library must not bring in a manual: the command shows it"},
 		{"webhook", []string{module + "/docs/codes", module + "/pkg/manifest", module + "/cmd/...", "k8s.io/kubernetes"}, "the handlers judge what they are sent"},
+		{"scheduling", []string{module + "/webhook", module + "/pkg/observe", module + "/pkg/manifest", module + "/docs/codes", module + "/cmd/...", runtime + "controller-runtime", "k8s.io/kubernetes"},
+			"the plugin runs inside kube-scheduler, which has informers and nodes of its own, and is built by whoever builds that"},
 		{"...", []string{"k8s.io/kubernetes", module + "/test/..."}, "the root module never sees k8s.io/kubernetes: it cannot be required without replaces, which an importer would have to repeat"},
 	}
 }

@@ -148,7 +148,7 @@ func decode(data []byte, root *yaml.Node, c *PortcullisConfiguration) error {
 func wrongType(root *yaml.Node, err error) error {
 	var mismatch *json.UnmarshalTypeError
 	if !errors.As(err, &mismatch) {
-		return &Error{root.Line, err}
+		return &Error{lineOf(root, ""), err}
 	}
 	todo := "write fields"
 	switch mismatch.Type.Kind() {
@@ -224,7 +224,7 @@ func enter(n *yaml.Node, step string) (child *yaml.Node, line int) {
 }
 
 // Marshal writes c as YAML, with the fields in the order of the documentation.
-func Marshal(c *PortcullisConfiguration) ([]byte, error) {
+func Marshal[T PortcullisConfiguration | PortClaimsArgs](c *T) ([]byte, error) {
 	asJSON, err := json.Marshal(c)
 	if err != nil {
 		return nil, err

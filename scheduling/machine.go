@@ -1,0 +1,174 @@
+package scheduling
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// machine is what a node and its pods hold, as of one generation of its NodeInfo. It is never written after it is made.
+type machine struct {
+	generation int64
+	node       *corev1.Node
+	addresses  []netip.Addr   // the primary one of each family first
+	reserved   []ports.Socket // by the node's annotation
+	pods       []holder       // those with host ports
+	held       []held         // sorted by key
+}
+
+// holder is a pod with host ports.
+type holder struct {
+	pod    *corev1.Pod
+	holder string // its controller, as users are told
+}
+
+// held is a socket that a pod holds. A large cluster has hundreds of thousands.
+type held struct {
+	key     key
+	pod     int32 // in machine.pods
+	address ports.Address
+	kind    ports.Kind
+}
+
+// key is a protocol and a port number.
+type key uint32
+
+func keyOf(s ports.Socket) key { return key(s.Protocol)<<16 | key(s.Port) }
+
+// machine returns what is held on a node. Generations are never given twice, so that equal ones have equal pods; that of
+// a copy of a NodeInfo to which pods were added is another one (k8s.io/kubernetes pkg/scheduler/framework nextGeneration).
+// A NodeInfo without a generation is looked at each time.
+func (p *PortClaims) machine(ctx context.Context, info fwk.NodeInfo) *machine {
+	name, generation := info.Node().Name, info.GetGeneration()
+	var before *machine
+	if known, ok := p.machines.Load(name); ok {
+		before = known.(*machine)
+		if before.generation == generation && generation != 0 {
+			return before
+		}
+	}
+	m := newMachine(ctx, info, before)
+	p.machines.Store(name, m)
+	return m
+}
+
+// forget drops a node that was deleted.
+func (p *PortClaims) forget(object any) {
+	if tombstone, ok := object.(cache.DeletedFinalStateUnknown); ok {
+		object = tombstone.Obj
+	}
+	if node, ok := object.(*corev1.Node); ok {
+		p.machines.Delete(node.Name)
+	}
+}
+
+// newMachine takes over from the machine before, if any, what has not changed since: objects are replaced and never
+// written to.
+func newMachine(ctx context.Context, info fwk.NodeInfo, before *machine) *machine {
+	if before == nil {
+		before = &machine{}
+	}
+	m := &machine{generation: info.GetGeneration(), node: info.Node(), addresses: before.addresses, reserved: before.reserved}
+	if m.node != before.node {
+		m.readNode(ctx, before.node)
+	}
+	m.readPods(info.GetPods(), before)
+	return m
+}
+
+func (m *machine) readNode(ctx context.Context, before *corev1.Node) {
+	var err error
+	m.addresses = extract.NodeAddresses(m.node)
+	m.reserved, err = extract.ReservedPorts(m.node)
+	annotation := m.node.Annotations[extract.ReservedPortsAnnotation]
+	if err != nil && (before == nil || before.Annotations[extract.ReservedPortsAnnotation] != annotation) {
+		klog.FromContext(ctx).Error(err, "Entries of a node's annotation are ignored", "plugin", Name, "node", m.node.Name,
+			"annotation", extract.ReservedPortsAnnotation)
+	}
+}
+
+func (m *machine) readPods(pods []fwk.PodInfo, before *machine) {
+	stays := make([]int32, len(before.pods)) // where the pods before are now, from 1
+	at := 0
+	for _, info := range pods {
+		pod := info.GetPod()
+		if !extract.MayClaim(pod) {
+			continue
+		}
+		i := before.find(pod, at)
+		if i < 0 {
+			m.read(pod)
+			continue
+		}
+		m.pods = append(m.pods, before.pods[i])
+		stays[i] = int32(len(m.pods))
+		at = i + 1
+	}
+	for _, h := range before.held {
+		if now := stays[h.pod]; now > 0 {
+			h.pod = now - 1
+			m.held = append(m.held, h)
+		}
+	}
+	slices.SortFunc(m.held, func(a, b held) int { return cmp.Compare(a.key, b.key) })
+}
+
+// find returns the index of a pod, or -1. Where it is looked for first it nearly always is.
+func (m *machine) find(pod *corev1.Pod, first int) int {
+	if first < len(m.pods) && m.pods[first].pod == pod {
+		return first
+	}
+	return slices.IndexFunc(m.pods, func(h holder) bool { return h.pod == pod })
+}
+
+func (m *machine) read(pod *corev1.Pod) {
+	w := extract.Pod(pod, nil)
+	m.pods = append(m.pods, holder{pod, w.Owner.Root().String()})
+	for _, c := range w.Claims {
+		if !c.InitOnly {
+			m.held = append(m.held, held{keyOf(c.Socket), int32(len(m.pods) - 1), c.Address, c.Kind})
+		}
+	}
+}
+
+// at returns what is held of a key.
+func (m *machine) at(k key) []held {
+	first, last := 0, len(m.held)
+	for first < last {
+		if middle := (first + last) / 2; m.held[middle].key < k {
+			first = middle + 1
+		} else {
+			last = middle
+		}
+	}
+	end := first
+	for end < len(m.held) && m.held[end].key == k {
+		end++
+	}
+	return m.held[first:end]
+}
+
+// NodeOf tells whether an address is this node's: for the time that it is looked at there is no other.
+func (m *machine) NodeOf(addr netip.Addr) (node string, primary, known bool) {
+	i := slices.Index(m.addresses, addr)
+	if i < 0 {
+		return "", false, false
+	}
+	earlier := slices.ContainsFunc(m.addresses[:i], func(other netip.Addr) bool { return other.Is4() == addr.Is4() })
+	return m.node.Name, !earlier, true
+}
+
+// anyNode is a node of which no address is known: what meets there meets on every node.
+type anyNode struct{}
+
+// NodeOf knows nothing.
+func (anyNode) NodeOf(netip.Addr) (node string, primary, known bool) { return "", false, false }

@@ -1,0 +1,296 @@
+// Package scheduling is the kube-scheduler plugin PortClaims: it keeps a pod from nodes on which a host port that it
+// wants is taken, by a pod, by a Service on every node, or by the node itself, and says by whom. It is made against
+// k8s.io/kube-scheduler/framework alone and runs beside the in-tree NodePorts, which knows pods only.
+//
+// There is no Reserve: within one scheduler a pod that was given a node counts on it from then on (NodeInfo has it), and
+// what another scheduler decided in the meantime nobody sees before it reaches the API server, which is when the informers
+// see it too. Nor are there PreFilterExtensions: what pods hold is read from the NodeInfo, to which preemption adds pods
+// and from which it takes them.
+package scheduling
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/cache"
+	fwk "k8s.io/kube-scheduler/framework"
+
+	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/report"
+)
+
+// Name is the plugin's name in a KubeSchedulerConfiguration.
+const Name = "PortClaims"
+
+const stateKey fwk.StateKey = "PreFilter" + Name
+
+// PortClaims is the plugin.
+type PortClaims struct {
+	reserved []check.Reserved // sockets of the daemons of every node
+	services *services
+	machines sync.Map // by node name: *machine
+}
+
+var (
+	_ fwk.PreFilterPlugin   = &PortClaims{}
+	_ fwk.FilterPlugin      = &PortClaims{}
+	_ fwk.EnqueueExtensions = &PortClaims{}
+	_ fwk.SignPlugin        = &PortClaims{}
+)
+
+// New makes the plugin; it is a PluginFactory of kube-scheduler's registry. The arguments are a PortClaimsArgs in JSON,
+// as *runtime.Unknown, or nothing.
+func New(_ context.Context, args runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
+	a, err := readArgs(args)
+	if err != nil {
+		return nil, fmt.Errorf("arguments of %s: %w", Name, err)
+	}
+	settings, err := extract.NewSettings(a.Configuration())
+	if err != nil {
+		return nil, fmt.Errorf("arguments of %s: %w", Name, err)
+	}
+	p := &PortClaims{reserved: settings.Check.Reserved}
+	core := handle.SharedInformerFactory().Core().V1()
+	if p.services, err = newServices(core.Services().Informer(), settings.NodePorts); err != nil {
+		return nil, err
+	}
+	_, err = core.Nodes().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: p.forget})
+	return p, err
+}
+
+// readArgs takes what kube-scheduler makes of the arguments of a plugin that is not its own.
+func readArgs(args runtime.Object) (*configv1alpha1.PortClaimsArgs, error) {
+	switch a := args.(type) {
+	case nil:
+		return configv1alpha1.LoadPortClaimsArgs(nil)
+	case *runtime.Unknown:
+		if a.ContentType != "" && a.ContentType != runtime.ContentTypeJSON {
+			return nil, fmt.Errorf("they are %s, want %s", a.ContentType, runtime.ContentTypeJSON)
+		}
+		return configv1alpha1.LoadPortClaimsArgs(a.Raw)
+	default:
+		return nil, fmt.Errorf("they are a %T, want %s in JSON", args, configv1alpha1.PortClaimsKind)
+	}
+}
+
+// Name returns Name.
+func (p *PortClaims) Name() string { return Name }
+
+// demand is a socket that the pod wants.
+type demand struct {
+	// claim is scoped to every node: while one node is looked at, that node is all there is, and no scope need be made
+	// for each.
+	claim ports.Claim
+	// services are the claims of Services that may meet it on some node, sorted.
+	services []ports.Claim
+	// said is the last reason that was given. Where a port is taken it is mostly one controller's, on thousands of nodes.
+	said atomic.Pointer[reason]
+}
+
+type reason struct{ holder, text string }
+
+// heldBy returns the reason for which holder is in the way.
+func (d *demand) heldBy(holder string) string {
+	if last := d.said.Load(); last != nil && last.holder == holder {
+		return last.text
+	}
+	r := &reason{holder, report.HeldOnNode(d.claim, []string{holder})}
+	d.said.Store(r)
+	return r.text
+}
+
+// demands is what a scheduling cycle keeps: who holds what everywhere, as it was when the cycle began.
+type demands []demand
+
+// Clone returns the same demands: no pod that is added or removed changes them.
+func (d demands) Clone() fwk.StateData { return d }
+
+// PreFilter finds what the pod wants. A pod that wants nothing is skipped, as is one that has its node and is here to be
+// resized. A port that is taken on every node refuses the pod without a look at any.
+func (p *PortClaims) PreFilter(_ context.Context, state fwk.CycleState, pod *corev1.Pod, _ []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
+	w := wants(pod)
+	if w == nil || pod.Spec.NodeName != "" {
+		return nil, fwk.NewStatus(fwk.Skip)
+	}
+	d, err := p.demands(w)
+	if err != nil {
+		return nil, fwk.AsStatus(err)
+	}
+	var met clashes
+	for i := range d {
+		met = d[i].ofDaemons(met, w, p.reserved)
+		met = d[i].ofServices(met, anyNode{})
+	}
+	if len(met) > 0 {
+		return nil, met.status()
+	}
+	state.Write(stateKey, d)
+	return nil, nil
+}
+
+// wants returns the pod with those of its claims that last as long as it runs, each socket once, scoped to every node; nil
+// if there are none.
+func wants(pod *corev1.Pod) *check.Workload {
+	if !extract.MayClaim(pod) {
+		return nil
+	}
+	w := extract.Pod(pod, nil)
+	w.Claims = slices.DeleteFunc(w.Claims, func(c ports.Claim) bool { return c.InitOnly })
+	if len(w.Claims) == 0 {
+		return nil
+	}
+	slices.SortFunc(w.Claims, ports.Claim.Compare)
+	w.Claims = slices.CompactFunc(w.Claims, func(a, b ports.Claim) bool { return a.Socket == b.Socket })
+	for i := range w.Claims {
+		w.Claims[i].Scope = ports.EverywhereScope()
+	}
+	return w
+}
+
+func (p *PortClaims) demands(w *check.Workload) (demands, error) {
+	d := make(demands, len(w.Claims))
+	for i, c := range w.Claims {
+		held, err := p.services.holders(c)
+		if err != nil {
+			return nil, err
+		}
+		d[i].claim, d[i].services = c, held
+	}
+	return d, nil
+}
+
+// PreFilterExtensions returns nil: see the package's comment.
+func (p *PortClaims) PreFilterExtensions() fwk.PreFilterExtensions { return nil }
+
+// Filter refuses a node on which a socket that the pod wants is taken. The status is Unschedulable if pods alone are in
+// the way, so that preemption may help, and UnschedulableAndUnresolvable otherwise.
+func (p *PortClaims) Filter(ctx context.Context, state fwk.CycleState, _ *corev1.Pod, info fwk.NodeInfo) *fwk.Status {
+	data, err := state.Read(stateKey)
+	if err != nil {
+		return fwk.AsStatus(fmt.Errorf("%s: PreFilter left nothing: %w", Name, err))
+	}
+	d, ok := data.(demands)
+	if !ok {
+		return fwk.AsStatus(fmt.Errorf("%s: the state is a %T", Name, data))
+	}
+	if info.Node() == nil {
+		return fwk.AsStatus(fmt.Errorf("%s: the node is gone", Name))
+	}
+	m := p.machine(ctx, info)
+	var room [4]clash // mostly enough, and on the stack
+	met := clashes(room[:0])
+	for i := range d {
+		met = d[i].ofPods(met, m)
+		met = d[i].ofServices(met, m)
+		met = d[i].ofNode(met, m)
+	}
+	return met.status()
+}
+
+// clash is a socket that the pod wants and cannot have.
+type clash struct {
+	wanted *demand
+	holder string
+	byPod  bool
+}
+
+type clashes []clash
+
+// ofDaemons adds the daemons of every node that hold what is wanted, as the others below add others.
+func (d *demand) ofDaemons(met clashes, w *check.Workload, reserved []check.Reserved) clashes {
+	for _, r := range reserved {
+		if d.claim.Overlaps(r.Socket) && !r.IsRunBy(w) {
+			met = append(met, clash{d, report.Daemon(r.Name), false})
+		}
+	}
+	return met
+}
+
+func (d *demand) ofServices(met clashes, nodes ports.Nodes) clashes {
+	for _, held := range d.services {
+		if _, ok := ports.Meet(d.claim, held, nodes); ok {
+			met = append(met, clash{d, held.Owner.Ref.String(), false})
+		}
+	}
+	return met
+}
+
+func (d *demand) ofNode(met clashes, m *machine) clashes {
+	for _, r := range m.reserved {
+		if d.claim.Overlaps(r) {
+			met = append(met, clash{d, report.Reservation(extract.ReservedPortsAnnotation), false})
+		}
+	}
+	return met
+}
+
+// ofPods adds the pods of the machine that hold what is wanted. Kin count: two pods of one Deployment cannot both have
+// a port of one node.
+func (d *demand) ofPods(met clashes, m *machine) clashes {
+	for _, held := range m.at(keyOf(d.claim.Socket)) {
+		claim := ports.Claim{
+			Socket: ports.Socket{Address: held.address, Protocol: d.claim.Protocol, Port: d.claim.Port},
+			Kind:   held.kind, Scope: ports.EverywhereScope(),
+		}
+		if _, ok := ports.Meet(d.claim, claim, m); ok {
+			met = append(met, clash{d, m.pods[held.pod].holder, true})
+		}
+	}
+	return met
+}
+
+// status returns nil if nothing met, else one reason for each number that is wanted.
+func (met clashes) status() *fwk.Status {
+	if len(met) == 0 {
+		return nil
+	}
+	code := fwk.Unschedulable
+	if slices.ContainsFunc(met, func(c clash) bool { return !c.byPod }) {
+		code = fwk.UnschedulableAndUnresolvable
+	}
+	if len(met) == 1 {
+		return fwk.NewStatus(code, met[0].wanted.heldBy(met[0].holder))
+	}
+	var reasons []string
+	for len(met) > 0 {
+		wanted := &met[0].wanted.claim
+		var holders []string
+		for len(met) > 0 && keyOf(met[0].wanted.claim.Socket) == keyOf(wanted.Socket) {
+			holders = append(holders, met[0].holder)
+			met = met[1:]
+		}
+		reasons = append(reasons, report.HeldOnNode(*wanted, holders))
+	}
+	return fwk.NewStatus(code, reasons...)
+}
+
+// SignPod signs what a pod's fate here depends on: its sockets, and who it is where that exempts it.
+func (p *PortClaims) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFragment, *fwk.Status) {
+	w := wants(pod)
+	if w == nil {
+		return nil, nil
+	}
+	var signs []string
+	for _, c := range w.Claims {
+		signs = append(signs, c.Socket.String())
+	}
+	for _, r := range p.reserved {
+		if sign := "daemon " + r.Name; r.IsRunBy(w) && !slices.Contains(signs, sign) { // it may have several sockets
+			signs = append(signs, sign)
+		}
+	}
+	for ref := range w.Owner.Chain() {
+		if ref.Kind == "Service" {
+			signs = append(signs, ref.String())
+		}
+	}
+	return []fwk.SignFragment{{Key: Name, Value: signs}}, nil
+}
