@@ -2,6 +2,7 @@
 GO     ?= go
 TOOL   := $(GO) tool -modfile=tools/go.mod
 REPEAT ?= 1
+LIMIT  ?= 30m
 
 .PHONY: help run test soak race lint verify generate bench peers binaries
 
@@ -13,9 +14,10 @@ run: ## start a real API server with etcd behind the gate, apply the samples, sh
 
 test: binaries ## run all tests, those against the real components among them
 	$(TOOL) gotestsum --format pkgname -- -count=$(REPEAT) ./...
-	cd test && $(TOOL:tools/go.mod=../tools/go.mod) gotestsum --format pkgname -- -count=$(REPEAT) -p 1 -timeout 30m ./...
+	cd test && $(TOOL:tools/go.mod=../tools/go.mod) gotestsum --format pkgname -- -count=$(REPEAT) -p 1 -timeout $(LIMIT) ./...
 
 soak: export PORTCULLIS_SOAK = 1
+soak: LIMIT = 180m
 soak: race test ## the same tests with larger counts
 
 race: ## run the core's tests under the race detector, which needs a C compiler
