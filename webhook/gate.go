@@ -8,7 +8,6 @@ package webhook
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -96,9 +95,7 @@ func (g *Gate) state() *ledger.Snapshot { return g.flight.ledger.Snapshot().Over
 // judge asks every question about an object.
 func (g *Gate) judge(in check.Input) decision {
 	in.Settings, in.Families = &g.settings.Check, check.Families(g.cluster.Families())
-	findings := check.Check(in)
-	findings = append(findings, g.plane.Findings(in.Workload, findings)...)
-	slices.SortFunc(findings, check.Finding.Compare)
+	findings := g.plane.Check(in)
 	return decision{settings: g.settings, findings: findings, verdict: g.settings.Check.Judge(findings)}
 }
 

@@ -100,9 +100,7 @@ func (l *linter) judge(object *manifest.Object) []check.Finding {
 	} else {
 		return nil
 	}
-	findings := check.Check(in)
-	findings = append(findings, l.plane.Findings(in.Workload, findings)...)
-	slices.SortFunc(findings, check.Finding.Compare)
+	findings := l.plane.Check(in)
 	l.ledger.Replace(owner, claims)
 	return findings
 }

@@ -72,11 +72,11 @@ func (p Plane) Conflict(f check.Finding) (Evidence, bool) {
 		}
 		if walkers == nil {
 			for _, rs := range p.sets(&s.world) {
-				walkers = append(walkers, walk.New(rs, s.host()))
+				walkers = append(walkers, walk.New(rs, Host(&s.world)))
 			}
 		}
 		for _, from := range Froms() {
-			packet, ok := packetFrom(from, family, netip.AddrPortFrom(to, f.Claim.Port), f.Claim.Protocol)
+			packet, ok := s.packet(from, netip.AddrPortFrom(to, f.Claim.Port), f.Claim.Protocol)
 			if !ok {
 				continue
 			}
@@ -114,15 +114,6 @@ func nodeAddresses() []netip.Addr {
 
 func podNetworks() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("10.244.0.0/24"), netip.MustParsePrefix("fd00:10:244::/64")}
-}
-
-func (s *scene) host() walk.Host {
-	h := walk.Host{Addresses: s.world.Node.Addresses, RouteLocalnet: []string{"all"}}
-	for i, network := range podNetworks() {
-		h.Routes = append(h.Routes, walk.Route{To: network, Interface: "cni0", Source: network.Addr().Next()},
-			walk.Route{To: netip.PrefixFrom(nodeAddresses()[i], 0).Masked(), Interface: "eth0", Source: nodeAddresses()[i]})
-	}
-	return h
 }
 
 // place puts an owner's claim into the scene.
@@ -211,32 +202,20 @@ func (s *scene) destination(f rules.Family) (netip.Addr, bool) {
 	return addr, s.held.Contains(addr) && s.wanted.Contains(addr)
 }
 
-// packetFrom returns a packet of a class; false if there is none of it for a destination.
-func packetFrom(from From, f rules.Family, to netip.AddrPort, protocol ports.Protocol) (walk.Packet, bool) {
-	const port = 50000
-	i := 0
-	outside := netip.MustParseAddr("198.51.100.7")
-	if f == rules.IPv6 {
-		i, outside = 1, netip.MustParseAddr("2001:db8:1::7")
-	}
-	p := walk.Packet{Dst: to, Protocol: protocol}
-	isLoopback := to.Addr().IsLoopback()
-	switch from {
-	case FromOutside:
-		p.In, p.Src = "eth0", netip.AddrPortFrom(outside, port)
-	case FromPod:
-		p.In, p.Src = "cni0", netip.AddrPortFrom(podAddress(podNetworks()[i], 30), port)
-	case FromNode:
-		p.Src = netip.AddrPortFrom(to.Addr(), port)
-	case FromLoopback:
-		if f == rules.IPv6 {
-			return p, false // nothing is translated for ::1 that could be answered
+// packet returns a packet of a class; false if there is none of it for a destination.
+func (s *scene) packet(from From, to netip.AddrPort, protocol ports.Protocol) (walk.Packet, bool) {
+	word := map[From]string{FromOutside: "external", FromPod: "pod", FromNode: "node", FromLoopback: "loopback"}[from]
+	if from == FromLoopback {
+		if to.Addr().Is6() {
+			return walk.Packet{}, false // nothing is translated for ::1 that could be answered
 		}
-		loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		p.Src, p.Dst = netip.AddrPortFrom(loopback, port), netip.AddrPortFrom(loopback, to.Port())
-		return p, true
+		to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), to.Port())
+	} else if to.Addr().IsLoopback() {
+		return walk.Packet{}, false
 	}
-	return p, !isLoopback
+	p, err := PacketFrom(&s.world, word, to)
+	p.Protocol = protocol
+	return p, err == nil
 }
 
 // winner is who gets the packets of a path: whoever's rule decided, else who listens on the node.

@@ -12,6 +12,14 @@ import (
 // makes up.
 const maxExplained = 20
 
+// Check asks every question about an object, those that need a walk among them, and returns the findings, sorted.
+func (p Plane) Check(in check.Input) []check.Finding {
+	findings := check.Check(in)
+	findings = append(findings, p.Findings(in.Workload, findings)...)
+	slices.SortFunc(findings, check.Finding.Compare)
+	return findings
+}
+
 // Findings returns what the rules of the plane add to findings about one object: who gets the packets where two claim one
 // port, whether that depends on the order of starts, and which packets for others a host port takes.
 func (p Plane) Findings(w *check.Workload, findings []check.Finding) []check.Finding {
