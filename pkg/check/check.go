@@ -33,6 +33,7 @@ type subject struct {
 	settings  *Settings
 	families  Families
 	met       []meeting             // who holds what a pod or template wants
+	taken     taken                 // where that leaves no room
 	templates map[ports.Ref]sockets // what the holders that were met claim themselves
 }
 
@@ -102,6 +103,8 @@ func Check(in Input) []Finding {
 func ask(s subject) []Finding {
 	var findings []Finding
 	s.met = s.meetings()
+	s.taken = takenBy(s.met)
+	s.taken.falsely = s.falselyTaken()
 	for _, q := range questions() {
 		findings = append(findings, q(s)...)
 	}

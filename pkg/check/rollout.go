@@ -15,12 +15,11 @@ func rollouts(s subject) []Finding {
 	if s.workload == nil || s.workload.Rollout == nil || s.workload.Rollout.Replicas == 0 {
 		return nil
 	}
-	claims := holdingPlaces(s.met)
-	if len(claims) == 0 {
-		return nil
+	if len(s.met) == 0 {
+		return nil // no claim keeps a second pod from a node: those of plain init containers are not asked about
 	}
 	r := s.workload.Rollout
-	f := Finding{Object: s.workload.Owner.Ref, Field: r.Field, Claim: claims[0], Value: fmt.Sprint(r.Replicas)}
+	f := Finding{Object: s.workload.Owner.Ref, Field: r.Field, Claim: s.met[0].wanted, Value: fmt.Sprint(r.Replicas)}
 	if r.Kind == OnEachNode {
 		if r.Surge == 0 {
 			return nil
@@ -30,8 +29,8 @@ func rollouts(s subject) []Finding {
 	}
 	left, known := s.places()
 	f.Left, f.Eligible = left, len(s.workload.nodes())
-	switch _, everywhere := s.taken(); {
-	case !known || everywhere || left == 0 && f.Eligible > 0:
+	switch {
+	case !known || s.taken.everywhere || left == 0 && f.Eligible > 0:
 		return nil // or nothing is left, which is said by naming who holds it
 	case left < r.Replicas:
 		f.Code, f.Case = TooFewNodes, tooFew(r, f.Eligible, s.workload.OneHost)
@@ -57,15 +56,6 @@ func tooFew(r *Rollout, eligible int, oneHost bool) Case {
 	}
 }
 
-// holdingPlaces are the claims that keep a second pod from a node.
-func holdingPlaces(met []meeting) []ports.Claim {
-	var claims []ports.Claim
-	for _, m := range met {
-		claims = append(claims, m.wanted) // those of plain init containers are not asked about
-	}
-	return claims
-}
-
 // places returns on how many nodes the scheduler would put a pod of the workload: on those that are left, but for the ones
 // on which it sees a conflict where there is none.
 func (s subject) places() (int, bool) {
@@ -73,9 +63,8 @@ func (s subject) places() (int, bool) {
 	if !known {
 		return 0, false
 	}
-	taken, _ := s.taken()
-	for _, node := range s.falselyTaken() {
-		if _, also := slices.BinarySearch(taken, node.name); !also {
+	for _, node := range s.taken.falsely {
+		if _, also := slices.BinarySearch(s.taken.nodes, node.name); !also {
 			left--
 		}
 	}
@@ -86,21 +75,17 @@ func (s subject) places() (int, bool) {
 // its ports free. Its only wildcard is 0.0.0.0, which it takes for both families (k8s.io/kube-scheduler
 // framework HostPortInfo.CheckConflict).
 func stricterThere(s subject) []Finding {
-	if s.workload == nil {
+	if len(s.taken.falsely) == 0 {
 		return nil
 	}
 	var findings []Finding
-	falsely := s.falselyTaken()
-	if len(falsely) == 0 {
-		return nil
-	}
 	named := SchedulerStricter
 	if pinned := s.workload.IsPod && s.workload.Claims[0].Scope.Kind == ports.OnNode; pinned {
 		named = KubeletStricter
 	} else if left, known := s.places(); !known || left > 0 && !s.workload.isOnEachNode() {
 		return nil // there is a node left, or nobody knows
 	}
-	for _, node := range falsely {
+	for _, node := range s.taken.falsely {
 		findings = append(findings, Finding{
 			Code: StricterThere, Case: named, Object: s.workload.Owner.Ref, Field: node.wanted.Field, Claim: node.wanted,
 			Holder: s.holder(s.held.Root(node.held.Owner), node.held), Nodes: []string{node.name},
@@ -121,7 +106,7 @@ func mergeNodes(findings []Finding) []Finding {
 			continue
 		}
 		merged[i].Nodes = append(merged[i].Nodes, f.Nodes...)
-		slices.SortFunc(merged[i].Nodes, strings.Compare)
+		slices.Sort(merged[i].Nodes)
 		merged[i].Nodes = slices.Compact(merged[i].Nodes)
 	}
 	return merged

@@ -44,12 +44,11 @@ func (s subject) together() []Finding {
 
 // left returns how many nodes have all host ports free that a workload wants, and whether that is known.
 func (s subject) left() (int, bool) {
-	taken, everywhere := s.taken()
 	switch nodes := s.workload.nodes(); {
-	case everywhere:
+	case s.taken.everywhere:
 		return 0, true
 	case nodes != nil:
-		return len(nodes) - len(taken), true
+		return len(nodes) - len(s.taken.nodes), true
 	case s.workload.OneHost && !s.workload.IsPod:
 		return 1, true // there is one such node or none, and it may be taken
 	default:

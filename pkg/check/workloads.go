@@ -49,9 +49,8 @@ func workloadsMeet(s subject) []Finding {
 		return nil
 	}
 	var findings []Finding
-	taken, everywhere := s.taken()
 	named := SomeNodesTaken
-	if eligible := s.workload.nodes(); everywhere || len(taken) == len(eligible) {
+	if eligible := s.workload.nodes(); s.taken.everywhere || len(s.taken.nodes) == len(eligible) {
 		named = EveryNodeTaken
 	}
 	if named == SomeNodesTaken && s.workload.IsPod {
@@ -60,7 +59,7 @@ func workloadsMeet(s subject) []Finding {
 	for _, m := range s.met {
 		findings = append(findings, s.byHolder(WorkloadsMeet, m.wanted, m.hostPorts)...)
 	}
-	if !everywhere {
+	if !s.taken.everywhere {
 		findings = append(findings, s.together()...)
 	}
 	for i := range findings {
@@ -72,17 +71,25 @@ func workloadsMeet(s subject) []Finding {
 	return findings
 }
 
-// taken returns the nodes on which another pod holds a host port that the workload wants, sorted, or that it is every
-// node. On one node one port may be taken and on another another: nothing is left all the same.
-func (s subject) taken() (nodes []string, everywhere bool) {
-	for _, m := range s.met {
+// taken is where there is no room for a workload. On one node one port may be taken and on another another: nothing is
+// left all the same.
+type taken struct {
+	nodes      []string // on which another pod holds a host port that the workload wants, sorted
+	everywhere bool     // it is every node
+	falsely    []falsely
+}
+
+func takenBy(met []meeting) taken {
+	var t taken
+	for _, m := range met {
 		for _, c := range m.hostPorts {
-			nodes = append(nodes, c.Nodes...)
-			everywhere = everywhere || c.Held.Scope.Kind == ports.Everywhere
+			t.nodes = append(t.nodes, c.Nodes...)
+			t.everywhere = t.everywhere || c.Held.Scope.Kind == ports.Everywhere
 		}
 	}
-	slices.Sort(nodes)
-	return slices.Compact(nodes), everywhere
+	slices.Sort(t.nodes)
+	t.nodes = slices.Compact(t.nodes)
+	return t
 }
 
 // nodes returns the nodes that w's pods may run on: a template may name its only one. None are known if there are none.

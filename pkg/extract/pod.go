@@ -115,7 +115,9 @@ func (s podSpec) addContainer(c *corev1.Container, path string, like ports.Claim
 	s.to.OneKey = append(s.to.OneKey, oneKeys(c.Ports, path)...)
 	for i := range c.Ports {
 		p := &c.Ports[i]
-		s.to.Misspelled = misspelled(s.to.Misspelled, fmt.Sprintf("%s.ports[%d].protocol", path, i), p.Protocol, protocols()...)
+		if _, err := ports.ParseProtocol(string(orTCP(p.Protocol))); err != nil { // else the path need not be made
+			s.to.Misspelled = misspelled(s.to.Misspelled, fmt.Sprintf("%s.ports[%d].protocol", path, i), p.Protocol, protocols()...)
+		}
 		claim := like
 		claim.Owner, claim.Scope, claim.Idle = &s.to.Owner, s.scope, s.idle
 		if !s.fill(&claim, p, fmt.Sprintf("%s.ports[%d]", path, i)) {
@@ -139,15 +141,26 @@ func (s podSpec) addContainer(c *corev1.Container, path string, like ports.Claim
 // oneKeys finds the entries that client-side apply merges, because their containerPort is equal, where a host port is at
 // stake.
 func oneKeys(list []corev1.ContainerPort, path string) []check.OneKey {
+	if len(list) < 2 {
+		return nil
+	}
 	var found []check.OneKey
-	for i := range list {
-		for j := range i {
-			if list[i].ContainerPort == list[j].ContainerPort && list[i].HostPort+list[j].HostPort > 0 {
-				found = append(found, check.OneKey{
-					Field: fmt.Sprintf("%s.ports[%d]", path, i), Other: fmt.Sprintf("%s.ports[%d]", path, j), Value: fmt.Sprint(list[i].ContainerPort),
-				})
-				break
-			}
+	first, firstMapped := map[int32]int{}, map[int32]int{} // places, counted from 1; the latter of those with a hostPort
+	for i, p := range list {
+		other := first[p.ContainerPort]
+		if p.HostPort == 0 {
+			other = firstMapped[p.ContainerPort]
+		}
+		if other != 0 {
+			found = append(found, check.OneKey{
+				Field: fmt.Sprintf("%s.ports[%d]", path, i), Other: fmt.Sprintf("%s.ports[%d]", path, other-1), Value: fmt.Sprint(p.ContainerPort),
+			})
+		}
+		if first[p.ContainerPort] == 0 {
+			first[p.ContainerPort] = i + 1
+		}
+		if p.HostPort > 0 && firstMapped[p.ContainerPort] == 0 {
+			firstMapped[p.ContainerPort] = i + 1
 		}
 	}
 	return found
