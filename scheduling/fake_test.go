@@ -7,18 +7,25 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
+	"k8s.io/client-go/tools/events"
 	fwk "k8s.io/kube-scheduler/framework"
 )
 
 // handle is as much of a scheduler as the plugin asks for.
 type handle struct {
 	fwk.Handle
-	factory informers.SharedInformerFactory
+	factory  informers.SharedInformerFactory
+	recorder *recorder
+	nodes    []fwk.NodeInfo
 }
 
 func newHandle() *handle { return &handle{factory: informers.NewSharedInformerFactory(nil, 0)} }
 
 func (h *handle) SharedInformerFactory() informers.SharedInformerFactory { return h.factory }
+
+func (h *handle) EventRecorder() events.EventRecorderLogger { return h.recorder }
+
+func (h *handle) SnapshotSharedLister() fwk.SharedLister { return snapshot{nodes: h.nodes} }
 
 // state is a scheduling cycle.
 type state struct {

@@ -21,14 +21,19 @@ import (
 func (p *PortClaims) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
 	const services fwk.EventResource = "services.v1." // as kube-scheduler names a resource of the core group that it does not know
 	return []fwk.ClusterEventWithHint{
-		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, QueueingHintFn: p.afterPod},
+		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Add | fwk.Delete}, QueueingHintFn: p.afterPod},
 		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.Add | fwk.UpdateNodeAnnotation}, QueueingHintFn: p.afterNode},
 		{Event: fwk.ClusterEvent{Resource: services, ActionType: fwk.Update | fwk.Delete}, QueueingHintFn: p.afterService},
 	}, nil
 }
 
-// afterPod: a pod is gone that held a port which this one wants.
-func (p *PortClaims) afterPod(_ klog.Logger, pod *corev1.Pod, before, _ any) (fwk.QueueingHint, error) {
+// afterPod: a pod is gone that held a port which this one wants; or a pod has come, and this one was refused late, by
+// Reserve: that says nothing of the other nodes.
+func (p *PortClaims) afterPod(_ klog.Logger, pod *corev1.Pod, before, now any) (fwk.QueueingHint, error) {
+	if before == nil && now != nil {
+		_, late := p.bound.late.Get(pod.UID)
+		return queueIf(late), nil
+	}
 	gone, err := typed[corev1.Pod](before)
 	if err != nil {
 		return fwk.Queue, err

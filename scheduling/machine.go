@@ -61,6 +61,19 @@ func (p *PortClaims) machine(ctx context.Context, info fwk.NodeInfo) *machine {
 	return m
 }
 
+// machineAgain returns what pods hold on a node that a cycle has looked at.
+func (p *PortClaims) machineAgain(node string, pods []*corev1.Pod) *machine {
+	m := &machine{node: &corev1.Node{}}
+	if known, ok := p.machines.Load(node); ok {
+		m.node, m.addresses = known.(*machine).node, known.(*machine).addresses
+	}
+	for _, pod := range pods {
+		m.read(pod)
+	}
+	m.sort()
+	return m
+}
+
 // forget drops a node that was deleted.
 func (p *PortClaims) forget(object any) {
 	if tombstone, ok := object.(cache.DeletedFinalStateUnknown); ok {
@@ -119,6 +132,10 @@ func (m *machine) readPods(pods []fwk.PodInfo, before *machine) {
 			m.held = append(m.held, h)
 		}
 	}
+	m.sort()
+}
+
+func (m *machine) sort() {
 	slices.SortFunc(m.held, func(a, b held) int { return cmp.Compare(a.key, b.key) })
 }
 

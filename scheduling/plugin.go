@@ -2,10 +2,10 @@
 // wants is taken, by a pod, by a Service on every node, or by the node itself, and says by whom. It is made against
 // k8s.io/kube-scheduler/framework alone and runs beside the in-tree NodePorts, which knows pods only.
 //
-// There is no Reserve: within one scheduler a pod that was given a node counts on it from then on (NodeInfo has it), and
-// what another scheduler decided in the meantime nobody sees before it reaches the API server, which is when the informers
-// see it too. Nor are there PreFilterExtensions: what pods hold is read from the NodeInfo, to which preemption adds pods
-// and from which it takes them.
+// Within one scheduler a pod that was given a node counts on it from then on (NodeInfo has it). What another scheduler
+// decided in the meantime is seen when it reaches the API server: Reserve looks for it once more. There are no
+// PreFilterExtensions: what pods hold is read from the NodeInfo, to which preemption adds pods and from which it takes
+// them.
 package scheduling
 
 import (
@@ -34,14 +34,19 @@ const stateKey fwk.StateKey = "PreFilter" + Name
 
 // PortClaims is the plugin.
 type PortClaims struct {
+	handle   fwk.Handle
 	reserved []check.Reserved // sockets of the daemons of every node
 	services *services
+	bound    *bound
+	notices  notices
 	machines sync.Map // by node name: *machine
 }
 
 var (
 	_ fwk.PreFilterPlugin   = &PortClaims{}
 	_ fwk.FilterPlugin      = &PortClaims{}
+	_ fwk.PostFilterPlugin  = &PortClaims{}
+	_ fwk.ReservePlugin     = &PortClaims{}
 	_ fwk.EnqueueExtensions = &PortClaims{}
 	_ fwk.SignPlugin        = &PortClaims{}
 )
@@ -57,9 +62,12 @@ func New(_ context.Context, args runtime.Object, handle fwk.Handle) (fwk.Plugin,
 	if err != nil {
 		return nil, fmt.Errorf("arguments of %s: %w", Name, err)
 	}
-	p := &PortClaims{reserved: settings.Check.Reserved}
+	p := &PortClaims{handle: handle, reserved: settings.Check.Reserved, notices: newNotices()}
 	core := handle.SharedInformerFactory().Core().V1()
 	if p.services, err = newServices(core.Services().Informer(), settings.NodePorts); err != nil {
+		return nil, err
+	}
+	if p.bound, err = newBound(core.Pods().Informer()); err != nil {
 		return nil, err
 	}
 	_, err = core.Nodes().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: p.forget})
@@ -184,22 +192,25 @@ func (p *PortClaims) Filter(ctx context.Context, state fwk.CycleState, _ *corev1
 	if info.Node() == nil {
 		return fwk.AsStatus(fmt.Errorf("%s: the node is gone", Name))
 	}
-	m := p.machine(ctx, info)
 	var room [4]clash // mostly enough, and on the stack
-	met := clashes(room[:0])
+	return d.meet(room[:0], p.machine(ctx, info)).status()
+}
+
+// meet adds everything that is in the way on one node.
+func (d demands) meet(met clashes, m *machine) clashes {
 	for i := range d {
 		met = d[i].ofPods(met, m)
 		met = d[i].ofServices(met, m)
 		met = d[i].ofNode(met, m)
 	}
-	return met.status()
+	return met
 }
 
 // clash is a socket that the pod wants and cannot have.
 type clash struct {
 	wanted *demand
 	holder string
-	byPod  bool
+	pod    *corev1.Pod // nil: no pod holds it
 }
 
 type clashes []clash
@@ -208,7 +219,7 @@ type clashes []clash
 func (d *demand) ofDaemons(met clashes, w *check.Workload, reserved []check.Reserved) clashes {
 	for _, r := range reserved {
 		if d.claim.Overlaps(r.Socket) && !r.IsRunBy(w) {
-			met = append(met, clash{d, report.Daemon(r.Name), false})
+			met = append(met, clash{d, report.Daemon(r.Name), nil})
 		}
 	}
 	return met
@@ -217,7 +228,7 @@ func (d *demand) ofDaemons(met clashes, w *check.Workload, reserved []check.Rese
 func (d *demand) ofServices(met clashes, nodes ports.Nodes) clashes {
 	for _, held := range d.services {
 		if _, ok := ports.Meet(d.claim, held, nodes); ok {
-			met = append(met, clash{d, held.Owner.Ref.String(), false})
+			met = append(met, clash{d, held.Owner.Ref.String(), nil})
 		}
 	}
 	return met
@@ -226,7 +237,7 @@ func (d *demand) ofServices(met clashes, nodes ports.Nodes) clashes {
 func (d *demand) ofNode(met clashes, m *machine) clashes {
 	for _, r := range m.reserved {
 		if d.claim.Overlaps(r) {
-			met = append(met, clash{d, report.Reservation(extract.ReservedPortsAnnotation), false})
+			met = append(met, clash{d, report.Reservation(extract.ReservedPortsAnnotation), nil})
 		}
 	}
 	return met
@@ -241,7 +252,8 @@ func (d *demand) ofPods(met clashes, m *machine) clashes {
 			Kind:   held.kind, Scope: ports.EverywhereScope(),
 		}
 		if _, ok := ports.Meet(d.claim, claim, m); ok {
-			met = append(met, clash{d, m.pods[held.pod].holder, true})
+			by := m.pods[held.pod]
+			met = append(met, clash{d, by.holder, by.pod})
 		}
 	}
 	return met
@@ -253,7 +265,7 @@ func (met clashes) status() *fwk.Status {
 		return nil
 	}
 	code := fwk.Unschedulable
-	if slices.ContainsFunc(met, func(c clash) bool { return !c.byPod }) {
+	if slices.ContainsFunc(met, func(c clash) bool { return c.pod == nil }) {
 		code = fwk.UnschedulableAndUnresolvable
 	}
 	if len(met) == 1 {

@@ -1,6 +1,8 @@
 package report_test
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -29,5 +31,31 @@ func TestHeldOnNode(t *testing.T) {
 	wanted.Kind = ports.HostNetwork
 	if got := report.HeldOnNode(wanted, []string{a}); got != "hostNetwork port 9000/TCP is held by Deployment default/a" {
 		t.Errorf("host network: %s", got)
+	}
+}
+
+func TestWaitsFor(t *testing.T) {
+	claim := func(s string) ports.Claim { return ports.Claim{Kind: ports.HostPort, Socket: ports.MustParseSocket(s)} }
+	web := report.Taken{Node: "n1", Wanted: claim("*:80/TCP"), Holder: "Service default/web"}
+	bare := report.Taken{Node: "n1", Wanted: claim("*:9000/TCP"), Holder: "Pod default/a", Pod: "default/a"}
+	owned := report.Taken{Node: "n2", Wanted: claim("*:9000/TCP"), Holder: "Deployment default/b", Pod: "default/b-1"}
+	got := report.WaitsFor("default/new", []report.Taken{web, bare, owned})
+	const want = "hostPort 80/TCP is held on n1 by Service default/web; hostPort 9000/TCP is held on n1 by Pod default/a," +
+		" on n2 by Pod default/b-1 of Deployment default/b. All of it: portcullis why default/new"
+	if got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+	// The longest names that there can be still leave it an event (k8s.io/api/events/v1: Note of up to 1kB).
+	long := strings.Repeat("n", 253)
+	many := slices.Repeat([]report.Taken{{Node: "node-1", Wanted: claim("*:9000/TCP"), Holder: "Deployment default/b", Pod: "default/b-1"}}, 5000)
+	if got := report.WaitsFor("default/new", many); len(got) > 1024 || !strings.Contains(got, ", on 49") || !strings.HasSuffix(got, "portcullis why default/new") {
+		t.Errorf("%d bytes: %s", len(got), got)
+	}
+	huge := report.Taken{Node: long, Wanted: claim("*:9000/TCP"), Holder: "Deployment " + long[:63] + "/" + long, Pod: long[:63] + "/" + long}
+	if got := report.WaitsFor(long[:63]+"/"+long, []report.Taken{huge, huge}); len(got) > 1024 {
+		t.Errorf("%d bytes: %s", len(got), got)
+	}
+	if !(web.Compare(bare) < 0 && bare.Compare(owned) < 0 && owned.Compare(owned) == 0) {
+		t.Error("not in order of port and node")
 	}
 }
