@@ -1,0 +1,137 @@
+// Package pool decides which pool of numbers serves a Service or a pod, what is left of each pool beside the others, and
+// whether a number may be held.
+//
+// Its functions are pure: they read no clock and draw no random numbers. A Set is made once of all pools and then only
+// read, by as many as like to. Who holds which number is asked of the caller (Book), and so is what a namespace has
+// already. A number is picked, not booked: two callers that do not know of each other can pick the same one, and
+// Choice.Again is for the one that comes second.
+package pool
+
+import (
+	"strings"
+	"time"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// Pool is a PortPool as a plain value. Whatever is empty has to be defaulted by who reads the object: the zero Pool selects
+// nobody and gives nothing. Its name is its own among all pools, and used in messages.
+type Pool struct {
+	Name         string
+	Created      time.Time // of two exclusive pools that overlap the older keeps the numbers
+	For          For
+	Ranges       ports.Ranges
+	ExplicitOnly ports.Ranges // given only to those who ask by number
+	Priority     int          // lower first, among the pools that select the same requester
+	Namespaces   Selector     // of a namespace's labels; nil selects none
+	Services     Selector     // of a Service's own labels, beside Namespaces; nil selects all
+	Mode         Mode
+	Strategy     Strategy
+	ReuseDelay   time.Duration // how long a released number is Quarantined: the caller's Book knows
+	Exclusive    bool          // nobody whom the pool does not select may hold its numbers
+	PerNamespace int           // how many numbers one namespace may have of the pool; 0: any
+	PerService   int           // the same for one Service
+	State        State
+	Enforcement  Enforcement
+}
+
+// Selector matches labels. Its String is shown to users; the empty string is a selector that matches all.
+type Selector interface {
+	Matches(labels map[string]string) bool
+	String() string
+}
+
+// For says which field's numbers a pool gives. The spelling of this and the following types is the API's.
+type For string
+
+// The fields. Pools for one never meet those for the other: a host port on a number of a node port pool is a finding of
+// its own.
+const (
+	NodePorts For = "NodePorts" // nodePort and healthCheckNodePort of Services
+	HostPorts For = "HostPorts" // hostPort of pods
+)
+
+// Mode says whether a pool gives numbers to those who name none.
+type Mode string
+
+// The modes.
+const (
+	Auto     Mode = "Auto"
+	Explicit Mode = "Explicit" // only on request by number
+)
+
+// Strategy says where the search for a free number starts.
+type Strategy string
+
+// The strategies. Hashed promises: the same requester gets the same number as long as the same numbers are held; it gets the
+// number that it would have alone wherever that is free; and the set of numbers that many requesters get does not depend
+// on the order in which they come, nor, if no two of them would alone have the same number, does who gets which. A
+// release, or a pool that grows or shrinks, changes what comes after, never what is held.
+const (
+	Hashed     Strategy = "Hashed" // at a place that the requester's name decides
+	LowestFree Strategy = "LowestFree"
+	Random     Strategy = "Random" // at a place that Request.Random decides
+)
+
+// State says what a pool still does.
+type State string
+
+// The states.
+const (
+	Active   State = "Active"
+	Draining State = "Draining" // gives no new numbers, and keeps those it has
+	Disabled State = "Disabled" // has no effect at all
+)
+
+// Enforcement says what comes of numbers that a pool does not agree with.
+type Enforcement string
+
+// The enforcements.
+const (
+	Audit Enforcement = "Audit" // recorded
+	Warn  Enforcement = "Warn"  // the client is told, the request passes
+	Deny  Enforcement = "Deny"  // the request is refused
+)
+
+// strictness orders enforcements.
+func (e Enforcement) strictness() int {
+	switch e {
+	case Deny:
+		return 2
+	case Warn:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// Requester is a Service, or for HostPorts a pod, that holds numbers or wants them.
+type Requester struct {
+	For             For
+	Namespace, Name string
+	NamespaceLabels map[string]string
+	Labels          map[string]string // its own
+}
+
+// Selects reports whether the pool is there for r.
+func (p *Pool) Selects(r Requester) bool {
+	return p.For == r.For && p.Namespaces != nil && p.Namespaces.Matches(r.NamespaceLabels) &&
+		(p.Services == nil || p.Services.Matches(r.Labels))
+}
+
+// selected tells whom the pool selects: "every namespace", or "namespaces team=payments, Services expose=edge".
+func (p *Pool) selected() string {
+	var parts []string
+	if p.Namespaces == nil {
+		return "no namespace"
+	}
+	if s := p.Namespaces.String(); s != "" {
+		parts = append(parts, "namespaces "+s)
+	} else {
+		parts = append(parts, "every namespace")
+	}
+	if p.Services != nil && p.Services.String() != "" {
+		parts = append(parts, "Services "+p.Services.String())
+	}
+	return strings.Join(parts, ", ")
+}
