@@ -32,7 +32,8 @@ verify: generate ## fail if something generated, formatted or tidied is not comm
 	test -z "$$(gofmt -l .)"
 	git diff --exit-code
 
-generate: ## write what is generated from code: config/webhook, the examples in the docs
+generate: ## write what is generated from code: config/crd, config/webhook, the examples in the docs
+	$(TOOL) controller-gen object crd paths=./api/v1alpha1 output:crd:dir=config/crd/bases
 	$(GO) test ./webhook ./api/... -run Golden -update >/dev/null
 	$(GO) -C test test ./docs -run Golden -update >/dev/null
 

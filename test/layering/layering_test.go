@@ -52,6 +52,7 @@ func rules() []rule {
 		{"pkg/explain", slices.Concat(thirdParty, others("pkg/ports", "pkg/ledger", "pkg/allocator", "pkg/pool", "pkg/check", "pkg/rules",
 			"pkg/rules/kubeproxy", "pkg/rules/portmap", "pkg/rules/text", "pkg/rules/walk")), "what is explained are findings and rules, wherever they come from"},
 		{"pkg/report", append(slices.Clone(thirdParty), module+"/pkg/extract"), "words are made from findings, not from objects"},
+		{"api/v1alpha1", slices.Concat(clients, others(), []string{kubernetes + "api"}), "kinds are imported by everybody's clients: apimachinery only"},
 		{"api/config/v1alpha1", append(slices.Clone(clients), kubernetes+"api", module+"/pkg/check", module+"/pkg/extract"), "a configuration file is text and numbers"},
 		{"pkg/manifest", append(slices.Clone(clients), module+"/..."), "reading files must not need a cluster, nor know what a claim is"},
 		{"pkg/extract", clients, "claims come from objects, wherever those come from"},
