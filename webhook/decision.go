@@ -31,7 +31,14 @@ type decision struct {
 	findings  []check.Finding
 	patches   []jsonpatch.JsonPatchOperation
 	uncertain string // why it could not be told
+	busy      bool   // it could be told in a moment
 	malformed error  // the request is no request that this hook can read
+}
+
+// later makes the client ask again: a number cannot be given at this moment, and one will be free. Clients of client-go
+// do so by themselves, ten times, when they are told after how many seconds.
+func later(settings *extract.Settings, why string) decision {
+	return decision{settings: settings, verdict: check.CouldNotTell, uncertain: why, busy: true}
 }
 
 func couldNotTell(settings *extract.Settings, why string) decision {
@@ -48,6 +55,11 @@ func (d decision) response(req admission.Request) admission.Response {
 	switch {
 	case d.malformed != nil:
 		return admission.Errored(http.StatusBadRequest, d.malformed)
+	case d.busy:
+		return refusal(&metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusTooManyRequests, Reason: metav1.StatusReasonTooManyRequests,
+			Message: d.message(), Details: &metav1.StatusDetails{RetryAfterSeconds: 1},
+		})
 	case d.verdict == check.CouldNotTell && d.settings.DenyUncertain:
 		return refusal(&metav1.Status{
 			Status: metav1.StatusFailure, Code: http.StatusServiceUnavailable, Reason: metav1.StatusReasonServiceUnavailable,
@@ -77,6 +89,9 @@ func refusal(status *metav1.Status) admission.Response {
 func (d decision) message() string {
 	if d.malformed != nil {
 		return d.malformed.Error()
+	}
+	if d.busy {
+		return "Portcullis cannot give out a nodePort at this moment: " + d.uncertain + "; try again in a second"
 	}
 	if d.verdict == check.CouldNotTell {
 		return "Portcullis cannot tell whether the ports are free: " + d.uncertain + "; try again in a moment"

@@ -113,5 +113,10 @@ func (g *Gate) Settle(owner ports.Ref, claims []ports.Claim, gone bool) {
 		g.flight.drop(owner)
 		return
 	}
+	for _, c := range claims {
+		if c.Kind.InNodePortBook() {
+			g.repeats.forget(c.Port)
+		}
+	}
 	g.flight.settle(owner, claims)
 }

@@ -8,6 +8,7 @@ package webhook
 
 import (
 	"context"
+	"crypto/rand"
 	"sync"
 	"time"
 
@@ -29,6 +30,7 @@ type Cluster interface {
 	Snapshot() *ledger.Snapshot
 	Families() extract.Families
 	IsComplete() bool // false until everything that exists has been seen
+	Restrictions
 }
 
 // Gate answers admission reviews. Make one with New.
@@ -39,16 +41,22 @@ type Gate struct {
 	scheme   *runtime.Scheme
 	decoder  admission.Decoder
 	metrics  *Metrics
+	claims   *Claims
+	now      func() time.Time
+	random   func() string // where the search for a number of a pool with the strategy Random begins
 
-	deciding sync.Mutex // held from the look at the snapshot to the record in flight, so that of two racers one is told
+	repeats  repeats
+	booking  map[uint16]int // numbers that are being booked, by how many requests
+	deciding sync.Mutex     // held from the look at the snapshot to the record in flight, so that of two racers one is told
 	flight   *flight
 }
 
-// New returns a gate. now is the clock by which answers in flight are forgotten.
-func New(cluster Cluster, settings *extract.Settings, scheme *runtime.Scheme, metrics *Metrics, now func() time.Time) *Gate {
+// New returns a gate. now is the clock by which answers in flight are forgotten. Where there are no pools, claims are
+// never asked.
+func New(cluster Cluster, claims *Claims, settings *extract.Settings, scheme *runtime.Scheme, metrics *Metrics, now func() time.Time) *Gate {
 	return &Gate{
 		cluster: cluster, settings: settings, scheme: scheme, decoder: admission.NewDecoder(scheme), metrics: metrics,
-		flight: newFlight(now), plane: explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback),
+		claims: claims, repeats: repeats{}, booking: map[uint16]int{}, now: now, random: rand.Text, flight: newFlight(now), plane: explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback),
 	}
 }
 
@@ -95,6 +103,7 @@ func (g *Gate) state() *ledger.Snapshot { return g.flight.ledger.Snapshot().Over
 // judge asks every question about an object.
 func (g *Gate) judge(in check.Input) decision {
 	in.Settings, in.Families = &g.settings.Check, check.Families(g.cluster.Families())
+	g.restrict(&in)
 	findings := g.plane.Check(in)
 	return decision{settings: g.settings, findings: findings, verdict: g.settings.Check.Judge(findings)}
 }

@@ -19,9 +19,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
+	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -31,11 +34,19 @@ type cluster struct {
 	ledger     ledger.Ledger
 	families   extract.Families
 	incomplete bool
+	pools      []pool.Pool
 }
 
 func (c *cluster) Snapshot() *ledger.Snapshot { return c.ledger.Snapshot() }
 func (c *cluster) Families() extract.Families { return c.families }
 func (c *cluster) IsComplete() bool           { return !c.incomplete }
+
+func (c *cluster) Pools() *pool.Set                         { return pool.New(c.pools, ports.Range{}) }
+func (c *cluster) Policies() []check.Policy                 { return nil }
+func (c *cluster) Node(string) *corev1.Node                 { return nil }
+func (c *cluster) Claim(uint16) *v1alpha1.PortClaim         { return nil }
+func (c *cluster) Claimed(string) []uint16                  { return nil }
+func (c *cluster) NamespaceLabels(string) map[string]string { return nil }
 
 // bench is a gate on a bench: its cluster and its clock are the test's.
 type bench struct {
@@ -59,7 +70,7 @@ func newBench(t testing.TB, config string) *bench {
 		t.Fatal(err)
 	}
 	b := &bench{cluster: &cluster{families: extract.Families{IPv4: true}}, registry: prometheus.NewRegistry(), clock: time.Unix(0, 0)}
-	b.Gate = New(b.cluster, settings, manifest.Scheme(), NewMetrics(b.registry), func() time.Time { return b.clock })
+	b.Gate = New(b.cluster, nil, settings, manifest.Scheme(), NewMetrics(b.registry), func() time.Time { return b.clock })
 	return b
 }
 

@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	jsonpatch "gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -15,17 +16,47 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// mutatePod judges a pod as the client wrote it, then fills in hostIP and protocol.
+// mutatePod gives a pod the host ports that it asks for, judges it as the client wrote it, then fills in hostIP and
+// protocol.
 func (g *Gate) mutatePod(_ context.Context, req admission.Request) decision {
 	pod, d, ok := g.pod(req)
 	if !ok {
 		return d
 	}
-	d = g.judge(check.Input{Workload: extract.Pod(pod, g.cluster), Held: g.state()})
-	if d.verdict != check.Denied && !isDryRun(req) {
-		d.patches = fillHostPorts(pod, g.settings.DefaultHostIP.For(g.cluster.Families()))
+	defer g.decide()()
+	state := g.state()
+	w := extract.Pod(pod, g.cluster)
+	var given []jsonpatch.JsonPatchOperation
+	var findings []check.Finding
+	if len(w.Requests) > 0 && !isDryRun(req) {
+		given, findings = g.giveHostPorts(pod, w, state)
+		w = extract.Pod(pod, g.cluster)
 	}
+	d = g.judge(check.Input{Workload: w, Held: state})
+	d.findings = append(d.findings, findings...)
+	d.verdict = g.settings.Check.Judge(d.findings)
+	if d.verdict == check.Denied || isDryRun(req) {
+		return d
+	}
+	if len(given) > 0 {
+		g.flight.take(asked, unnamedPod(pod), w.Claims, nil)
+	}
+	d.patches = append(given, fillHostPorts(pod, g.settings.DefaultHostIP.For(g.cluster.Families()))...)
 	return d
+}
+
+// unnamedPod is the owner that stands for a pod that was given host ports until the validating hook sees its name.
+func unnamedPod(pod *corev1.Pod) ports.Owner {
+	owner := extract.Owner(corev1.SchemeGroupVersion.WithKind("Pod"), pod)
+	if pod.GenerateName != "" {
+		unnamed := corev1.Pod{}
+		unnamed.Namespace, unnamed.GenerateName = pod.Namespace, pod.GenerateName
+		owner.Ref = extract.Owner(corev1.SchemeGroupVersion.WithKind("Pod"), &unnamed).Ref
+		for _, number := range hostPortsOf(pod) {
+			owner.Name += strconv.Itoa(int(number)) + "."
+		}
+	}
+	return owner
 }
 
 // validatePod judges a pod as it will be stored.
@@ -34,7 +65,13 @@ func (g *Gate) validatePod(_ context.Context, req admission.Request) decision {
 	if !ok {
 		return d
 	}
-	return g.decideWorkload(req, extract.Pod(pod, g.cluster), nil)
+	w := extract.Pod(pod, g.cluster)
+	if len(w.Requests) > 0 && !isDryRun(req) {
+		g.deciding.Lock()
+		g.flight.drop(unnamedPod(pod).Ref)
+		g.deciding.Unlock()
+	}
+	return g.decideWorkload(req, w, nil)
 }
 
 func (g *Gate) pod(req admission.Request) (*corev1.Pod, decision, bool) {

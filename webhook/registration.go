@@ -5,6 +5,8 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
 // The paths at which the hooks are served.
@@ -71,10 +73,13 @@ const (
 		`oldObject.spec.?allocateLoadBalancerNodePorts != object.spec.?allocateLoadBalancerNodePorts`
 )
 
-// hasHostPorts is the condition on a pod's spec, found at path.
+// hasHostPorts is the condition on a pod or pod template, found at path: it uses the node's network, has a host port, or
+// asks for one.
 func hasHostPorts(path string) string {
-	return `(` + path + `.containers + ` + path + `.?initContainers.orValue([])).exists(c, c.?ports.orValue([]).exists(p, ` +
-		path + `.?hostNetwork.orValue(false) || p.?hostPort.orValue(0) > 0))`
+	spec := path + `.spec`
+	return spec + `.?hostNetwork.orValue(false) || ` +
+		`(` + spec + `.containers + ` + spec + `.?initContainers.orValue([])).exists(c, c.?ports.orValue([]).exists(p, p.?hostPort.orValue(0) > 0)) || ` +
+		path + `.?metadata.?annotations.orValue({}).exists(k, k.startsWith('` + extract.HostPortAnnotation + `'))`
 }
 
 // templateChanged is the condition on the template at path of an object, or, where nobody controls it, on how many pods
@@ -183,7 +188,7 @@ func validatePods() hook {
 	return hook{
 		"validate-pods.portcullis.dev", PathValidatePods,
 		on("", []string{"pods"}, admissionregistrationv1.Create),
-		conditions("not-a-mirror-pod", notMirror, "has-host-ports", hasHostPorts("object.spec")), 3,
+		conditions("not-a-mirror-pod", notMirror, "has-host-ports", hasHostPorts("object")), 3,
 	}
 }
 
@@ -202,7 +207,7 @@ func validateWorkloads() hook {
 	core := on("", []string{"replicationcontrollers"}, admissionregistrationv1.Create, admissionregistrationv1.Update)
 	return hook{
 		"validate-workloads.portcullis.dev", PathValidateWorkload, append(append(apps, batch...), core...),
-		conditions("has-host-ports", hasHostPorts("object."+template+".spec"), "template-changed", templateChanged(template)), 3,
+		conditions("has-host-ports", hasHostPorts("object."+template), "template-changed", templateChanged(template)), 3,
 	}
 }
 
@@ -211,7 +216,7 @@ func validateCronJobs() hook {
 	return hook{
 		"validate-cronjobs.portcullis.dev", PathValidateWorkload,
 		on("batch", []string{"cronjobs"}, admissionregistrationv1.Create, admissionregistrationv1.Update),
-		conditions("has-host-ports", hasHostPorts("object."+template+".spec"), "template-changed", templateChanged(template)), 3,
+		conditions("has-host-ports", hasHostPorts("object."+template), "template-changed", templateChanged(template)), 3,
 	}
 }
 

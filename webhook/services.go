@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
-	"github.com/portcullis-k8s/portcullis/pkg/allocator"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
@@ -20,22 +18,88 @@ import (
 )
 
 // mutateService judges the numbers that the client wrote, then fills in those that it left out.
-func (g *Gate) mutateService(_ context.Context, req admission.Request) decision {
+func (g *Gate) mutateService(ctx context.Context, req admission.Request) decision {
 	svc, old, d, ok := g.service(req)
 	if !ok {
 		return d
 	}
 	carried := carryOver(svc, old)
+	lost := map[uint16]bool{}
+	for range bookingRounds {
+		attempt := svc.DeepCopy()
+		d, bookings := g.assign(attempt, old, isDryRun(req), lost)
+		d.patches = slices.Concat(carried, d.patches)
+		if len(bookings) == 0 {
+			return d
+		}
+		taken, err := g.claims.bookAll(ctx, bookings)
+		isDone := err == nil && len(taken) == 0
+		g.booked(attempt, old, bookings, isDone)
+		if isDone {
+			return d
+		}
+		if err != nil {
+			return later(g.settings, err.Error())
+		}
+		for _, number := range taken {
+			lost[number] = true
+			if slices.Contains(sortedNumbers(svc), number) {
+				return later(g.settings, fmt.Sprintf("nodePort %d is being given to another Service", number))
+			}
+		}
+	}
+	return later(g.settings, "other Services were quicker")
+}
 
+// bookingRounds is how many numbers a Service is tried to be given while others take them.
+const bookingRounds = 5
+
+// assign judges a Service and chooses the numbers that it lacks, in svc and as patches. It returns what has to be booked
+// before the answer is good.
+func (g *Gate) assign(svc, old *corev1.Service, dryRun bool, lost map[uint16]bool) (decision, []Booking) {
 	defer g.decide()()
 	state := g.state()
-	d = g.judge(g.serviceInput(svc, old, state))
-	if d.verdict == check.Denied || isDryRun(req) {
-		return d // on a dry run nothing is chosen: nobody would hold it
+	d := g.judge(g.serviceInput(svc, old, state))
+	if d.verdict == check.Denied || dryRun {
+		return d, nil // on a dry run nothing is chosen: nobody would hold it
 	}
-	d.patches = append(carried, g.choose(svc, state)...)
-	g.takeService(asked, svc, old)
-	return d
+	a := g.newAllocation(svc, old, state, lost)
+	a.run()
+	if a.later != "" {
+		return later(g.settings, a.later), nil
+	}
+	if len(a.findings) > 0 {
+		d.findings = append(d.findings, a.findings...)
+		d.verdict = g.settings.Check.Judge(d.findings)
+		if d.verdict == check.Denied {
+			return d, nil
+		}
+	}
+	d.patches = a.patches
+	bookings := a.bookings()
+	if len(bookings) == 0 {
+		g.takeService(asked, svc, old)
+	}
+	for _, b := range bookings {
+		g.repeats.add(b.Port, b.Service, g.now())
+		g.booking[b.Port]++
+	}
+	return d, bookings
+}
+
+// booked ends what assign began. Numbers that are only about to be booked are not in flight yet: another replica may have
+// booked them for a Service that this one is asked to validate.
+func (g *Gate) booked(svc, old *corev1.Service, bookings []Booking, isDone bool) {
+	g.deciding.Lock()
+	defer g.deciding.Unlock()
+	for _, b := range bookings {
+		if g.booking[b.Port]--; g.booking[b.Port] <= 0 {
+			delete(g.booking, b.Port)
+		}
+	}
+	if isDone {
+		g.takeService(asked, svc, old)
+	}
 }
 
 // validateService judges what the API server has made of a Service: its own choice of numbers among it.
@@ -187,120 +251,4 @@ func wantsNodePorts(svc *corev1.Service) bool {
 
 func needsHealthCheck(svc *corev1.Service) bool {
 	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
-}
-
-// choose picks numbers for what the client left out, and writes them into svc. Where nothing is free, or the
-// configuration leaves it to the API server, the field stays 0.
-func (g *Gate) choose(svc *corev1.Service, state *ledger.Snapshot) []jsonpatch.JsonPatchOperation {
-	if len(g.settings.AllocateFrom) == 0 {
-		return nil
-	}
-	var patches []jsonpatch.JsonPatchOperation
-	if wantsNodePorts(svc) {
-		for i := range svc.Spec.Ports {
-			if svc.Spec.Ports[i].NodePort != 0 {
-				continue
-			}
-			if number, ok := g.numberFor(svc, i, state); ok {
-				svc.Spec.Ports[i].NodePort = int32(number)
-				patches = append(patches, setNodePort(i, int32(number)))
-			}
-		}
-	}
-	if needsHealthCheck(svc) && svc.Spec.HealthCheckNodePort == 0 {
-		if number, ok := g.pick(svc, ports.HealthCheckNodePort, []ports.Protocol{ports.TCP}, "health", state); ok {
-			svc.Spec.HealthCheckNodePort = int32(number)
-			patches = append(patches, jsonpatch.NewOperation("add", "/spec/healthCheckNodePort", int32(number)))
-		}
-	}
-	return patches
-}
-
-// numberFor picks a number for one port entry. Entries with the same port number, DNS over TCP and UDP for example,
-// share one, as the API server does it.
-func (g *Gate) numberFor(svc *corev1.Service, i int, state *ledger.Snapshot) (uint16, bool) {
-	var protocols []ports.Protocol
-	for j := range svc.Spec.Ports {
-		p := &svc.Spec.Ports[j]
-		if p.Port != svc.Spec.Ports[i].Port {
-			continue
-		}
-		if p.NodePort != 0 && p.Protocol != svc.Spec.Ports[i].Protocol {
-			return uint16(p.NodePort), true
-		}
-		protocol, err := ports.ParseProtocol(string(p.Protocol))
-		if err != nil {
-			return 0, false // the API server refuses the entry
-		}
-		protocols = append(protocols, protocol)
-	}
-	return g.pick(svc, ports.NodePort, protocols, svc.Spec.Ports[i].Name, state)
-}
-
-// pick asks the allocator for a number that nobody holds with any of the protocols.
-func (g *Gate) pick(svc *corev1.Service, kind ports.Kind, protocols []ports.Protocol, what string, state *ledger.Snapshot) (uint16, bool) {
-	owner := extract.Owner(corev1.SchemeGroupVersion.WithKind("Service"), svc)
-	own := ownNumbers(svc)
-	on := g.settings.NodePorts.On(extract.ServiceFamilies(svc))
-	number, err := allocator.Next(allocator.Request{
-		Ranges: g.settings.AllocateFrom,
-		Key:    fmt.Sprintf("%s/%s/%s", owner.Namespace, owner.Name, what),
-		Held: func(port uint16) (ports.Claim, bool) {
-			if state.IsNodePort(port) && !ownsNumber(state, owner.Ref, port) || own[port] {
-				return ports.Claim{}, true
-			}
-			return g.holderOf(&owner, kind, port, protocols, on, state)
-		},
-	})
-	if _, exhausted := errors.AsType[*allocator.ExhaustedError](err); exhausted {
-		g.metrics.allocations.WithLabelValues("exhausted").Inc()
-		return 0, false
-	}
-	g.metrics.allocations.WithLabelValues("assigned").Inc()
-	return number, err == nil
-}
-
-// ownsNumber reports whether an owner is known to hold a number: it may be asked for again.
-func ownsNumber(state *ledger.Snapshot, owner ports.Ref, port uint16) bool {
-	_, claims, _ := state.Owner(owner)
-	return slices.ContainsFunc(claims, func(c ports.Claim) bool { return c.Port == port && c.Kind.InNodePortBook() })
-}
-
-// holderOf returns who stands in the way of a node port: a claim in the ledger or in flight, or a node's daemon.
-func (g *Gate) holderOf(owner *ports.Owner, kind ports.Kind, port uint16, protocols []ports.Protocol, on []ports.Address, state *ledger.Snapshot) (ports.Claim, bool) {
-	for _, protocol := range protocols {
-		for _, address := range on {
-			wanted := ports.Claim{
-				Socket: ports.Socket{Address: address, Protocol: protocol, Port: port},
-				Kind:   kind, Scope: ports.EverywhereScope(), Owner: owner,
-			}
-			if conflicts := state.Conflicts(wanted); len(conflicts) > 0 {
-				return conflicts[0].Held, true
-			}
-			for _, r := range g.settings.Check.Reserved {
-				if wanted.Overlaps(r.Socket) {
-					return ports.Claim{Socket: r.Socket, Kind: ports.HostNetwork, Scope: ports.EverywhereScope()}, true
-				}
-			}
-		}
-	}
-	return ports.Claim{}, false
-}
-
-// ownNumbers are the numbers that a Service has already: its entries do not share one unless their port is the same.
-func ownNumbers(svc *corev1.Service) map[uint16]bool {
-	own := map[uint16]bool{}
-	if h := svc.Spec.HealthCheckNodePort; h > 0 && h <= 65535 {
-		own[uint16(h)] = true
-	}
-	for _, p := range svc.Spec.Ports {
-		if p.NodePort > 0 && p.NodePort <= 65535 {
-			own[uint16(p.NodePort)] = true
-		}
-	}
-	return own
-}
-
-func setNodePort(i int, number int32) jsonpatch.JsonPatchOperation {
-	return jsonpatch.NewOperation("add", fmt.Sprintf("/spec/ports/%d/nodePort", i), number)
 }

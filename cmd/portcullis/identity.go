@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
@@ -35,10 +36,20 @@ func named(object *manifest.Object) report.Object {
 	}
 	ref := extract.Ref(object.Object.GetObjectKind().GroupVersionKind(), m)
 	named := report.Object{APIVersion: ref.APIVersion, Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}
-	if _, isNode := object.Object.(*corev1.Node); isNode {
+	if isClusterScoped(object.Object) {
 		named.Namespace = ""
 	}
 	return named
+}
+
+// isClusterScoped reports whether an object is of a kind without namespaces that ports are judged by.
+func isClusterScoped(object runtime.Object) bool {
+	switch object.(type) {
+	case *corev1.Node, *corev1.Namespace, *v1alpha1.PortPool, *v1alpha1.PortPolicy, *v1alpha1.PortClaim:
+		return true
+	default:
+		return false
+	}
 }
 
 // onlyOnce refuses objects that stand in the input twice: only one of the two can exist, and it would be a guess which.
@@ -49,8 +60,7 @@ func onlyOnce(objects []*manifest.Object) error {
 	var errs []error
 	twice := 0
 	for _, object := range objects {
-		_, isNode := object.Object.(*corev1.Node)
-		if !isNode && !claimsPorts(object.Object) || isNameless(object.Object) {
+		if !isClusterScoped(object.Object) && !claimsPorts(object.Object) || isNameless(object.Object) {
 			continue
 		}
 		name := named(object)

@@ -7,10 +7,13 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
@@ -37,7 +40,8 @@ objects in --state, which exist already.
 
 An input object that stands in the state too is an update of it. Of two inputs that clash, the later one is refused and
 the earlier one is its holder. With Node objects among the inputs or in the state, workloads are judged by the nodes that
-they may run on; without, only what holds on any node is said.
+they may run on; without, only what holds on any node is said. PortPools and PortPolicies among them are kept to, with
+the labels that Namespaces give and the numbers that PortClaims book.
 
 With --state and --config but nothing to judge it says what exists that the configuration would leave outside: try a
 smaller nodePortRange before the API server gets it.
@@ -176,7 +180,10 @@ func (o *lintOptions) run(s streams) error {
 		return err
 	}
 	p.say(fmt.Sprintf("sorting %s objects", grouped(len(inputs)+len(state))))
-	l := newLinter(settings, inputs, state)
+	l, err := newLinter(settings, inputs, state, time.Now())
+	if err != nil {
+		return err
+	}
 	objects, judge := inputs, l.judge
 	if o.judgesRange() {
 		objects, judge = state, l.judgeRange
@@ -237,7 +244,7 @@ func (o *lintOptions) write(s streams, r *report.LintReport, judged []report.Jud
 
 // read reads the objects of paths, and refuses those that cannot be judged.
 func read(paths []string, s streams, p *progress) ([]*manifest.Object, error) {
-	in, err := manifest.ReadTelling(paths, s.in, manifest.Scheme(), func(now manifest.Progress) {
+	in, err := manifest.ReadTelling(paths, s.in, kinds(), func(now manifest.Progress) {
 		p.say(fmt.Sprintf("reading file %s of %s, %s MB so far", grouped(now.Files), grouped(now.All), grouped(int(now.Bytes/1e6))))
 	})
 	for _, skipped := range in.Skipped {
@@ -247,6 +254,15 @@ func read(paths []string, s streams, p *progress) ([]*manifest.Object, error) {
 		err = errors.Join(onlyOnce(in.Objects), within(in.Objects))
 	}
 	return in.Objects, err
+}
+
+// kinds are those that claim ports, and our own, which restrict who may.
+func kinds() *runtime.Scheme {
+	scheme := manifest.Scheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		panic(err) // two packages would have to register one kind
+	}
+	return scheme
 }
 
 // within refuses Services that would make the ledger as large as they like.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -26,12 +27,18 @@ type linter struct {
 	plane       explain.Plane
 	state       map[ports.Ref]runtime.Object
 	ledger      ledger.Ledger
+	limits      *restrictions
 	report      *report.LintReport
 }
 
-func newLinter(settings *extract.Settings, inputs, state []*manifest.Object) *linter {
+// newLinter fails on a pool or policy that the API server would refuse. now is when exceptions of policies are judged.
+func newLinter(settings *extract.Settings, inputs, state []*manifest.Object, now time.Time) (*linter, error) {
+	limits, err := newRestrictions(settings, inputs, state, now)
+	if err != nil {
+		return nil, err
+	}
 	plane := explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback)
-	l := &linter{settings: settings, plane: plane, state: map[ports.Ref]runtime.Object{}, report: report.NewLintReport()}
+	l := &linter{settings: settings, plane: plane, state: map[ports.Ref]runtime.Object{}, limits: limits, report: report.NewLintReport()}
 	var all []runtime.Object
 	var nodes extract.NodeList
 	var cidrs []*networkingv1.ServiceCIDR
@@ -52,8 +59,11 @@ func newLinter(settings *extract.Settings, inputs, state []*manifest.Object) *li
 			l.state[owner.Ref] = object.Object
 			l.ledger.Replace(owner, claims)
 		}
+		if svc, ok := object.Object.(*corev1.Service); ok {
+			limits.holds(extract.Service(svc, settings.NodePorts))
+		}
 	}
-	return l
+	return l, nil
 }
 
 // claims extracts what an object claims; false for kinds that claim nothing.
@@ -100,7 +110,13 @@ func (l *linter) judge(object *manifest.Object) []check.Finding {
 	} else {
 		return nil
 	}
+	l.limits.complete(&in)
 	findings := l.plane.Check(in)
+	if in.Service != nil {
+		findings = append(findings, l.limits.choose(in)...)
+		slices.SortFunc(findings, check.Finding.Compare)
+		l.limits.holds(in.Service)
+	}
 	l.ledger.Replace(owner, claims)
 	return findings
 }

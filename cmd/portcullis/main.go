@@ -50,11 +50,12 @@ func newCommand() *cobra.Command {
 the nodes' own daemons. It refuses what cannot work and names who is in the way.`,
 		Example: `  portcullis lint manifests/ --state cluster.yaml
   portcullis lint --explain PC0201
+  portcullis why deployment/tomcat
   portcullis serve --config portcullis.yaml --cert-dir /certs`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newLint(), newRules(), newTrace(), newServe(), newVersion())
+	root.AddCommand(newLint(), newRules(), newTrace(), newWhy(), newServe(), newVersion())
 	return root
 }
 

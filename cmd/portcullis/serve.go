@@ -30,9 +30,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/scheduling"
 	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
@@ -48,15 +50,17 @@ type serveOptions struct {
 	drain        time.Duration
 	rebuildEvery time.Duration
 	verbose      bool
+	controllers  controllerOptions
 }
 
 func newServe() *cobra.Command {
 	o := &serveOptions{}
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Run the admission webhook",
+		Short: "Run the admission webhook, and the extender for schedulers",
 		Long: `Run the admission webhook: it watches the cluster, and answers the API server's admission reviews over TLS with the
-certificate tls.crt and key tls.key in --cert-dir, which are read again when they change. It is ready, at /readyz of
+certificate tls.crt and key tls.key in --cert-dir, which are read again when they change. On the same port it answers a
+kube-scheduler whose configuration names it as an extender, under /scheduler. It is ready, at /readyz of
 --health-address, once it has seen everything in the cluster. When it is told to stop it is not ready at once, and goes
 on answering for --drain-delay, so that the API server's connections move elsewhere first.`,
 		Args: cobra.NoArgs,
@@ -77,6 +81,7 @@ on answering for --drain-delay, so that the API server's connections move elsewh
 	f.DurationVar(&o.drain, "drain-delay", 5*time.Second, "how long to go on serving after the signal to stop")
 	f.DurationVar(&o.rebuildEvery, "rebuild-every", 10*time.Minute, "how often to compare the ledger with the cluster; 0 for never")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
+	o.controllers.addTo(cmd)
 	return cmd
 }
 
@@ -94,7 +99,11 @@ func (o *serveOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	manager, stopping, err := o.manager(config, settings)
+	pools, err := hasPools(ctx, config)
+	if err != nil {
+		return err
+	}
+	manager, stopping, err := o.manager(config, settings, pools)
 	if err != nil {
 		return err
 	}
@@ -145,7 +154,7 @@ func (o *serveOptions) restConfig() (*rest.Config, error) {
 		return nil, fmt.Errorf("finding the cluster: %w", err)
 	}
 	config.UserAgent = "portcullis/" + programVersion()
-	config.QPS, config.Burst = 100, 200
+	config.QPS, config.Burst = 500, 1000 // each number of a pool is a request
 	return config, nil
 }
 
@@ -153,7 +162,7 @@ func (o *serveOptions) restConfig() (*rest.Config, error) {
 func scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, networkingv1.AddToScheme,
+		corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, networkingv1.AddToScheme, v1alpha1.AddToScheme,
 	} {
 		if err := add(s); err != nil {
 			return nil, err
@@ -164,7 +173,7 @@ func scheme() (*runtime.Scheme, error) {
 
 // manager puts the observer, the gate and its server together. The channel that it returns is to be closed when the
 // process is told to stop: from then on it is not ready.
-func (o *serveOptions) manager(config *rest.Config, settings *extract.Settings) (ctrl.Manager, chan struct{}, error) {
+func (o *serveOptions) manager(config *rest.Config, settings *extract.Settings, pools bool) (ctrl.Manager, chan struct{}, error) {
 	known, err := scheme()
 	if err != nil {
 		return nil, nil, err
@@ -179,13 +188,18 @@ func (o *serveOptions) manager(config *rest.Config, settings *extract.Settings) 
 	}
 	var gate *webhook.Gate
 	observer := observe.New(manager.GetCache(), observe.Options{
-		NodePorts: settings.NodePorts, RebuildEvery: o.rebuildEvery, Metrics: observe.NewMetrics(metrics.Registry),
+		NodePorts: settings.NodePorts, NodePortRange: settings.Check.NodePortRange, Pools: pools, RebuildEvery: o.rebuildEvery, Metrics: observe.NewMetrics(metrics.Registry),
 		Seen: func(owner ports.Ref, claims []ports.Claim, gone bool) { gate.Settle(owner, claims, gone) },
 	})
-	gate = webhook.New(observer, settings, known, webhook.NewMetrics(metrics.Registry), time.Now)
+	claims := webhook.NewClaims(manager.GetClient(), manager.GetAPIReader(), observer.Claim, time.Now)
+	gate = webhook.New(observer, claims, settings, known, webhook.NewMetrics(metrics.Registry), time.Now)
 	server := manager.GetWebhookServer() // the manager starts it only if it was asked for
 	for path, handler := range gate.Hooks() {
 		server.Register(path, &admission.Webhook{Handler: handler})
+	}
+	extender := scheduling.NewExtender(observer, settings, scheduling.NewExtenderMetrics(metrics.Registry), time.Now)
+	for path, handler := range extender.Handlers() {
+		server.Register(path, handler)
 	}
 	stopping := make(chan struct{})
 	ready := func(*http.Request) error {
@@ -199,7 +213,11 @@ func (o *serveOptions) manager(config *rest.Config, settings *extract.Settings) 
 		}
 		return server.StartedChecker()(nil)
 	}
+	if pools {
+		err = addControllers(manager, settings, o.controllers)
+	}
 	return manager, stopping, errors.Join(
+		err,
 		manager.Add(observer),
 		manager.AddHealthzCheck("ping", healthz.Ping),
 		manager.AddReadyzCheck("gate", ready),

@@ -17,6 +17,12 @@ func cases() map[check.Case]check.Code {
 		check.ServiceSelfClash:   {check.SameNodePortTwice, check.SameNodePortSplit, check.HealthCheckIsOwn, check.SamePortTwice},
 		check.NodePortWithoutUse: {check.NodePortIsLeftOver, check.NodePortIsIgnored},
 		check.WorkloadsMeet:      {check.EveryNodeTaken, check.SomeNodesTaken, check.TooManyTogether},
+		check.ForeignPool:        {check.NumberOfOthers, check.NumberOfDraining},
+		check.PolicyNodePort:     {check.NoNodePorts, check.NumberNotAllowed, check.NumberOfNoPool, check.NumberWritten, check.LoadBalancerNumber},
+		check.PolicyHostPort:     {check.NoHostPorts, check.SocketNotAllowed, check.NoHostNetwork, check.InRangeForbidden},
+		check.PolicyReserved:     {check.ReservedThere, check.ReservedAll},
+		check.ExceptionEnds:      {check.EndsSoon, check.HasEnded},
+		check.HostPortRequested:  {check.NoSuchPort, check.OnHostNetwork},
 		check.TooFewNodes:        {check.SomePodsWait, check.NoNodeSuits, check.FewerAtOnce},
 		check.RolloutStalls:      {check.OneNode, check.NodesAllInUse},
 		check.StricterThere:      {check.SchedulerStricter, check.KubeletStricter},
@@ -33,9 +39,10 @@ func cases() map[check.Case]check.Code {
 	return all
 }
 
-// raisedElsewhere are the codes that need a walk through rules: pkg/explain raises them, and its tests show them.
+// raisedElsewhere are the codes that need a walk through rules, which pkg/explain raises, and that of a choice that fails,
+// which is raised by whoever chooses: their tests show them.
 func raisedElsewhere() []check.Code {
-	return []check.Code{check.Shadowed, check.OrderDependent, check.Captured}
+	return []check.Code{check.Shadowed, check.OrderDependent, check.Captured, check.PoolExhausted}
 }
 
 // TestCatalogueIsCovered shows that no code, and no case of one, is without an example and a guard.
@@ -95,12 +102,13 @@ func impossible(code check.Code, kind string) string {
 	ofServices := []check.Code{
 		check.ServiceSelfClash, check.NodePortWithoutUse, check.HealthCheckFixed, check.OutsideRange, check.InDynamicBand, check.OutsideSmaller,
 		check.NumberChanges, check.CreateRefuses, check.TargetPortName, check.EndpointsApart, check.TrafficPolicy,
+		check.PoolLimit, check.PolicyNodePort,
 	}
-	ofBoth := []check.Code{check.Held, check.DaemonSocket, check.InEphemeral, check.WrongCase, check.OneMergeKey}
+	ofBoth := []check.Code{check.Held, check.DaemonSocket, check.InEphemeral, check.WrongCase, check.OneMergeKey, check.ForeignPool, check.ExceptionEnds}
 	isService := kind == "Service"
 	switch {
 	case slices.Contains(raisedElsewhere(), code):
-		return "only pkg/explain raises it"
+		return "Check never raises it"
 	case slices.Contains(ofServices, code) && !isService:
 		return noWorkload
 	case isService && !slices.Contains(ofServices, code) && !slices.Contains(ofBoth, code):

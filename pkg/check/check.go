@@ -5,6 +5,7 @@ package check
 
 import (
 	"slices"
+	"time"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -17,6 +18,15 @@ type Input struct {
 	Held                  *ledger.Snapshot // what the object's own owner holds in it never counts against it
 	Settings              *Settings
 	Families              Families // of the cluster's pods
+
+	Pools      *Pools                              // nil: there are none
+	Policies   []Policy                            // all of the cluster: those that do not select Namespace say nothing
+	Namespace  map[string]string                   // the labels of the object's namespace; nil: those of Pools.Who
+	NodeLabels func(node string) map[string]string // nil: not known
+	Now        time.Time                           // by which exceptions of policies end; zero: none does
+	// Offered is what Check adds each number to that it offers instead of a held one (Finding.Instead), so that it offers
+	// none twice. What is in it is not offered. nil: it offers nothing.
+	Offered map[uint16]bool
 }
 
 // Families is which address families there are. None of them means that it is not known.
@@ -32,6 +42,11 @@ type subject struct {
 	held      *ledger.Snapshot
 	settings  *Settings
 	families  Families
+	pools     *Pools
+	policies  []Policy
+	namespace map[string]string
+	labelsOf  func(node string) map[string]string
+	now       time.Time
 	met       []meeting             // who holds what a pod or template wants
 	taken     taken                 // where that leaves no room
 	templates map[ports.Ref]sockets // what the holders that were met claim themselves
@@ -66,6 +81,10 @@ func questions() []question {
 		trafficPolicyChanges,
 		hostAddresses,
 		undeclaredSockets,
+		foreignNumbers,
+		poolLimits,
+		policies,
+		hostPortRequests,
 	}
 }
 
@@ -76,6 +95,10 @@ func Check(in Input) []Finding {
 	now := subject{
 		service: in.Service, previous: in.OldService, workload: in.Workload,
 		held: in.Held, settings: in.Settings, families: in.Families, templates: templates,
+		pools: in.Pools, policies: in.Policies, namespace: in.Namespace, labelsOf: in.NodeLabels, now: in.Now,
+	}
+	if in.Namespace == nil && in.Pools != nil {
+		now.namespace = in.Pools.Who.NamespaceLabels
 	}
 	findings := ask(now)
 	if len(findings) == 0 {
@@ -97,7 +120,11 @@ func Check(in Input) []Finding {
 			findings[i].Standing = true
 		}
 	}
-	return unique(findings)
+	findings = in.Settings.saidOnce(unique(findings))
+	if in.Service != nil && in.Offered != nil {
+		now.offer(findings, in.Offered)
+	}
+	return findings
 }
 
 func ask(s subject) []Finding {

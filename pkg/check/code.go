@@ -26,6 +26,15 @@ const (
 	InEphemeral    Code = "PC0304"
 	InDynamicBand  Code = "PC0305"
 	OutsideSmaller Code = "PC0306"
+	ForeignPool    Code = "PC0307"
+	PoolLimit      Code = "PC0308" // raised by whoever chooses numbers too, as the next
+	PoolExhausted  Code = "PC0309"
+	PolicyNodePort Code = "PC0310"
+	PolicyHostPort Code = "PC0311"
+	PolicyReserved Code = "PC0312"
+	ExceptionEnds  Code = "PC0313"
+
+	HostPortRequested Code = "PC0314"
 
 	TooFewNodes   Code = "PC0401"
 	RolloutStalls Code = "PC0402"
@@ -87,6 +96,24 @@ const (
 	EveryNodeTaken     Case = "every eligible node is taken"        // PC0202
 	SomeNodesTaken     Case = "some eligible nodes are taken"       // PC0202
 	TooManyTogether    Case = "together they want more nodes"       // PC0202
+	NoSuchPort         Case = "no port has the name"                // PC0314
+	OnHostNetwork      Case = "the pod is on the host network"      // PC0314
+	NoPoolGives        Case = "no pool gives one"                   // PC0314
+	NumberOfOthers     Case = "the pool serves others"              // PC0307
+	NumberOfDraining   Case = "the pool is draining"                // PC0307
+	NoNodePorts        Case = "no node port is allowed"             // PC0310
+	NumberNotAllowed   Case = "the number is not allowed"           // PC0310
+	NumberOfNoPool     Case = "the number is of no pool"            // PC0310
+	NumberWritten      Case = "numbers may not be chosen"           // PC0310
+	LoadBalancerNumber Case = "a load balancer with node ports"     // PC0310
+	NoHostPorts        Case = "no host port is allowed"             // PC0311
+	SocketNotAllowed   Case = "the socket is not allowed"           // PC0311
+	NoHostNetwork      Case = "no host network is allowed"          // PC0311
+	InRangeForbidden   Case = "the node port range is not allowed"  // PC0311
+	ReservedThere      Case = "reserved on a node that it takes"    // PC0312
+	ReservedAll        Case = "reserved on all eligible nodes"      // PC0312
+	EndsSoon           Case = "the exception ends soon"             // PC0313
+	HasEnded           Case = "the exception has ended"             // PC0313
 	SomePodsWait       Case = "some pods have no node"              // PC0401
 	NoNodeSuits        Case = "no node suits"                       // PC0401
 	FewerAtOnce        Case = "a Job runs fewer at a time"          // PC0401
@@ -136,6 +163,14 @@ func Catalogue() []Entry {
 		{InEphemeral, "a port that outgoing connections may be using", Warning, nil},
 		{InDynamicBand, "a written number in the band from which numbers are given out", Info, nil},
 		{OutsideSmaller, "a number that the node port range has left outside", Warning, nil},
+		{ForeignPool, "a number of a pool that does not give it", Warning, nil},
+		{PoolLimit, "more numbers of a pool than its limits allow", Warning, nil},
+		{PoolExhausted, "a pool without a free number", Warning, nil},
+		{PolicyNodePort, "a node port that a policy does not allow", Warning, nil},
+		{PolicyHostPort, "a host port or host network that a policy does not allow", Warning, nil},
+		{PolicyReserved, "a host port that a policy reserves on the nodes", Warning, nil},
+		{ExceptionEnds, "an exception to a policy that ends soon, or has ended", Warning, nil},
+		{HostPortRequested, "a host port on request that cannot be given", Error, nil},
 		{TooFewNodes, "more pods want a host port than nodes have it free", Warning, nil},
 		{RolloutStalls, "a rolling update that can never finish", Warning, nil},
 		{SurgeInPlace, "a DaemonSet that starts new pods beside old ones on one host port", Error, nil},

@@ -18,10 +18,9 @@ func daemonSockets(s subject) []Finding {
 			if !c.Overlaps(r.Socket) || r.IsRunBy(s.workload) {
 				continue
 			}
-			daemon := ports.Claim{Socket: r.Socket, Kind: ports.HostNetwork, Scope: ports.EverywhereScope()}
 			findings = append(findings, Finding{
 				Code: DaemonSocket, Object: c.Owner.Ref, Field: c.Field, Claim: c,
-				Holder: &Holder{Ref: ports.Ref{Kind: "node daemon", Name: r.Name}, Claim: daemon},
+				Holder: &Holder{Ref: ports.Ref{Kind: DaemonKind, Name: r.Name}, Claim: reservedClaim(r.Socket)},
 			})
 		}
 	}

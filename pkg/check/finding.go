@@ -10,21 +10,26 @@ import (
 
 // Finding is one answer to one question about one object, as data; pkg/report turns it into words.
 type Finding struct {
-	Code     Code
-	Severity Severity
-	Case     Case // "" where the code has one meaning only
-	Object   ports.Ref
-	Field    string      // the path in the object, "spec.ports[0].nodePort"
-	Other    string      // the path of the other side where an object collides with itself
-	Value    string      // the value that is refused, where it is not the claim's port
-	Claim    ports.Claim // what the object wants; the zero Claim where no socket is concerned
-	Range    ports.Range // the range that the number is outside of
-	Holder   *Holder     // who is in the way; nil where nobody else is
-	Nodes    []string    // where the two meet, sorted; nil: on every node, or not known
-	Eligible int         // how many nodes the object could run on, where Nodes are a part of them
-	Left     int         // on how many of them its ports are free
-	Winners  []Winner    // who gets the packets of two that claim one port
-	Standing bool        // the object had it before this change, or its controller stands with it: never refused
+	Code        Code
+	Severity    Severity
+	Case        Case // "" where the code has one meaning only
+	Object      ports.Ref
+	Field       string      // the path in the object, "spec.ports[0].nodePort"
+	Other       string      // the path of the other side where an object collides with itself
+	Value       string      // the value that is refused, where it is not the claim's port
+	Claim       ports.Claim // what the object wants; the zero Claim where no socket is concerned
+	Range       ports.Range // the range that the number is outside of
+	Holder      *Holder     // who is in the way; nil where nobody else is
+	Nodes       []string    // where the two meet, sorted; nil: on every node, or not known
+	Eligible    int         // how many nodes the object could run on, where Nodes are a part of them
+	Left        int         // on how many of them its ports are free
+	Winners     []Winner    // who gets the packets of two that claim one port
+	Objection   error       // what a pool objects to, in its own words
+	Enforcement Enforcement // what the pool or policy that objects does to a request; 0: by severity
+	Remark      string      // what the owner of the policy adds
+	Chosen      bool        // the API server or the gate may have chosen the number: nobody wrote it
+	Instead     uint16      // a free number to have in place of one that is held; 0: none is offered
+	Standing    bool        // the object had it before this change, or its controller stands with it: never refused
 }
 
 // Winner says who gets the packets of one class.
@@ -66,7 +71,11 @@ type identity struct {
 }
 
 func (f Finding) identity() identity {
-	return identity{f.Code, f.Case, f.Value, f.Claim.Socket, f.holder()}
+	socket := f.Claim.Socket
+	if f.Code == ForeignPool || f.Code == PolicyNodePort {
+		socket = ports.Socket{Port: socket.Port} // they know numbers only: one that moves from TCP to UDP is no new one
+	}
+	return identity{f.Code, f.Case, f.Value, socket, f.holder()}
 }
 
 // compareFields orders paths as a person counts: ports[2] before ports[10].

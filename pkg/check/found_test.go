@@ -37,7 +37,7 @@ func found() map[check.Code][]scene {
 		check.OutsideRange:  foundOutside(),
 		check.DaemonSocket:  foundDaemons(),
 	}
-	for _, table := range []map[check.Code][]scene{foundRanges(), foundRollouts(), foundEdits(), foundWiring(), foundInPods()} {
+	for _, table := range []map[check.Code][]scene{foundRanges(), foundRollouts(), foundEdits(), foundWiring(), foundInPods(), foundRestricted()} {
 		maps.Copy(all, table)
 	}
 	return all

@@ -5,6 +5,7 @@ import "github.com/portcullis-k8s/portcullis/pkg/ports"
 // Service is what the questions need to know of a Service.
 type Service struct {
 	Owner                 ports.Owner
+	Labels                map[string]string
 	Type                  string // ClusterIP, NodePort, LoadBalancer, ExternalName
 	Ports                 []ports.ServicePort
 	HealthCheckNodePort   uint16 // where the type and the policy use it
@@ -61,6 +62,7 @@ type EndpointPort struct {
 // Workload is what the questions need to know of a pod, or of an object with a pod template.
 type Workload struct {
 	Owner            ports.Owner
+	Labels           map[string]string // of its pods
 	IsPod            bool
 	HostNetwork      bool
 	HostNetworkField string   // where it says so
@@ -69,9 +71,10 @@ type Workload struct {
 	Unparsed         []Unparsed // hostIPs that are no addresses, and so claim nothing
 	Misspelled       []Misspelled
 	OneKey           []OneKey
-	Eligible         []string // the nodes that its pods may run on, sorted; nil: not known
-	OneHost          bool     // it names the one host that its pods may run on, whether the nodes are known or not
-	Rollout          *Rollout // nil: a pod, or an object that rolls nothing out by itself
+	Requests         []HostPortRequest // host ports that it asks for by annotation
+	Eligible         []string          // the nodes that its pods may run on, sorted; nil: not known
+	OneHost          bool              // it names the one host that its pods may run on, whether the nodes are known or not
+	Rollout          *Rollout          // nil: a pod, or an object that rolls nothing out by itself
 }
 
 // Unparsed is a hostIP that is no IP address.

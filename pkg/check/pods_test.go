@@ -11,6 +11,10 @@ func foundInPods() map[check.Code][]scene {
 			{why: "nobody's", now: "Pod a: hostPort 10.9.9.9 80/TCP @?", want: []string{"PC0508 warning ports[0].hostIP"}},
 			{why: "in a template", now: "DaemonSet a: hostPort fd00::9 80/TCP @every", want: []string{"PC0508 warning ports[0].hostIP"}},
 		},
+		check.HostPortRequested: {
+			{why: "no port of that name", now: "Pod a: asks=play/0", want: []string{"PC0314 error annotations[play] (no port has the name)"}},
+			{why: "on the host network", now: "Pod a hostNetwork main: asks=play/1", want: []string{"PC0314 error annotations[play] (the pod is on the host network)", "PC0509 info hostNetwork"}},
+		},
 		check.UndeclaredSockets: {
 			{why: "whatever it listens on", now: "Pod a hostNetwork main:", want: []string{"PC0509 info hostNetwork"}},
 		},
@@ -35,6 +39,11 @@ func silentInPods() map[check.Code][]scene {
 			{why: "wildcards", now: "Pod a: hostPort 0.0.0.0 80/TCP @?; hostPort :: 80/TCP @?; hostPort * 81/TCP @?"},
 			{why: "the host network, which binds what it likes", now: "Pod a hostNetwork main: hostNetwork 10.9.9.9 80/TCP @?"},
 			{why: "a plain init container's", now: "Pod a: hostPort,init 10.9.9.9 80/TCP @?"},
+		},
+		check.HostPortRequested: {
+			{why: "a port of that name", now: "Pod a: asks=play/1"},
+			{why: "two ports of that name", now: "Pod a: asks=play/2"},
+			{why: "nothing is asked for", now: "Pod a hostNetwork main: hostNetwork * 80/TCP @?"},
 		},
 		check.UndeclaredSockets: {
 			{why: "a declared one", now: "Pod a hostNetwork main: hostNetwork * 80/TCP @n1"},

@@ -17,7 +17,7 @@ import (
 
 // The tables of this package are written in lines. An object is
 //
-//	KIND NAME [< KIND NAME …] [rolls R/S/U|runs R|surges S|ends P] [onehost] [on NODE,…] [hostNetwork CONTAINER,…]: CLAIM; CLAIM; …
+//	KIND NAME [< KIND NAME …] [rolls R/S/U|runs R|surges S|ends P] [onehost] [labelled KEY=VALUE] [on NODE,…] [hostNetwork CONTAINER,…]: CLAIM; CLAIM; …
 //
 // where the names after < are its controllers, nearest first, and the nodes after "on" are those that its pods may run
 // on. It rolls out R replicas with a surge of S and U unavailable, runs R of them in turn, is a DaemonSet with a surge of S,
@@ -27,18 +27,18 @@ import (
 //
 // where ADDRESS is "*", an address or a wildcard, and SCOPE is "?" (no node yet), "?2" or "?2{n1,n2}" (two of these), "n1",
 // "{n1,n2}" (each), "every" or "address"; "hostIP=TEXT 80/TCP" is one with a hostIP that is no address, "spelled=tcp/TCP" a
-// value in the wrong case, "onekey=80" an entry with the containerPort of the one before. The i-th claim stands in the
+// value in the wrong case, "asks=play/1" an annotation that asks for a host port for the 1 port called play, "onekey=80" an entry with the containerPort of the one before. The i-th claim stands in the
 // field "ports[i].KIND", or "CONTAINER.ports[i].KIND". A Service is
 //
 //	Service NAME TYPE [NAME=]PORT[:NODEPORT]/PROTOCOL[>TARGET] … [health:NODEPORT] [ip:ADDRESS …] [lb:ADDRESS …]
-//		[unused:NODEPORT] [unallocated] [chosen] [policy:POLICY] [spelled:FIELD=tcp/TCP]
+//		[label:KEY=VALUE] [unused:NODEPORT] [unallocated] [chosen] [policy:POLICY] [spelled:FIELD=tcp/TCP]
 //		[backend:NAME[PORTNAME/PROTOCOL/NUMBER,…]] [endpoints:NAMESPACE[PORTNAME,…]]
 //
 // where unused is a healthCheckNodePort that nothing uses.
 //
 // All are in the namespace "ns". A finding is
 //
-//	CODE SEVERITY[ standing] FIELD[ (CASE)][ and OTHER FIELD][ < HOLDER FIELD OF IT][ on NODE,…][ of ELIGIBLE]
+//	CODE SEVERITY[ ENFORCEMENT OF A POOL OR POLICY][ standing] FIELD[ (CASE)][ and OTHER FIELD][ < HOLDER FIELD OF IT][ on NODE,…][ of ELIGIBLE]
 
 // scene is one judgement: what is held, the object before and now, and what must be found; nothing where want is nil.
 type scene struct {
@@ -49,6 +49,8 @@ type scene struct {
 	want []string
 
 	families string // of the pods: "4", "6", "46"
+
+	pools, policies []string // see restrictions_test.go
 }
 
 func isRemarkBeside(code check.Code) func(check.Finding) bool {
@@ -67,6 +69,7 @@ func (s scene) findings() []check.Finding {
 	in.Service, in.Workload = mustObject(s.now)
 	in.OldService, in.OldWorkload = mustObject(s.old)
 	in.Families = check.Families{IPv4: strings.Contains(s.families, "4"), IPv6: strings.Contains(s.families, "6")}
+	s.restrict(&in)
 	return check.Check(in)
 }
 
@@ -85,6 +88,9 @@ func spoken(findings []check.Finding) []string {
 	var lines []string
 	for _, f := range findings {
 		line := fmt.Sprintf("%s %s", f.Code, f.Severity)
+		if f.Enforcement != 0 {
+			line += " " + f.Enforcement.String()
+		}
 		if f.Standing {
 			line += " standing"
 		}
@@ -191,6 +197,10 @@ func mustWorkload(line string) *check.Workload {
 	if known {
 		w.Eligible = splitNodes(eligible)
 	}
+	head, label, labelled := strings.Cut(head, " labelled ")
+	if labelled {
+		w.Labels = mustLabels(label)
+	}
 	head, w.OneHost = strings.CutSuffix(head, " onehost")
 	head, w.Rollout = mustRollout(head)
 	w.Owner = mustOwner(head)
@@ -203,6 +213,9 @@ func mustWorkload(line string) *check.Workload {
 			w.Unparsed = append(w.Unparsed, check.Unparsed{
 				Field: fmt.Sprintf("ports[%d].hostIP", i), Value: words[0][len("hostIP="):], Port: words[1],
 			})
+		case strings.HasPrefix(words[0], "asks="):
+			name, count, _ := strings.Cut(words[0][len("asks="):], "/")
+			w.Requests = append(w.Requests, check.HostPortRequest{Name: name, Field: "annotations[" + name + "]", Ports: len(strings.Trim(count, "0"))})
 		case strings.HasPrefix(words[0], "spelled="):
 			value, known, _ := strings.Cut(words[0][len("spelled="):], "/")
 			w.Misspelled = append(w.Misspelled, check.Misspelled{Field: fmt.Sprintf("ports[%d].protocol", i), Value: value, Known: known})
@@ -343,6 +356,7 @@ func serviceWords() map[string]func(*check.Service, string) {
 			claim(s, ports.HealthCheckNodePort, onNodes(), ports.TCP, s.HealthCheckNodePort, "spec.healthCheckNodePort")
 		},
 		"unused":      func(s *check.Service, value string) { s.UnusedHealthCheck = mustPort(value) },
+		"label":       func(s *check.Service, value string) { s.Labels = mustLabels(value) },
 		"unallocated": func(s *check.Service, _ string) { s.Unallocated = true },
 		"chosen":      func(s *check.Service, _ string) { s.Chosen = true },
 		"policy":      func(s *check.Service, value string) { s.ExternalTrafficPolicy = value },

@@ -14,6 +14,7 @@ type Settings struct {
 	Ephemeral     ports.Range          // net.ipv4.ip_local_port_range of the nodes: outgoing connections use it
 	ReservedLocal []ports.Range        // net.ipv4.ip_local_reserved_ports: outgoing connections do not
 	Reserved      []Reserved           // sockets that the nodes' own daemons hold
+	OfferFrom     []ports.Range        // where free numbers are looked for, in this order, to be offered instead of held ones
 	Enforcement   map[Code]Enforcement // per code; what is not named follows the severity
 }
 
@@ -57,11 +58,15 @@ func (e Enforcement) String() string {
 	}
 }
 
-// Enforce returns what f does to a request: what the configuration says of its code, else Deny for an error, Warn for
-// a warning and Audit for the rest; and never Deny for what stood before.
+// Enforce returns what f does to a request: what the configuration says of its code, else what the pool or policy says
+// that objects, else Deny for an error, Warn for a warning and Audit for the rest; and never Deny for what stood before.
 func (s *Settings) Enforce(f Finding) Enforcement {
 	e, configured := s.Enforcement[f.Code]
-	if !configured {
+	switch {
+	case configured:
+	case f.Enforcement != 0:
+		e = f.Enforcement
+	default:
 		e = Enforcement(f.Severity) // Info, Warning and Error in the same order
 	}
 	if f.Standing {

@@ -40,6 +40,37 @@ func TestEnforce(t *testing.T) {
 	}
 }
 
+// TestEnforceOfPools: what a pool or policy says counts instead of the severity; the configuration and what stood before
+// go over it.
+func TestEnforceOfPools(t *testing.T) {
+	var none check.Enforcement
+	for _, c := range []struct {
+		says       check.Enforcement
+		standing   bool
+		configured check.Enforcement
+		want       check.Enforcement
+	}{
+		{none, false, none, check.Warn},
+		{check.Audit, false, none, check.Audit},
+		{check.Warn, false, none, check.Warn},
+		{check.Deny, false, none, check.Deny},
+		{check.Deny, true, none, check.Warn},
+		{check.Audit, true, none, check.Audit},
+		{check.Deny, false, check.Audit, check.Audit},
+		{check.Audit, false, check.Deny, check.Deny},
+		{check.Audit, true, check.Deny, check.Warn},
+	} {
+		s := check.Settings{Enforcement: map[check.Code]check.Enforcement{}}
+		if c.configured != none {
+			s.Enforcement[check.ForeignPool] = c.configured
+		}
+		f := check.Finding{Code: check.ForeignPool, Severity: check.Warning, Enforcement: c.says, Standing: c.standing}
+		if got := s.Enforce(f); got != c.want {
+			t.Errorf("%s, standing %v, configured %s: %s, want %s", c.says, c.standing, c.configured, got, c.want)
+		}
+	}
+}
+
 func TestJudge(t *testing.T) {
 	deny, warn, audit := check.Finding{Severity: check.Error}, check.Finding{Severity: check.Warning}, check.Finding{Severity: check.Info}
 	for _, c := range []struct {

@@ -41,7 +41,7 @@ func silent() map[check.Code][]scene {
 			{why: "a ClusterIP", now: "Service a ClusterIP 22/TCP"},
 		},
 	}
-	for _, table := range []map[check.Code][]scene{silentRanges(), silentRollouts(), silentEdits(), silentWiring(), silentInPods()} {
+	for _, table := range []map[check.Code][]scene{silentRanges(), silentRollouts(), silentEdits(), silentWiring(), silentInPods(), silentRestricted()} {
 		maps.Copy(all, table)
 	}
 	return all

@@ -14,7 +14,8 @@ import (
 // affinity with which the DaemonSet controller makes each of its pods. A pod that is finished claims nothing; one that
 // is terminating holds until it is gone.
 func Pod(pod *corev1.Pod, nodes EligibleNodes) *check.Workload {
-	w := &check.Workload{Owner: Owner(coreKind("Pod"), pod), IsPod: true}
+	w := &check.Workload{Owner: Owner(coreKind("Pod"), pod), Labels: pod.Labels, IsPod: true}
+	w.Requests = hostPortRequests(pod.Annotations, &pod.Spec, "metadata")
 	scope := ports.Scope{}
 	if node, ok := nodeOf(pod); ok {
 		scope = ports.NodeScope(node)

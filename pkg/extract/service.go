@@ -100,6 +100,7 @@ func ExternalSockets(svc *corev1.Service) int {
 func Service(svc *corev1.Service, nodePorts NodePortAddresses) *check.Service {
 	s := &check.Service{
 		Owner:                 Owner(coreKind("Service"), svc),
+		Labels:                svc.Labels,
 		Type:                  string(asKnown(svc.Spec.Type, serviceTypes()...)),
 		HealthCheckNodePort:   healthCheckNodePort(svc),
 		Unallocated:           svc.Spec.AllocateLoadBalancerNodePorts != nil && !*svc.Spec.AllocateLoadBalancerNodePorts,

@@ -53,6 +53,11 @@ func (s *Settings) readRanges(c *configv1alpha1.PortcullisConfiguration) error {
 	if s.Check.ReservedLocal, err = ports.ParseRanges(c.ReservedLocalPorts); err != nil {
 		return fmt.Errorf("reservedLocalPorts: %w", err)
 	}
+	for _, band := range []ports.Range{allocator.StaticBand(r), allocator.DynamicBand(r)} {
+		if !band.IsEmpty() {
+			s.Check.OfferFrom = append(s.Check.OfferFrom, band) // who writes a number had better not write a dynamic one
+		}
+	}
 	if c.AllocateFrom == configv1alpha1.AllocateFromNone {
 		return nil
 	}
@@ -61,6 +66,9 @@ func (s *Settings) readRanges(c *configv1alpha1.PortcullisConfiguration) error {
 		return fmt.Errorf("allocateFrom: %w", err)
 	}
 	s.AllocateFrom = allocator.Order(r, from)
+	if len(from) > 0 {
+		s.Check.OfferFrom = from
+	}
 	return nil
 }
 

@@ -1,6 +1,8 @@
 package extract
 
 import (
+	"strings"
+
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -37,6 +39,10 @@ func Workload(object runtime.Object, nodes EligibleNodes) (*check.Workload, bool
 	}
 	placement := PlacementOf(t.spec, t.daemon)
 	w.OneHost = placement.IsOneHost()
+	if pod := podTemplateOf(object); pod != nil {
+		w.Labels = pod.Labels
+		w.Requests = hostPortRequests(pod.Annotations, t.spec, strings.TrimSuffix(t.path, "spec")+"metadata")
+	}
 	if nodes != nil {
 		w.Eligible = nodes.Eligible(placement)
 	}

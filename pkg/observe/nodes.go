@@ -52,6 +52,14 @@ func (n *nodes) Eligible(p extract.Placement) []string {
 	return names
 }
 
+// Node returns a node as far as it is kept: its metadata, taints, pod CIDRs and addresses; nil for one that is not known.
+// The caller must not write to it.
+func (n *nodes) Node(name string) *corev1.Node {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.byName[name]
+}
+
 // Families returns the address families of the cluster's pods.
 func (n *nodes) Families() extract.Families {
 	n.mu.RLock()

@@ -5,6 +5,7 @@ package observe
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
@@ -27,7 +29,11 @@ import (
 
 // Options of an Observer.
 type Options struct {
-	NodePorts extract.NodePortAddresses
+	NodePorts     extract.NodePortAddresses
+	NodePortRange ports.Range // to which pools are clipped
+	// Pools says that the cluster has the kinds of portcullis.dev: the view is not complete before all of them are seen. An
+	// API server that has just started may deny them for a while, so that this must not be guessed.
+	Pools bool
 	// RebuildEvery is how often the ledger is compared with what the informers hold. 0: never.
 	RebuildEvery time.Duration
 	// Seen, if set, is told of every owner after the ledger shows it: its claims, or that it is gone.
@@ -39,6 +45,7 @@ type Options struct {
 // Observer feeds a ledger from a cluster. It is a manager's Runnable that every replica runs.
 type Observer struct {
 	*nodes
+	*pools
 	cache    cache.Cache
 	options  Options
 	ledger   ledger.Ledger
@@ -48,7 +55,7 @@ type Observer struct {
 
 // New returns an observer of the cluster that cache shows. The cache must have been made with CacheOptions.
 func New(cache cache.Cache, options Options) *Observer {
-	return &Observer{nodes: newNodes(), cache: cache, options: options}
+	return &Observer{nodes: newNodes(), pools: newPools(options.NodePortRange), cache: cache, options: options}
 }
 
 // CacheOptions keeps of each object only what claims need.
@@ -65,6 +72,11 @@ func kinds() []client.Object {
 	}
 }
 
+// poolKinds are the objects that pools need beside them.
+func poolKinds() []client.Object {
+	return []client.Object{&v1alpha1.PortPool{}, &v1alpha1.PortPolicy{}, &v1alpha1.PortClaim{}, &corev1.Namespace{}}
+}
+
 // NeedLeaderElection says that every replica observes.
 func (o *Observer) NeedLeaderElection() bool { return false }
 
@@ -74,22 +86,30 @@ func (o *Observer) IsComplete() bool { return o.complete.Load() }
 // Snapshot returns what is held now.
 func (o *Observer) Snapshot() *ledger.Snapshot { return o.ledger.Snapshot() }
 
+// Pod returns a pod as far as it is kept: what its claims and its place come from; nil for one that is not known.
+func (o *Observer) Pod(namespace, name string) *corev1.Pod {
+	var pod corev1.Pod
+	if err := o.cache.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: name}, &pod); err != nil {
+		return nil
+	}
+	return &pod
+}
+
 // Start feeds the ledger until ctx ends.
 func (o *Observer) Start(ctx context.Context) error {
 	var synced []toolscache.InformerSynced
-	for _, kind := range kinds() {
-		informer, err := o.cache.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
-		if _, cidr := kind.(*networkingv1.ServiceCIDR); cidr && meta.IsNoMatchError(err) {
-			continue // before Kubernetes 1.33; then the nodes alone tell the families
-		}
+	watched := kinds()
+	if o.options.Pools {
+		watched = slices.Concat(poolKinds(), watched)
+	}
+	for _, kind := range watched {
+		hasSynced, err := o.watch(ctx, kind)
 		if err != nil {
 			return fmt.Errorf("watching %T: %w", kind, err)
 		}
-		registration, err := informer.AddEventHandler(o.handler())
-		if err != nil {
-			return fmt.Errorf("watching %T: %w", kind, err)
+		if hasSynced != nil {
+			synced = append(synced, hasSynced)
 		}
-		synced = append(synced, registration.HasSynced)
 	}
 	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
 		return nil // ctx ended before all was seen
@@ -101,6 +121,33 @@ func (o *Observer) Start(ctx context.Context) error {
 	o.options.Metrics.complete()
 	o.rebuildUntil(ctx)
 	return nil
+}
+
+// watch feeds what is known of a kind to the observer. A cluster before Kubernetes 1.33 has no ServiceCIDRs, and the nodes
+// alone tell the families: then there is nothing to wait for. Kinds of portcullis.dev that exist are waited for.
+func (o *Observer) watch(ctx context.Context, kind client.Object) (toolscache.InformerSynced, error) {
+	for {
+		informer, err := o.cache.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
+		if err == nil {
+			registration, err := informer.AddEventHandler(o.handler())
+			if err != nil {
+				return nil, err
+			}
+			return registration.HasSynced, nil
+		}
+		if _, cidr := kind.(*networkingv1.ServiceCIDR); cidr && meta.IsNoMatchError(err) {
+			return nil, nil
+		}
+		if !meta.IsNoMatchError(err) {
+			return nil, err
+		}
+		logf.FromContext(ctx).Info("the API server does not serve this kind yet", "kind", fmt.Sprintf("%T", kind))
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 func (o *Observer) handler() toolscache.ResourceEventHandler {
@@ -125,6 +172,18 @@ func (o *Observer) apply(object any, gone bool) {
 		o.applyNode(x, gone)
 	case *networkingv1.ServiceCIDR:
 		o.setCIDR(x, gone)
+	case *corev1.Namespace:
+		o.setNamespace(x, gone)
+	case *v1alpha1.PortClaim:
+		o.setClaim(x, gone)
+	case *v1alpha1.PortPool:
+		if err := o.setPool(x, gone); err != nil {
+			logf.Log.Error(err, "A pool has no effect", "pool", x.Name) // the API server refuses such
+		}
+	case *v1alpha1.PortPolicy:
+		if err := o.setPolicy(x, gone); err != nil {
+			logf.Log.Error(err, "A policy has no effect", "policy", x.Name)
+		}
 	default:
 		if h, ok := o.holdingOf(object); ok {
 			o.record(h, gone)

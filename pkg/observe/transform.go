@@ -57,30 +57,32 @@ func strip(object any) (any, error) {
 
 func stripMeta(o client.Object) {
 	o.SetManagedFields(nil)
-	annotations := map[string]string(nil)
-	if v, ok := o.GetAnnotations()[corev1.MirrorPodAnnotationKey]; ok {
-		annotations = map[string]string{corev1.MirrorPodAnnotationKey: v}
-	}
-	o.SetAnnotations(annotations)
+	o.SetAnnotations(only(o.GetAnnotations(), []string{corev1.MirrorPodAnnotationKey, extract.ReservedPortsAnnotation}))
 	o.SetFinalizers(nil)
 	if controller := metav1.GetControllerOf(o); controller != nil {
 		o.SetOwnerReferences([]metav1.OwnerReference{*controller})
 	} else {
 		o.SetOwnerReferences(nil)
 	}
-	if _, node := o.(*corev1.Node); node {
-		return // placements select by labels
+	switch o.(type) {
+	case *corev1.Node, *corev1.Namespace, *corev1.Service:
+		return // placements select by labels, and so do pools
 	}
-	var labels map[string]string
-	for _, key := range extract.OwnerLabels() {
-		if v, ok := o.GetLabels()[key]; ok {
-			if labels == nil {
-				labels = map[string]string{}
+	o.SetLabels(only(o.GetLabels(), extract.OwnerLabels()))
+}
+
+// only returns the entries of a map that have one of the keys; nil for none.
+func only(all map[string]string, keys []string) map[string]string {
+	var kept map[string]string
+	for _, key := range keys {
+		if v, ok := all[key]; ok {
+			if kept == nil {
+				kept = map[string]string{}
 			}
-			labels[key] = v
+			kept[key] = v
 		}
 	}
-	o.SetLabels(labels)
+	return kept
 }
 
 func stripTemplate(t *corev1.PodTemplateSpec) corev1.PodTemplateSpec {

@@ -72,7 +72,8 @@ func read(object runtime.Object, nodes extract.NodeList, placements []extract.Pl
 	switch o := object.(type) {
 	case *corev1.Node:
 		podCIDRs, internal := extract.NodeFamilies(o)
-		return []string{fmt.Sprint(o.Name, extract.NodeAddresses(o), podCIDRs, internal, placements[0].Allows(o), placements[1].Allows(o))}
+		reserved, err := extract.ReservedPorts(o)
+		return []string{fmt.Sprint(o.Name, reserved, err, extract.NodeAddresses(o), podCIDRs, internal, placements[0].Allows(o), placements[1].Allows(o))}
 	case *networkingv1.ServiceCIDR:
 		return []string{fmt.Sprint(o.Name, extract.ClusterFamilies(nil, []*networkingv1.ServiceCIDR{o}))}
 	case *corev1.Service:

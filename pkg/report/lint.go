@@ -34,6 +34,7 @@ type Finding struct {
 	Message  string   `json:"message"`
 	Holder   *Holder  `json:"holder,omitempty"`
 	Nodes    []string `json:"nodes"`
+	Instead  uint16   `json:"instead,omitempty"` // a free number to have in place of one that is held
 	Source   Source   `json:"source"`
 }
 
@@ -80,7 +81,7 @@ func NewLintReport() *LintReport {
 func (r *LintReport) Add(f check.Finding, source Source) Finding {
 	out := Finding{
 		Code: string(f.Code), Severity: f.Severity.String(), Object: object(f.Object), Field: f.Field,
-		Message: Message(f), Nodes: f.Nodes, Source: source,
+		Message: Message(f), Nodes: f.Nodes, Instead: f.Instead, Source: source,
 	}
 	if out.Nodes == nil {
 		out.Nodes = []string{}

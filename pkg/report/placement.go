@@ -38,6 +38,9 @@ func enumerate(names []string) string {
 // Daemon names a daemon of the nodes as a holder.
 func Daemon(name string) string { return name + " (a daemon of every node)" }
 
+// ReservedBy names something that a PortPolicy reserves ports for as a holder.
+func ReservedBy(name, policy string) string { return name + " (PortPolicy " + policy + ")" }
+
 // Reservation names a node that reserves a port by its annotation as a holder.
 func Reservation(annotation string) string { return "the node itself (annotation " + annotation + ")" }
 

@@ -19,7 +19,8 @@ const MaxSentence = 256
 func Sentence(f check.Finding) string { return f.Field + ": " + Message(f) }
 
 // Message tells a finding without its field, for where the field is shown beside it. Where names are too long for all
-// of it, the way out is shortened, then the holder's field left out, then the way out; the code always stays.
+// of it, the way out is shortened, then the holder's field left out, then the way out; the code always stays. What the
+// owner of a policy adds stands behind the way out, as far as there is room.
 func Message(f check.Finding) string {
 	limit := MaxSentence - utf8.RuneCountInString(f.Field) - len(": ")
 	what, way := words(f)
@@ -33,12 +34,30 @@ func Message(f check.Finding) string {
 	if f.Holder != nil {
 		brief = strings.Replace(what, " ("+f.Holder.Field+")", "", 1)
 	}
-	for _, text := range []string{what + "; " + way + code, what + "; " + first + code, brief + "; " + first + code, what + code} {
-		if utf8.RuneCountInString(text) <= limit {
-			return text
+	limit -= utf8.RuneCountInString(code)
+	remark := strings.Map(printable, f.Remark)
+	if remark != "" {
+		for _, text := range []string{what + "; " + way + "; " + remark, what + "; " + first + "; " + remark} {
+			if utf8.RuneCountInString(text) <= limit {
+				return text + code
+			}
 		}
 	}
-	return cut(what, limit-utf8.RuneCountInString(code)) + code
+	for _, text := range []string{what + "; " + way, what + "; " + first, brief + "; " + first, what} {
+		if n := utf8.RuneCountInString(text); n <= limit {
+			return text + partOf(remark, limit-n) + code
+		}
+	}
+	return cut(what, limit) + code
+}
+
+// partOf is as much of a remark as there is room for; nothing, if that is too little to be of use.
+func partOf(remark string, room int) string {
+	const least = 30
+	if room -= len("; "); remark == "" || room < least {
+		return ""
+	}
+	return "; " + cut(remark, room)
 }
 
 // printable keeps what objects are called from breaking the line, or the terminal: names in files can be anything.
@@ -73,7 +92,7 @@ func words(f check.Finding) (what, way string) {
 		return fmt.Sprintf("%s is used by %s too, an init container that runs at another time", f.Claim.Socket, f.Other),
 			"nothing needs to be done"
 	case check.Held:
-		return heldBy(f), wayOut(f.Claim)
+		return heldBy(f), instead(f)
 	case check.WorkloadsMeet:
 		return meeting(f), wayOut(f.Claim) + ", or keep the two apart by a nodeSelector"
 	case check.OutsideRange:
@@ -88,6 +107,16 @@ func words(f check.Finding) (what, way string) {
 			"keep " + f.Other + ", or change externalTrafficPolicy to Cluster first"
 	case check.InNodePorts, check.InEphemeral, check.InDynamicBand, check.OutsideSmaller:
 		return inRanges(f)
+	case check.ForeignPool, check.PoolLimit, check.PoolExhausted:
+		return ofPools(f)
+	case check.PolicyNodePort:
+		return nodePortPolicy(f)
+	case check.PolicyHostPort:
+		return hostPortPolicy(f)
+	case check.PolicyReserved:
+		return reserved(f), wayOut(f.Claim)
+	case check.ExceptionEnds:
+		return exception(f)
 	case check.TooFewNodes, check.RolloutStalls, check.SurgeInPlace:
 		return inRollouts(f)
 	case check.StricterThere:
@@ -99,6 +128,8 @@ func words(f check.Finding) (what, way string) {
 	case check.NeverMapped:
 		return fmt.Sprintf("%s of a sidecar is reserved on the node but never mapped: the kubelet maps those of the main containers only", f.Claim.Number()),
 			"move the port to a main container, or use the host network"
+	case check.HostPortRequested:
+		return requested(f)
 	case check.UndeclaredSockets:
 		return "the pod is on the host network and declares no ports, so that nobody can tell what it takes from the node", "list under ports what it listens on"
 	case check.Shadowed, check.OrderDependent, check.Captured:
@@ -107,6 +138,18 @@ func words(f check.Finding) (what, way string) {
 		return ofAddresses(f)
 	default:
 		return string(f.Code), "see its page"
+	}
+}
+
+func requested(f check.Finding) (what, way string) {
+	switch f.Case {
+	case check.NoSuchPort:
+		return fmt.Sprintf("no container port is called %q", f.Value), "name a port so, or correct the annotation"
+	case check.OnHostNetwork:
+		return fmt.Sprintf("port %q is one of the host network, which is what the process listens on", f.Value),
+			"remove the annotation, or hostNetwork"
+	default:
+		return f.Objection.Error(), "see the pools with kubectl get portpools"
 	}
 }
 

@@ -1,12 +1,14 @@
 package report_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
@@ -42,7 +44,7 @@ func sentences() []said {
 	)
 	n1, n5 := []string{"n1"}, []string{"n1", "n2", "n3", "n4", "n5"}
 	tomcat := by("Deployment", "tomcat", template, claim(ports.HostPort, "*:9000/TCP", ports.NodeScope("n1")))
-	return append(moreSentences(), []said{
+	return append(append(moreSentences(), restrictedSentences()...), []said{
 		{check.Finding{Code: check.HostIPInvalid, Field: "spec.containers[0].ports[0].hostIP", Value: "local\nhost", Other: "8080/TCP"},
 			`spec.containers[0].ports[0].hostIP: "local\nhost" is no IP address, so that port 8080/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)`},
 		{check.Finding{Code: check.SocketTwice, Field: podField, Other: "spec.initContainers[0].ports[0].hostPort", Claim: claim(ports.HostPort, "[::1]:80/TCP", ports.Scope{})},
@@ -176,6 +178,13 @@ func moreSentences() []said {
 			"spec.externalTrafficPolicy: Local after Cluster decides for new connections only; those that stand keep their path and their source address; nothing needs to be done, or let clients connect again (PC0507)"},
 		{check.Finding{Code: check.NoNodesAddress, Field: "spec.containers[0].ports[0].hostIP", Value: "10.9.9.9", Claim: hostPort("80/TCP")},
 			"spec.containers[0].ports[0].hostIP: 10.9.9.9 is no address of any node, so that port 80/TCP is never reached there; write an address of the node, or leave hostIP out for all of its addresses (PC0508)"},
+		{check.Finding{Code: check.HostPortRequested, Case: check.NoSuchPort, Field: "metadata.annotations[portcullis.dev/host-port.play]", Value: "play"},
+			`metadata.annotations[portcullis.dev/host-port.play]: no container port is called "play"; name a port so, or correct the annotation (PC0314)`},
+		{check.Finding{Code: check.HostPortRequested, Case: check.OnHostNetwork, Field: "metadata.annotations[portcullis.dev/host-port.play]", Value: "play"},
+			`metadata.annotations[portcullis.dev/host-port.play]: port "play" is one of the host network, which is what the process listens on; remove the annotation, or hostNetwork (PC0314)`},
+		{check.RequestFinding(me, check.HostPortRequest{Name: "play", Field: "metadata.annotations[portcullis.dev/host-port.play]"},
+			&pool.NoPoolError{Requester: pool.Requester{For: pool.HostPorts, Namespace: "web"}}),
+			"metadata.annotations[portcullis.dev/host-port.play]: " + (&pool.NoPoolError{Requester: pool.Requester{For: pool.HostPorts, Namespace: "web"}}).Error() + "; see the pools with kubectl get portpools (PC0314)"},
 		{check.Finding{Code: check.UndeclaredSockets, Field: "spec.hostNetwork"},
 			"spec.hostNetwork: the pod is on the host network and declares no ports, so that nobody can tell what it takes from the node; list under ports what it listens on (PC0509)"},
 		{check.Finding{Code: check.Shadowed, Case: check.ObjectShadowed, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Winners: won("from outside", webSvc.Ref, "over loopback", webSvc.Ref)},
@@ -238,11 +247,14 @@ func TestSentencesOfMonsters(t *testing.T) {
 		for _, s := range sentences() {
 			for _, standing := range []bool{false, true} {
 				f := s.finding
-				f.Standing, f.Value = standing, name
+				f.Standing, f.Value, f.Remark = standing, name, name
+				if f.Objection != nil {
+					f.Objection = errors.New(name + "; " + name)
+				}
 				if f.Nodes != nil {
 					f.Nodes = append([]string{name}, many...)
 				}
-				if f.Code == check.NodePortWithoutUse || f.Code == check.HostIPInvalid {
+				if f.Code == check.NodePortWithoutUse || f.Code == check.HostIPInvalid || f.Code == check.PolicyReserved {
 					f.Other = name
 				}
 				if f.Holder != nil {

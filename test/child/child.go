@@ -88,6 +88,12 @@ func (c *Process) Kill() {
 	<-c.done
 }
 
+// Freeze holds the program up until Thaw.
+func (c *Process) Freeze() { c.signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen program go on.
+func (c *Process) Thaw() { c.signal(syscall.SIGCONT) }
+
 // signal sends a signal; that the program may have ended already is no error.
 func (c *Process) signal(s os.Signal) { _ = c.cmd.Process.Signal(s) }
 

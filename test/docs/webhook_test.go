@@ -10,7 +10,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 
+	"github.com/portcullis-k8s/portcullis/pkg/controller"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
+	"github.com/portcullis-k8s/portcullis/scheduling"
 	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
@@ -85,6 +87,8 @@ func TestGoldenMetrics(t *testing.T) {
 	r := &registered{}
 	webhook.NewMetrics(r)
 	observe.NewMetrics(r)
+	controller.NewMetrics(r)
+	scheduling.NewExtenderMetrics(r)
 	p := read(t, webhookPage)
 	p.holdTable(t, append([][]string{{"Metric", "Type", "Labels", "What it tells"}}, r.rows...))
 }

@@ -57,6 +57,8 @@ func rules() []rule {
 		{"pkg/manifest", append(slices.Clone(clients), module+"/..."), "reading files must not need a cluster, nor know what a claim is"},
 		{"pkg/extract", clients, "claims come from objects, wherever those come from"},
 		{"pkg/observe", []string{module + "/webhook", module + "/pkg/manifest", module + "/pkg/report"}, "the observer feeds the ledger; who asks it is nothing to it"},
+		{"pkg/controller", []string{module + "/webhook", module + "/pkg/manifest", module + "/docs/codes", module + "/cmd/...", "k8s.io/kubernetes"},
+			"the controller writes what others have decided; who answers requests is nothing to it"},
 		{"docs/codes", append(slices.Clone(thirdParty), module+"/..."), "pages are text: whoever shows them brings the rest"},
 		{"pkg/...", []string{module + "/docs/codes"}, "importing a library must not bring in a manual: the command shows it"},
 		{"webhook", []string{module + "/docs/codes", module + "/pkg/manifest", module + "/cmd/...", "k8s.io/kubernetes"}, "the handlers judge what they are sent"},

@@ -12,14 +12,12 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
-	"sigs.k8s.io/yaml"
 
 	"github.com/portcullis-k8s/portcullis/test/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/kubelet"
@@ -125,7 +123,7 @@ func (r *Rig) startGate(ctx context.Context, config string) (err error) {
 	if err := r.grant(ctx); err != nil {
 		return err
 	}
-	r.Gate, err = r.newGate(ctx, r.dir, config)
+	r.Gate, err = r.newGate(ctx, r.dir, config, "")
 	if err != nil {
 		return err
 	}
@@ -136,7 +134,13 @@ func (r *Rig) startGate(ctx context.Context, config string) (err error) {
 // yet.
 func (r *Rig) Replica(tb testing.TB, config string) *Gate {
 	tb.Helper()
-	g, err := r.newGate(tb.Context(), tb.TempDir(), config)
+	return r.ReplicaAt(tb, config, "")
+}
+
+// ReplicaAt is Replica with an API server of its own; "" is the first one.
+func (r *Rig) ReplicaAt(tb testing.TB, config, host string) *Gate {
+	tb.Helper()
+	g, err := r.newGate(tb.Context(), tb.TempDir(), config, host)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -147,11 +151,14 @@ func (r *Rig) Replica(tb testing.TB, config string) *Gate {
 	return g
 }
 
-func (r *Rig) newGate(ctx context.Context, dir, config string) (*Gate, error) {
+func (r *Rig) newGate(ctx context.Context, dir, config, host string) (*Gate, error) {
 	const user = "system:serviceaccount:portcullis-system:portcullis"
 	as, err := r.RESTConfigFor(user, "system:serviceaccounts", "system:serviceaccounts:portcullis-system", "system:authenticated")
 	if err != nil {
 		return nil, err
+	}
+	if host != "" {
+		as.Host = host
 	}
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	if err := writeKubeconfig(kubeconfig, as); err != nil {
@@ -160,31 +167,13 @@ func (r *Rig) newGate(ctx context.Context, dir, config string) (*Gate, error) {
 	return newGate(ctx, dir, config, kubeconfig)
 }
 
+// grant installs the kinds and the rights that ship.
 func (r *Rig) grant(ctx context.Context) error {
-	root, err := rootDir(ctx)
-	if err != nil {
-		return err
-	}
-	var role rbacv1.ClusterRole
-	var binding rbacv1.ClusterRoleBinding
-	for file, into := range map[string]any{"role.yaml": &role, "role_binding.yaml": &binding} {
-		text, err := os.ReadFile(filepath.Join(root, "config", "rbac", file))
-		if err != nil {
-			return err
-		}
-		if err := yaml.UnmarshalStrict(text, into); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
-	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "portcullis-system"}}
 	if _, err := r.Client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	if _, err := r.Client.RbacV1().ClusterRoles().Create(ctx, &role, metav1.CreateOptions{}); err != nil {
-		return err
-	}
-	_, err = r.Client.RbacV1().ClusterRoleBindings().Create(ctx, &binding, metav1.CreateOptions{})
-	return err
+	return errors.Join(Install(ctx, r.RESTConfig(), "crd/bases"), Install(ctx, r.RESTConfig(), "rbac"))
 }
 
 func writeKubeconfig(path string, c *rest.Config) error {

@@ -144,7 +144,8 @@ func wordsOf(t reflect.Type, field string) []string {
 		return []string{"ReplicaSet", "ReplicaSet", "DaemonSet", "Deployment", "Node", "GameServer"}
 	case "Key":
 		return []string{"zone", "zone", "metadata.name", "node.kubernetes.io/not-ready", "pod-template-hash", "svccontroller.k3s.cattle.io/svcname",
-			"svccontroller.k3s.cattle.io/svcnamespace", "kubernetes.io/config.mirror"}
+			"svccontroller.k3s.cattle.io/svcnamespace", "kubernetes.io/config.mirror",
+			"portcullis.dev/reserved-ports"}
 	case "Value", "Values":
 		return []string{"a", "a", "b", "n1", "1", ""}
 	case "Type":

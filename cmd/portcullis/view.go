@@ -1,0 +1,270 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/ledger"
+	"github.com/portcullis-k8s/portcullis/pkg/manifest"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/report"
+)
+
+// view is what a cluster holds at one moment, of the kinds that matter to a pod that seeks a node.
+type view struct {
+	nodes       []*corev1.Node
+	services    []*corev1.Service
+	pods        []*corev1.Pod
+	workloads   []runtime.Object
+	controllers extract.Controllers // of pods in files, which may not name theirs
+}
+
+// viewOf takes what matters out of objects of files.
+func viewOf(objects []*manifest.Object) *view {
+	v := &view{}
+	for _, object := range objects {
+		switch o := object.Object.(type) {
+		case *corev1.Node:
+			v.nodes = append(v.nodes, o)
+		case *corev1.Service:
+			v.services = append(v.services, o)
+		case *corev1.Pod:
+			v.pods = append(v.pods, o)
+		default:
+			if _, ok := extract.Workload(o, nil); ok {
+				v.workloads = append(v.workloads, o)
+			}
+		}
+	}
+	v.controllers = extract.NewControllers(v.workloads)
+	return v
+}
+
+// holding is what is in the way of a pod.
+type holding struct {
+	ledger  ledger.Ledger
+	loads   map[string]extract.Load     // of each node, by its pods
+	objects map[ports.Ref]metav1.Object // of the ledger's pods and Services
+}
+
+// holding returns what is in the way of a pod.
+func (v *view) holding(seeker *corev1.Pod, settings *extract.Settings) *holding {
+	h := &holding{loads: map[string]extract.Load{}, objects: map[ports.Ref]metav1.Object{}}
+	for _, node := range v.nodes {
+		h.ledger.ReplaceNode(node.Name, extract.NodeAddresses(node))
+	}
+	for _, svc := range v.services {
+		s := extract.Service(svc, settings.NodePorts)
+		h.ledger.Replace(s.Owner, s.Claims)
+		h.objects[s.Owner.Ref] = svc
+	}
+	for _, object := range v.workloads {
+		if w, ok := extract.Workload(object, nil); ok {
+			h.ledger.Replace(w.Owner, w.Claims) // leads to the controllers' controllers, and to the fields of their templates
+		}
+	}
+	for _, pod := range v.pods {
+		pod = extract.InTheWay(pod, seeker)
+		if pod == nil {
+			continue
+		}
+		load := h.loads[pod.Spec.NodeName]
+		load.Add(pod)
+		h.loads[pod.Spec.NodeName] = load
+		if w := extract.Pod(pod, nil); len(w.Claims) > 0 {
+			v.controllers.Adopt(w, pod)
+			h.ledger.Replace(w.Owner, w.Claims)
+			h.objects[w.Owner.Ref] = pod
+		}
+	}
+	return h
+}
+
+// dated adds what the cluster says of a holder.
+func (h *holding) dated(o check.Obstacle, seeker *corev1.Pod) report.Obstacle {
+	out := report.Obstacle{Obstacle: o}
+	ref := o.Holder.Ref
+	if o.ByPod() {
+		ref = o.Pod
+	}
+	switch object := h.objects[ref].(type) {
+	case *corev1.Pod:
+		out.Since, out.Leaving, out.Preemptible = since(object), object.DeletionTimestamp != nil, extract.MayPreempt(seeker, object)
+	case *corev1.Service:
+		out.Since = object.CreationTimestamp.Time
+	}
+	return out
+}
+
+// since is from when on a pod holds its ports, as far as it says.
+func since(pod *corev1.Pod) time.Time {
+	if pod.Status.StartTime != nil {
+		return pod.Status.StartTime.Time
+	}
+	return pod.CreationTimestamp.Time
+}
+
+// asked is what a person calls the pod, or an object with a pod template.
+type asked struct {
+	kind            schema.GroupVersionKind
+	namespace, name string // the namespace is "" where none is named
+}
+
+// parseAsked reads NAME, NAMESPACE/NAME, KIND/NAME or NAMESPACE/KIND/NAME. A first part that is a kind is one.
+func parseAsked(text, namespace string) (asked, error) {
+	a := asked{kind: corev1.SchemeGroupVersion.WithKind("Pod"), namespace: namespace}
+	parts := strings.Split(text, "/")
+	a.name = parts[len(parts)-1]
+	rest := parts[:len(parts)-1]
+	if len(rest) > 0 {
+		if kind, ok := kindNamed(rest[len(rest)-1]); ok {
+			a.kind, rest = kind, rest[:len(rest)-1]
+		}
+	}
+	if len(rest) == 1 && namespace != "" && rest[0] != namespace {
+		return a, fmt.Errorf("%q names the namespace %s, and -n %s: leave one of the two out", text, rest[0], namespace)
+	}
+	if len(rest) == 1 {
+		a.namespace = rest[0]
+	}
+	if len(rest) > 1 || slices.Contains(parts, "") {
+		return a, fmt.Errorf("%q names no pod: write NAME, NAMESPACE/NAME, or KIND/NAME as deployment/tomcat", text)
+	}
+	return a, nil
+}
+
+// kindNamed reads a kind as kubectl takes and prints it: deploy, deployment, deployments, deployment.apps.
+func kindNamed(text string) (schema.GroupVersionKind, bool) {
+	word, _, _ := strings.Cut(strings.ToLower(text), ".")
+	for _, k := range []struct {
+		group       schema.GroupVersion
+		kind, short string
+	}{
+		{corev1.SchemeGroupVersion, "Pod", "po"}, {corev1.SchemeGroupVersion, "ReplicationController", "rc"},
+		{appsv1.SchemeGroupVersion, "Deployment", "deploy"}, {appsv1.SchemeGroupVersion, "StatefulSet", "sts"},
+		{appsv1.SchemeGroupVersion, "DaemonSet", "ds"}, {appsv1.SchemeGroupVersion, "ReplicaSet", "rs"},
+		{batchv1.SchemeGroupVersion, "Job", "job"}, {batchv1.SchemeGroupVersion, "CronJob", "cj"},
+	} {
+		if long := strings.ToLower(k.kind); word == k.short || word == long || word == long+"s" {
+			return k.group.WithKind(k.kind), true
+		}
+	}
+	return schema.GroupVersionKind{}, false
+}
+
+// listed returns a pod of the template of a workload in files; nil if there is no such workload.
+func (v *view) listed(a asked) (*corev1.Pod, error) {
+	for _, object := range v.workloads {
+		if w, ok := extract.Workload(object, nil); ok && w.Owner.Ref == a.ref() {
+			pod, _ := extract.PodToBe(object)
+			return pod, nil
+		}
+	}
+	return nil, nil
+}
+
+func (a asked) ref() ports.Ref {
+	return extract.Ref(a.kind, &metav1.ObjectMeta{Namespace: a.namespace, Name: a.name})
+}
+
+// find returns the pod that is asked about: of a workload one that waits, else a pod of its template, which is nil if
+// there is no such workload.
+func (v *view) find(a asked, template func(asked) (*corev1.Pod, error)) (*corev1.Pod, error) {
+	ref := a.ref()
+	isPod := ref.Kind == "Pod"
+	var waiting []*corev1.Pod
+	for _, pod := range v.pods {
+		w := extract.Pod(pod, nil)
+		v.controllers.Adopt(w, pod)
+		if isPod && w.Owner.Ref == ref {
+			return pod, nil
+		}
+		if !isPod && slices.Contains(slices.Collect(w.Owner.Chain()), ref) && pod.Spec.NodeName == "" && !extract.IsFinished(pod) {
+			waiting = append(waiting, pod)
+		}
+	}
+	if len(waiting) > 0 {
+		return slices.MinFunc(waiting, func(x, y *corev1.Pod) int { return strings.Compare(x.Name, y.Name) }), nil
+	}
+	if !isPod {
+		pod, err := template(a)
+		if pod != nil || err != nil {
+			return pod, err
+		}
+		return nil, fmt.Errorf("there is no %s", ref)
+	}
+	return nil, v.noPod(ref)
+}
+
+// noPod names pods whose names are close to one that is not there: the same in another namespace first.
+func (v *view) noPod(ref ports.Ref) error {
+	const most = 5
+	type near struct {
+		name     string
+		distance int
+	}
+	var close []near
+	for _, pod := range v.pods {
+		other := extract.Ref(corev1.SchemeGroupVersion.WithKind("Pod"), pod)
+		distance := distanceOf(ref.Name, other.Name)
+		if distance > 0 && strings.Contains(other.Name, ref.Name) { // the name of its controller, or the beginning of its own
+			distance = 1
+		}
+		if distance <= 2 {
+			away := 0
+			if other.Namespace != ref.Namespace {
+				away = 1
+			}
+			close = append(close, near{other.Namespace + "/" + other.Name, 2*distance + away})
+		}
+	}
+	text := fmt.Sprintf("there is no %s", ref)
+	if len(close) == 0 {
+		return errors.New(text + "; kubectl get pods -A lists all there are")
+	}
+	slices.SortFunc(close, func(a, b near) int {
+		return cmp.Or(cmp.Compare(a.distance, b.distance), strings.Compare(a.name, b.name))
+	})
+	var names []string
+	for _, n := range close[:min(most, len(close))] {
+		names = append(names, n.name)
+	}
+	if len(close) > most {
+		names = append(names, fmt.Sprintf("and %s more", grouped(len(close)-most)))
+	}
+	return fmt.Errorf("%s; there are %s", text, strings.Join(names, ", "))
+}
+
+// distanceOf is how many letters must be added, dropped or changed to make one word of the other (Levenshtein).
+func distanceOf(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := before
+			if a[i] != b[j] {
+				cost++
+			}
+			before = row[j+1]
+			row[j+1] = min(cost, row[j]+1, before+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/report"
+)
+
+// whyOptions are the flags of `portcullis why`.
+type whyOptions struct {
+	cluster
+	files      []string
+	configFile string
+	output     string
+}
+
+func newWhy() *cobra.Command {
+	o := &whyOptions{}
+	cmd := &cobra.Command{
+		Use:   "why POD",
+		Short: "Why a pod gets no node: per node, which port is held by whom",
+		Long: `Tell for each node which host port that the pod wants is held there, by whom and since when, and which other rule of the
+node excludes the pod. The answer about ports is that of the scheduler plugin PortClaims; of kube-scheduler's own rules
+nodeName, nodeSelector, node affinity, taints, cordons and requests are looked at, and the others are named where the pod
+uses them.
+
+POD is NAME, NAMESPACE/NAME or pod/NAME. With deployment/NAME (or another kind that has a pod template) it is a pod of it
+that waits, else the template as one more pod to be.
+
+It reads nodes, services and pods of all namespaces from the cluster and writes nothing; with -f it reads them from files
+and needs no cluster.
+
+Exit code: 0 a node fits or the pod is on one, 1 no node fits, 2 bad usage, or there is no such pod.`,
+		Example: `  portcullis why tomcat-5d8f9c6b7-x2x7k
+  portcullis why shop/tomcat-5d8f9c6b7-x2x7k -o json
+  portcullis why deployment/tomcat -n shop --context production
+
+  kubectl get nodes,services,pods -A -o yaml > state.yaml
+  portcullis why shop/tomcat-5d8f9c6b7-x2x7k -f state.yaml`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+			defer stop()
+			return o.run(ctx, streamsOf(cmd), args[0])
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVarP(&o.files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
+	f.StringVar(&o.configFile, "config", "", "configuration `FILE` of the gate; without it the defaults hold")
+	f.StringVarP(&o.output, "output", "o", "table", "`FORM` of the report: "+words(whyOutputs()))
+	o.addFlags(cmd)
+	if err := errors.Join(
+		cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(whyOutputs(), cobra.ShellCompDirectiveNoFileComp)),
+		cmd.MarkFlagFilename("filename", "yaml", "yml", "json"), cmd.MarkFlagFilename("config", "yaml", "yml", "json"),
+	); err != nil {
+		panic(err) // a flag that is not there
+	}
+	return cmd
+}
+
+func whyOutputs() []cobra.Completion {
+	return []cobra.Completion{
+		cobra.CompletionWithDesc("table", "for a person"),
+		cobra.CompletionWithDesc("json", "a versioned PodReport, for scripts"),
+		cobra.CompletionWithDesc("yaml", "the same in YAML"),
+	}
+}
+
+func (o *whyOptions) run(ctx context.Context, s streams, name string) error {
+	if !slices.Contains(strings.Split(words(whyOutputs()), ", "), o.output) {
+		return fmt.Errorf("--output %q is none of %s", o.output, words(whyOutputs()))
+	}
+	settings, err := readSettings(o.configFile)
+	if err != nil {
+		return err
+	}
+	p := &progress{w: s.err, watched: s.watched}
+	stop := p.start()
+	defer stop()
+	subject, v, err := o.find(ctx, s, p, name)
+	if err != nil {
+		return err
+	}
+	r := report.NewPodReport(v.placement(subject, settings))
+	stop()
+	if err := o.write(s, r); err != nil {
+		return err
+	}
+	if r.Node == "" && r.Summary.Fits == 0 {
+		return &findingsError{r.Summary.Nodes}
+	}
+	return nil
+}
+
+// find reads the objects and finds the pod that is asked about.
+func (o *whyOptions) find(ctx context.Context, s streams, p *progress, name string) (*corev1.Pod, *view, error) {
+	if len(o.files) > 0 {
+		a, err := parseAsked(name, o.overrides.Context.Namespace)
+		if err != nil {
+			return nil, nil, err
+		}
+		objects, err := read(o.files, s, p)
+		if err != nil {
+			return nil, nil, err
+		}
+		v := viewOf(objects)
+		pod, err := v.find(a, v.listed)
+		if err == nil && len(v.nodes) == 0 {
+			err = errors.New("there is no Node among the objects: add them, as kubectl get nodes -o yaml prints them")
+		}
+		return pod, v, err
+	}
+	r, err := o.reader(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	namespace, err := o.namespace()
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := parseAsked(name, o.overrides.Context.Namespace)
+	if err != nil {
+		return nil, nil, err
+	}
+	if a.namespace == "" {
+		a.namespace = namespace
+	}
+	v, err := r.ports(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	pod, err := v.find(a, func(a asked) (*corev1.Pod, error) {
+		object, ok, err := r.object(ctx, a.kind, a.namespace, a.name)
+		if err != nil || !ok {
+			return nil, err
+		}
+		made, _ := extract.PodToBe(object)
+		return made, nil
+	})
+	return pod, v, err
+}
+
+func (o *whyOptions) write(s streams, r *report.PodReport) error {
+	switch o.output {
+	case "json":
+		return r.WriteJSON(s.out)
+	case "yaml":
+		var b bytes.Buffer
+		if err := r.WriteJSON(&b); err != nil {
+			return err
+		}
+		text, err := yaml.JSONToYAML(b.Bytes())
+		if err != nil {
+			return err
+		}
+		_, err = s.out.Write(text)
+		return err
+	default:
+		return r.WriteTable(s.out, time.Now())
+	}
+}
+
+// placement judges a pod on every node, or on its own if it is on one.
+func (v *view) placement(pod *corev1.Pod, settings *extract.Settings) report.Placement {
+	p := report.Placement{Annotation: extract.ReservedPortsAnnotation, Phase: string(pod.Status.Phase)}
+	if extract.IsFinished(pod) { // judged as if it were made again
+		p.Ended = ending(pod)
+		pod = pod.DeepCopy()
+		pod.Spec.NodeName, pod.Status = "", corev1.PodStatus{}
+	}
+	w := extract.Pod(pod, nil)
+	v.controllers.Adopt(w, pod)
+	h := v.holding(pod, settings)
+	seeker := check.NewSeeker(w, h.ledger.Snapshot(), settings.Check.Reserved)
+	p.Pod, p.Wanted, p.Unmodelled = w.Owner, seeker.Wanted(), extract.Unmodelled(pod)
+	for _, gate := range pod.Spec.SchedulingGates {
+		p.Gates = append(p.Gates, gate.Name)
+	}
+	if pod.Name != "" && pod.Spec.NodeName != "" {
+		p.Node, p.Since = pod.Spec.NodeName, since(pod)
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && p.Node == "" {
+			p.Said = c.Message
+		}
+	}
+	for _, node := range v.nodes {
+		if p.Node != "" && p.Node != node.Name {
+			continue
+		}
+		c := report.Candidate{Node: node.Name, NotReady: !extract.IsReady(node), Unknown: !extract.HasAllocatable(node)}
+		reserved, _ := extract.ReservedPorts(node) // what is malformed in it reserves nothing
+		for _, o := range seeker.On(node.Name, reserved) {
+			c.Obstacles = append(c.Obstacles, h.dated(o, pod))
+		}
+		if p.Node == "" {
+			c.Excluded = extract.Exclusions(pod, node, h.loads[node.Name])
+		}
+		p.Nodes = append(p.Nodes, c)
+	}
+	return p
+}
+
+// ending tells how a pod ended: "Failed, NodePorts: Pod was rejected ...".
+func ending(pod *corev1.Pod) string {
+	text := string(pod.Status.Phase)
+	if pod.Status.Reason != "" {
+		text += ", " + pod.Status.Reason
+	}
+	if pod.Status.Message != "" {
+		text += ": " + pod.Status.Message
+	}
+	return text
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"github.com/portcullis-k8s/portcullis/pkg/report"
+)
+
+// bound writes a pod of tomcat; node is "" for one that waits.
+func bound(name, node string) string {
+	return fmt.Sprintf("{apiVersion: v1, kind: Pod, metadata: {name: %s, labels: {app: tomcat}}, spec: {nodeName: '%s', containers: [{name: c, ports: [{containerPort: 8080, hostPort: 9000}]}]}, "+
+		"status: {phase: %s}}\n", name, node, map[bool]string{true: "Pending", false: "Running"}[node == ""])
+}
+
+const (
+	threeNodes = "{apiVersion: v1, kind: Node, metadata: {name: n1}}\n---\n{apiVersion: v1, kind: Node, metadata: {name: n2}}\n---\n{apiVersion: v1, kind: Node, metadata: {name: n3}}\n"
+	tomcat     = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: tomcat}, spec: {replicas: 4, selector: {matchLabels: {app: tomcat}}, template: {metadata: {labels: {app: tomcat}}, spec: {containers: [{name: c, ports: [{containerPort: 8080, hostPort: 9000}]}]}}}}\n"
+	unrelated  = "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop}, spec: {containers: [{name: c}]}}\n"
+	free       = "{apiVersion: v1, kind: Pod, metadata: {name: free}, spec: {containers: [{name: c, ports: [{containerPort: 80, hostPort: 8000}]}]}}\n"
+	failed     = "{apiVersion: v1, kind: Pod, metadata: {name: failed}, spec: {nodeName: n1, containers: [{name: c, ports: [{containerPort: 80, hostPort: 9000}]}]}, status: {phase: Failed, reason: NodePorts, message: no room}}\n"
+)
+
+// fourOnThree are four replicas on three nodes.
+func fourOnThree() string {
+	return strings.Join([]string{threeNodes, bound("tomcat-a", "n1"), bound("tomcat-b", "n2"), bound("tomcat-c", "n3"), bound("tomcat-d", ""), tomcat, unrelated, free, failed}, and)
+}
+
+const fourOnThreeSays = `NODE  FITS  PORT      HELD BY                    SINCE  ALSO
+n1    no    9000/TCP  Deployment default/tomcat  -      -
+n2    no    9000/TCP  Deployment default/tomcat  -      -
+n3    no    9000/TCP  Deployment default/tomcat  -      -
+
+0 of 3 nodes fit: hostPort 9000/TCP is held on 3 by Deployment default/tomcat; a node has room for one of its pods: run fewer, or add a node, or expose them by a Service without a hostPort
+Not looked at, whether the requests fit: status.allocatable of nodes n1, n2, n3 is empty.
+`
+
+func TestWhy(t *testing.T) {
+	folder(t, map[string]string{
+		"state.yaml": fourOnThree(), "nodeless.yaml": free, "broken.yaml": "a: [",
+		"onlytemplate.yaml": threeNodes + and + bound("adopted", "n2") + and + tomcat + and + agent,
+		"shop.yaml":         threeNodes + and + unrelated + and + strings.ReplaceAll(unrelated, "name: web,", "name: wed,"),
+	})
+	t.Setenv("KUBECONFIG", "/nowhere/at/all")
+	for _, c := range []struct {
+		args string
+		exit int
+		says string // all of it on stdout, or a part of what is wrong
+	}{
+		{"tomcat-d -f state.yaml", 1, fourOnThreeSays},
+		{"default/tomcat-d -f state.yaml", 1, fourOnThreeSays},
+		{"pod/tomcat-d -n default -f state.yaml", 1, fourOnThreeSays},
+		{"default/po/tomcat-d -f state.yaml -o table", 1, fourOnThreeSays},
+		{"deployment/tomcat -f state.yaml", 1, fourOnThreeSays},
+		{"deployment.apps/tomcat -f state.yaml", 1, fourOnThreeSays},
+		{"tomcat-a -f state.yaml", 0, "Pod default/tomcat-a is on node n1 (Running) and holds hostPort 9000/TCP\n"},
+		{"free -f state.yaml", 0, "NODE  FITS  PORT  HELD BY  SINCE  ALSO\nn1    yes   -     -        -      -\nn2    yes   -     -        -      -\nn3    yes   -     -        -      -\n\n3 of 3 nodes fit: n1, n2, n3\n" +
+			"Not looked at, whether the requests fit: status.allocatable of nodes n1, n2, n3 is empty.\n"},
+		{"shop/web -f state.yaml", 0, "NODE  FITS  PORT  HELD BY  SINCE  ALSO\nn1    yes   -     -        -      -\nn2    yes   -     -        -      -\nn3    yes   -     -        -      -\n\nPod shop/web wants no port of a node; 3 of 3 nodes fit: n1, n2, n3\n" +
+			"Not looked at, whether the requests fit: status.allocatable of nodes n1, n2, n3 is empty.\n"},
+		{"failed -f state.yaml", 1, strings.Replace(strings.Replace(fourOnThreeSays, "a node has room for one of its pods: run fewer, or add a node, or expose them by a Service without a hostPort",
+			"delete Deployment default/tomcat or move it, or choose another hostPort, or expose the pod by a Service", 1), "Not looked", "The pod has ended and holds nothing (Failed, NodePorts: no room); it was judged as if it were made again.\nNot looked", 1)},
+		{"deploy/tomcat -f onlytemplate.yaml", 0, "NODE  FITS  PORT      HELD BY                    SINCE  ALSO\nn1    yes   -         -                          -      -\nn2    no    9000/TCP  Deployment default/tomcat  -      -\nn3    yes   -         -                          -      -\n\n" +
+			"2 of 3 nodes fit: n1, n3; hostPort 9000/TCP is held on 1 by Deployment default/tomcat\nNot looked at, whether the requests fit: status.allocatable of nodes n1, n2, n3 is empty.\n"},
+
+		{"tomcat -f state.yaml", 2, "there is no Pod default/tomcat; there are default/tomcat-a, default/tomcat-b, default/tomcat-c, default/tomcat-d"},
+		{"wep -n shop -f shop.yaml", 2, "there is no Pod shop/wep; there are shop/web, shop/wed"},
+		{"web -f shop.yaml", 2, "there is no Pod default/web; there are shop/web, shop/wed"},
+		{"nothing-like-it -f state.yaml", 2, "there is no Pod default/nothing-like-it; kubectl get pods -A lists all there are"},
+		{"ds/tomcat -f state.yaml", 2, "there is no DaemonSet default/tomcat"},
+		{"shop/tomcat-d -n default -f state.yaml", 2, `"shop/tomcat-d" names the namespace shop, and -n default: leave one of the two out`},
+		{"a/b/c -f state.yaml", 2, `"a/b/c" names no pod: write NAME, NAMESPACE/NAME, or KIND/NAME as deployment/tomcat`},
+		{"pod/ -f state.yaml", 2, `"pod/" names no pod`},
+		{"free -f nodeless.yaml", 2, "there is no Node among the objects"},
+		{"free -f broken.yaml", 2, "broken.yaml:1"},
+		{"free -f missing.yaml", 2, "missing.yaml"},
+		{"free -f state.yaml -o wide", 2, `--output "wide" is none of table, json, yaml`},
+		{"free -f state.yaml --config missing.yaml", 2, "missing.yaml"},
+		{"free --kubeconfig missing", 2, "finding the cluster: "},
+		{"free", 2, "there is no kubeconfig that names a cluster: name one with --kubeconfig, or give the objects with -f"},
+		{"", 2, "accepts 1 arg(s), received 0"},
+	} {
+		o := runCommand(t, "", append([]string{"why"}, strings.Fields(c.args)...)...)
+		said := o.stdout
+		if c.exit == exitUsage && strings.Contains(o.stderr, c.says) {
+			said = c.says
+		}
+		if diff := cmp.Diff(c.says, said); diff != "" || o.exit != c.exit {
+			t.Errorf("%s: exit %d, want %d %s (-want +got):\n%s", c.args, o.exit, c.exit, o.stderr, diff)
+		}
+	}
+}
+
+// TestWhyJSON: JSON and YAML are one report.
+func TestWhyJSON(t *testing.T) {
+	folder(t, map[string]string{"state.yaml": fourOnThree()})
+	read := func(form string) (r report.PodReport) {
+		t.Helper()
+		o := runCommand(t, "", "why", "tomcat-d", "-f", "state.yaml", "-o", form)
+		if err := yaml.Unmarshal([]byte(o.stdout), &r); err != nil || o.exit != exitFindings {
+			t.Fatalf("exit %d: %v in %s %s", o.exit, err, o.stdout, o.stderr)
+		}
+		return r
+	}
+	r := read("json")
+	if diff := cmp.Diff(r, read("yaml")); diff != "" {
+		t.Errorf("(-json +yaml):\n%s", diff)
+	}
+	if r.Kind != "PodReport" || r.APIVersion != "portcullis.dev/v1alpha1" || r.Summary.Nodes != 3 || r.Summary.Fits != 0 || r.Summary.Held != 3 || r.Summary.Excluded != 0 {
+		t.Errorf("%+v", r)
+	}
+	var got []string
+	for _, n := range r.Nodes {
+		for _, o := range n.Obstacles {
+			got = append(got, fmt.Sprintf("%s %d/%s %s %s %s by %s on %s", n.Node, o.Port, o.Protocol, o.Field, o.Holder.Name, o.Holder.Field, o.Pod, o.Holder.Node))
+		}
+	}
+	want := []string{
+		"n1 9000/TCP spec.containers[0].ports[0].hostPort tomcat spec.template.spec.containers[0].ports[0].hostPort by default/tomcat-a on n1",
+		"n2 9000/TCP spec.containers[0].ports[0].hostPort tomcat spec.template.spec.containers[0].ports[0].hostPort by default/tomcat-b on n2",
+		"n3 9000/TCP spec.containers[0].ports[0].hostPort tomcat spec.template.spec.containers[0].ports[0].hostPort by default/tomcat-c on n3",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestWhyPages: a cluster is read page by page, again from the beginning if that took too long, and what the API server
+// says is told in words.
+func TestWhyPages(t *testing.T) {
+	var asked []string
+	answers := map[string]string{
+		"/api/v1/nodes?limit=500":                          `{"kind": "NodeList", "apiVersion": "v1", "metadata": {"continue": "x"}, "items": [{"metadata": {"name": "n1"}}]}`,
+		"/api/v1/nodes?continue=x&limit=500":               `{"kind": "NodeList", "apiVersion": "v1", "items": [{"metadata": {"name": "n2"}}]}`,
+		"/api/v1/services?limit=500":                       `{"kind": "ServiceList", "apiVersion": "v1", "items": []}`,
+		"/api/v1/pods?limit=500":                           `{"kind": "PodList", "apiVersion": "v1", "metadata": {"continue": "old"}, "items": [{"metadata": {"name": "gone", "namespace": "default"}}]}`,
+		"/api/v1/pods":                                     `{"kind": "PodList", "apiVersion": "v1", "items": [{"metadata": {"name": "a", "namespace": "default"}, "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}}]}`,
+		"/apis/apps/v1/namespaces/default/deployments/web": `{"kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"name": "web", "namespace": "default"}, "spec": {"template": {"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}}}}`,
+	}
+	status := func(w http.ResponseWriter, code int, reason string) {
+		w.WriteHeader(code)
+		_, _ = fmt.Fprintf(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": %q, "code": %d, "message": "said so"}`, reason, code)
+	}
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.String())
+		w.Header().Set("Content-Type", "application/json")
+		switch answer, ok := answers[r.URL.String()]; {
+		case strings.Contains(r.URL.RawQuery, "continue=old"):
+			status(w, http.StatusGone, "Expired")
+		case r.Header.Get("Authorization") == "Bearer nobody":
+			status(w, http.StatusUnauthorized, "Unauthorized")
+		case r.Header.Get("Authorization") == "Bearer broken":
+			status(w, http.StatusInternalServerError, "InternalError")
+		case r.Header.Get("Authorization") == "Bearer some" && !strings.Contains(r.URL.Path, "services"):
+			status(w, http.StatusForbidden, "Forbidden")
+		case !ok:
+			status(w, http.StatusNotFound, "NotFound")
+		default:
+			_, _ = w.Write([]byte(answer))
+		}
+	}))
+	defer server.Close()
+	t.Setenv("KUBECONFIG", "")
+	t.Setenv("HOME", t.TempDir())
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	for _, c := range []struct {
+		args string
+		exit int
+		says string
+	}{
+		{"a", 0, "2 of 2 nodes fit: n1, n2\n"},
+		{"deploy/web", 0, "2 of 2 nodes fit: n1, n2\n"},
+		{"deploy/none", 2, "there is no Deployment default/none"},
+		{"gone", 2, "there is no Pod default/gone"},
+		{"a --token nobody", 2, "reading nodes: the API server " + server.URL + " does not know you: log in again, or choose another --user or --context"},
+		{"a --token broken", 2, "said so"},
+		{"a --token some", 2, "you may not list nodes, pods in all namespaces: ask for a ClusterRole with the verb list on nodes, services and pods (kubectl auth can-i list nodes -A), " +
+			"or for the objects in a file (kubectl get nodes,services,pods -A -o yaml), which -f reads"},
+		{"a --server " + closed.URL, 2, "reading nodes: the API server " + closed.URL + " cannot be reached: "},
+	} {
+		args := append([]string{"why", "--insecure-skip-tls-verify", "--server", server.URL}, strings.Fields(c.args)...)
+		if o := runCommand(t, "", args...); o.exit != c.exit || !strings.Contains(o.stdout+o.stderr, c.says) {
+			t.Errorf("%s: exit %d, want %d with %q: %s%s", c.args, o.exit, c.exit, c.says, o.stdout, o.stderr)
+		}
+	}
+	for _, url := range []string{"/api/v1/nodes?continue=x&limit=500", "/api/v1/pods"} {
+		if !slices.Contains(asked, url) {
+			t.Errorf("%s was never asked for: %q", url, asked)
+		}
+	}
+}

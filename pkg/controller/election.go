@@ -1,0 +1,73 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+)
+
+// Election is a Lease that at most one replica holds. A replica that loses it, because it cannot reach the API server,
+// stops writing and stands for election again; everything else in its process goes on.
+type Election struct {
+	Config          *rest.Config
+	Namespace, Name string // of the Lease
+	Identity        string // of this replica, no other's
+	// Lease is how long a leader may be silent until another one takes over; 0: 15 seconds.
+	Lease time.Duration
+}
+
+// run calls lead whenever this replica leads, until ctx ends.
+func (e *Election) run(ctx context.Context, lead func(context.Context)) error {
+	lease := e.Lease
+	if lease == 0 {
+		lease = 15 * time.Second
+	}
+	config := rest.CopyConfig(e.Config)
+	config.Timeout = lease / 3 // a request that hangs must not cost the lease
+	client, err := coordinationv1.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("a client for leases: %w", err)
+	}
+	terms := make(chan context.Context, 1)
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Name: e.Name,
+		Lock: &resourcelock.LeaseLock{
+			LeaseMeta:  metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Name},
+			Client:     client,
+			LockConfig: resourcelock.ResourceLockConfig{Identity: e.Identity},
+		},
+		LeaseDuration: lease, RenewDeadline: lease * 2 / 3, RetryPeriod: lease * 2 / 15,
+		ReleaseOnCancel: true,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(term context.Context) { terms <- term },
+			OnStoppedLeading: func() {},
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("leader election: %w", err)
+	}
+	ctx = logf.IntoContext(ctx, logf.FromContext(ctx)) // the elector's own lines go there, too
+	for ctx.Err() == nil {
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			elector.Run(ctx)
+		}()
+		for running := true; running; {
+			select {
+			case term := <-terms:
+				lead(term) // until the term is over
+			case <-over:
+				running = false
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// ofPools tells in pkg/pool's words, which end with the way out.
+func ofPools(f check.Finding) (what, way string) {
+	what, way, _ = strings.Cut(f.Objection.Error(), "; ")
+	if f.Code == check.ForeignPool && f.Chosen {
+		way = "if you named none, create the Service again to get another, or " + way
+	}
+	return what, way
+}
+
+// instead is the way out for a number that somebody else has: a free one, where one is offered.
+func instead(f check.Finding) string {
+	if f.Instead == 0 {
+		return wayOut(f.Claim)
+	}
+	return fmt.Sprintf("choose another %s (%d is free), or leave it out to get a free one", f.Claim.Kind, f.Instead)
+}
+
+// by is the policy that objects.
+func by(f check.Finding) string { return "PortPolicy " + f.Holder.Name }
+
+func nodePortPolicy(f check.Finding) (what, way string) {
+	field, number := f.Claim.Kind.String(), f.Claim.Port
+	switch f.Case {
+	case check.NoNodePorts:
+		what = fmt.Sprintf("%s allows Services of namespace %s no %s", by(f), f.Object.Namespace, field)
+		if f.Claim.Kind == ports.HealthCheckNodePort {
+			return what, "make externalTrafficPolicy Cluster"
+		}
+		return what, "make the type ClusterIP, or expose it by an Ingress or a Gateway"
+	case check.NumberNotAllowed:
+		return fmt.Sprintf("%d is not in %s, which is what %s allows", number, f.Value, by(f)), "choose a number of these"
+	case check.NumberOfNoPool:
+		return ofNoPool(f)
+	case check.NumberWritten:
+		return fmt.Sprintf("%s lets nobody of namespace %s choose a number, and %d was written", by(f), f.Object.Namespace, number),
+			fmt.Sprintf("leave %s out to get one", field)
+	default:
+		what = fmt.Sprintf("%s allows load balancers of namespace %s no node ports", by(f), f.Object.Namespace)
+		if strings.HasSuffix(f.Field, "nodePort") {
+			return what, "remove nodePort from each port"
+		}
+		return what, "set it to false"
+	}
+}
+
+// ofNoPool: the number is of no pool that serves the Service, or there is no pool to give one.
+func ofNoPool(f check.Finding) (what, way string) {
+	if f.Claim.Port == 0 {
+		return fmt.Sprintf("no PortPool gives this Service a %s, and %s allows no other", f.Claim.Kind, by(f)),
+			"have a PortPool select namespace " + f.Object.Namespace
+	}
+	what = fmt.Sprintf("%d is of no PortPool that serves this Service, and %s allows no other", f.Claim.Port, by(f))
+	if f.Value == "" {
+		return what, "have a PortPool select namespace " + f.Object.Namespace
+	}
+	return what, fmt.Sprintf("choose a number of PortPool %s, or leave %s out to get one", f.Value, f.Claim.Kind)
+}
+
+func hostPortPolicy(f check.Finding) (what, way string) {
+	switch f.Case {
+	case check.NoHostPorts:
+		return fmt.Sprintf("%s allows pods of namespace %s no host ports, and this is %s", by(f), f.Object.Namespace, f.Claim.Number()),
+			withoutHostPort(f)
+	case check.SocketNotAllowed:
+		return fmt.Sprintf("%s is not among the host ports that %s allows: %s", socketOf(f.Claim), by(f), f.Value),
+			elsewhere(f.Claim, "among these")
+	case check.NoHostNetwork:
+		return fmt.Sprintf("%s allows pods of namespace %s no host network", by(f), f.Object.Namespace),
+			"remove hostNetwork, and expose the pod by a Service"
+	default:
+		return fmt.Sprintf("%d is inside the node port range %s, where %s allows no host port", f.Claim.Port, f.Range, by(f)),
+			elsewhere(f.Claim, "outside it")
+	}
+}
+
+// socketOf is a socket with its address, where it names one.
+func socketOf(c ports.Claim) string {
+	if c.Address == ports.AllAddresses() {
+		return c.Number()
+	}
+	return c.Socket.String()
+}
+
+func withoutHostPort(f check.Finding) string {
+	if f.Claim.Kind == ports.HostNetwork {
+		return "leave the host network, and expose the pod by a Service"
+	}
+	return "remove hostPort, and expose the pod by a Service"
+}
+
+func reserved(f check.Finding) string {
+	s := fmt.Sprintf("%s is reserved for %s", f.Claim.Number(), f.Value)
+	switch {
+	case f.Nodes == nil:
+		s += " on every node"
+	case f.Case == check.ReservedAll:
+		s += fmt.Sprintf(" on %s, every node that it may run on,", nodes(f.Nodes))
+	default:
+		s += " on " + nodes(f.Nodes)
+	}
+	s += " by " + by(f)
+	if f.Other != "" {
+		const most = 60 // of up to 200 characters, so that the way out stays
+		s += " (" + cut(f.Other, most) + ")"
+	}
+	return s
+}
+
+// exception tells of the one under which the object passes, or passed.
+func exception(f check.Finding) (what, way string) {
+	what = fmt.Sprintf("passes %s by the exception %s alone, which ends at %s", by(f), f.Value, f.Other)
+	if f.Case == check.HasEnded {
+		what = fmt.Sprintf("passed %s by the exception %s, which ended at %s", by(f), f.Value, f.Other)
+	}
+	return what, "comply with the policy, or have the exception prolonged"
+}

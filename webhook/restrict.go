@@ -1,0 +1,59 @@
+package webhook
+
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/pool"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// Restrictions is what the gate sees of pools and policies, and of the numbers that are claimed from pools.
+type Restrictions interface {
+	Pools() *pool.Set
+	Policies() []check.Policy
+	Claim(nodePort uint16) *v1alpha1.PortClaim // nil: not claimed
+	Claimed(namespace string) []uint16
+	NamespaceLabels(name string) map[string]string
+	Node(name string) *corev1.Node // nil: not known
+}
+
+// restrict tells the questions what restricts their object.
+func (g *Gate) restrict(in *check.Input) {
+	set, policies := g.cluster.Pools(), g.cluster.Policies()
+	if len(set.Members()) == 0 && len(policies) == 0 {
+		return
+	}
+	who, owner := pool.Requester{For: pool.NodePorts}, ports.Owner{}
+	if in.Service != nil {
+		owner, who.Labels = in.Service.Owner, in.Service.Labels
+	} else {
+		owner, who.Labels, who.For = in.Workload.Owner, in.Workload.Labels, pool.HostPorts
+	}
+	who.Namespace, who.Name = owner.Namespace, owner.Name
+	who.NamespaceLabels = g.cluster.NamespaceLabels(owner.Namespace)
+	in.Policies, in.Namespace, in.Now, in.NodeLabels = policies, who.NamespaceLabels, g.now(), g.nodeLabels
+	if len(set.Members()) > 0 {
+		of := v1alpha1.ClaimingService{Namespace: owner.Namespace, Name: owner.Name}
+		in.Pools = &check.Pools{Set: set, Who: who, InNamespace: func(m *pool.Member) int { return g.inNamespace(of, m) }}
+	}
+}
+
+func (g *Gate) nodeLabels(name string) map[string]string {
+	if node := g.cluster.Node(name); node != nil {
+		return node.Labels
+	}
+	return nil
+}
+
+// inNamespace counts a pool's numbers that the other Services of a namespace have.
+func (g *Gate) inNamespace(svc v1alpha1.ClaimingService, m *pool.Member) int {
+	n := 0
+	for _, port := range g.cluster.Claimed(svc.Namespace) {
+		if claim := g.cluster.Claim(port); m.Effective.Contains(port) && claim != nil && !isFor(claim, svc) {
+			n++
+		}
+	}
+	return n
+}
