@@ -38,8 +38,8 @@ func NewClaims(writer client.Client, live client.Reader, seen func(port uint16) 
 }
 
 const (
-	// claimTime bounds what a mutating hook may take to book: its own time is 2 seconds.
-	claimTime = 1500 * time.Millisecond
+	// claimTime bounds what the mutating hook may take to book: its own time is 3 seconds.
+	claimTime = 2 * time.Second
 	// freshTime is how long a request is so recent that the number need not be asked for again. The claim of a request is
 	// kept for longer than a request can last, see pkg/controller.
 	freshTime = 15 * time.Second
@@ -148,8 +148,6 @@ func claimingService(svc *corev1.Service) v1alpha1.ClaimingService {
 
 // bookAll books numbers one after the other. It returns those that are somebody else's.
 func (c *Claims) bookAll(ctx context.Context, bookings []Booking) (lost []uint16, err error) {
-	ctx, cancel := context.WithTimeout(ctx, claimTime)
-	defer cancel()
 	for _, b := range bookings {
 		mine, err := c.take(ctx, b)
 		if err != nil {

@@ -180,7 +180,7 @@ func mutatePods() hook {
 
 func mutateServices() hook {
 	h := validateServices()
-	h.name, h.path, h.timeout = "mutate-services.portcullis.dev", PathMutateServices, 2
+	h.name, h.path, h.timeout = "mutate-services.portcullis.dev", PathMutateServices, 3
 	return h
 }
 

@@ -23,6 +23,8 @@ func (g *Gate) mutateService(ctx context.Context, req admission.Request) decisio
 	if !ok {
 		return d
 	}
+	ctx, cancel := context.WithTimeout(ctx, claimTime)
+	defer cancel()
 	carried := carryOver(svc, old)
 	lost := map[uint16]bool{}
 	for range bookingRounds {
