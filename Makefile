@@ -4,7 +4,7 @@ TOOL   := $(GO) tool -modfile=tools/go.mod
 REPEAT ?= 1
 LIMIT  ?= 30m
 
-.PHONY: help run test soak race lint verify generate bench peers binaries
+.PHONY: help run test soak race lint verify generate bench peers scheduler binaries
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,9 +26,10 @@ race: ## run the core's tests under the race detector, which needs a C compiler
 lint: ## read the code for mistakes
 	$(TOOL) golangci-lint run --allow-serial-runners ./...
 	cd test && $(TOOL:tools/go.mod=../tools/go.mod) golangci-lint run --allow-serial-runners ./...
+	cd cmd/portcullis-scheduler && $(TOOL:tools/go.mod=../../tools/go.mod) golangci-lint run -c ../../.golangci.yaml --allow-serial-runners ./...
 
 verify: generate ## fail if something generated, formatted or tidied is not committed
-	$(GO) mod tidy -diff && $(GO) -C test mod tidy -diff && $(GO) -C test/binaries/cni mod tidy -diff
+	$(GO) mod tidy -diff && $(GO) -C test mod tidy -diff && $(GO) -C test/binaries/cni mod tidy -diff && $(GO) -C cmd/portcullis-scheduler mod tidy -diff
 	test -z "$$(gofmt -l .)"
 	git diff --exit-code
 
@@ -42,6 +43,10 @@ bench: ## run the benchmarks
 
 peers: ## compare lint with kube-score and kubeconform, which are built first
 	cd test && $(GO) test ./peers -run '^$$' -bench . -count 5 -timeout 30m
+
+scheduler: ## build kube-scheduler with the plugin into bin/
+	CGO_ENABLED=0 $(GO) build -C cmd/portcullis-scheduler -trimpath -o ../../bin/portcullis-scheduler \
+		-ldflags "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.1" .
 
 binaries: ## build the Kubernetes programs that the tests run, once (about five minutes), into the user's cache folder
 	$(GO) -C test run ./cmd/binaries

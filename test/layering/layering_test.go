@@ -109,7 +109,10 @@ func goList(t *testing.T, dir string, args ...string) []listed {
 	}
 }
 
-const root = "../.."
+const (
+	root      = "../.."
+	scheduler = root + "/cmd/portcullis-scheduler"
+)
 
 func TestArrows(t *testing.T) {
 	packages := goList(t, root, "./...")
@@ -184,7 +187,7 @@ func match(pattern, path string) bool {
 }
 
 func TestEveryPackageHasOneComment(t *testing.T) {
-	for _, dir := range []string{root, ".."} {
+	for _, dir := range []string{root, "..", scheduler} {
 		for _, p := range goList(t, dir, "./...") {
 			var commented []string
 			for _, f := range p.GoFiles {
@@ -225,26 +228,29 @@ func TestNothingIsSkipped(t *testing.T) {
 // TestPinned: all staging modules of Kubernetes are of one version, and the root knows neither k8s.io/kubernetes nor a
 // replace.
 func TestPinned(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), "go", "mod", "edit", "-json")
-	cmd.Dir = root
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mod struct {
-		Require []struct{ Path, Version string }
-		Replace []any
-	}
-	if err := json.Unmarshal(out, &mod); err != nil {
-		t.Fatal(err)
-	}
-	if len(mod.Replace) > 0 {
-		t.Errorf("the root's go.mod has replaces: %v", mod.Replace)
-	}
-	for _, r := range mod.Require {
-		staging := strings.HasPrefix(r.Path, kubernetes) && strings.HasPrefix(r.Version, "v0.") && !strings.HasPrefix(r.Version, "v0.0.0-")
-		if r.Path == "k8s.io/kubernetes" || staging && r.Version != "v0.37.1" {
-			t.Errorf("%s %s, want the pinned v0.37.1 of staging modules only", r.Path, r.Version)
+	for dir, isProgram := range map[string]bool{root: false, scheduler: true} {
+		cmd := exec.CommandContext(t.Context(), "go", "mod", "edit", "-json")
+		cmd.Dir = dir
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var mod struct {
+			Require []struct{ Path, Version string }
+			Replace []any
+		}
+		if err := json.Unmarshal(out, &mod); err != nil {
+			t.Fatal(err)
+		}
+		if len(mod.Replace) > 0 && !isProgram {
+			t.Errorf("the root's go.mod has replaces: %v", mod.Replace)
+		}
+		for _, r := range mod.Require {
+			staging := strings.HasPrefix(r.Path, kubernetes) && strings.HasPrefix(r.Version, "v0.") && !strings.HasPrefix(r.Version, "v0.0.0-")
+			whole := r.Path == "k8s.io/kubernetes" && (!isProgram || r.Version != "v1.37.1")
+			if whole || staging && r.Version != "v0.37.1" {
+				t.Errorf("%s: %s %s, want the pinned v0.37.1 of staging modules, and v1.37.1 of kubernetes in a program only", dir, r.Path, r.Version)
+			}
 		}
 	}
 }

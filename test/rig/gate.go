@@ -193,19 +193,5 @@ func (g *Gate) Count(ctx context.Context, name string, labels ...string) (float6
 	if err != nil || status != http.StatusOK {
 		return 0, errors.Join(err, fmt.Errorf("metrics: status %d", status))
 	}
-	sum := 0.0
-	for line := range strings.Lines(body) {
-		sample, value, ok := strings.Cut(strings.TrimSpace(line), " ")
-		if !ok || sample != name && !strings.HasPrefix(sample, name+"{") {
-			continue
-		}
-		matches := true
-		for _, l := range labels {
-			matches = matches && strings.Contains(sample, l)
-		}
-		if v, err := strconv.ParseFloat(value, 64); err == nil && matches {
-			sum += v
-		}
-	}
-	return sum, nil
+	return sum(body, name, labels), nil
 }
