@@ -20,11 +20,21 @@ import (
 // EventsToRegister returns what may make room for a pod that was refused here. A pod's own ports never change.
 func (p *PortClaims) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
 	const services fwk.EventResource = "services.v1." // as kube-scheduler names a resource of the core group that it does not know
-	return []fwk.ClusterEventWithHint{
+	node := fwk.Add | fwk.UpdateNodeAnnotation
+	if p.policies != nil {
+		node |= fwk.UpdateNodeLabel
+	}
+	events := []fwk.ClusterEventWithHint{
 		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Add | fwk.Delete}, QueueingHintFn: p.afterPod},
-		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.Add | fwk.UpdateNodeAnnotation}, QueueingHintFn: p.afterNode},
+		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: node}, QueueingHintFn: p.afterNode},
 		{Event: fwk.ClusterEvent{Resource: services, ActionType: fwk.Update | fwk.Delete}, QueueingHintFn: p.afterService},
-	}, nil
+	}
+	if p.policies != nil {
+		events = append(events,
+			fwk.ClusterEventWithHint{Event: fwk.ClusterEvent{Resource: portPolicies, ActionType: fwk.Update | fwk.Delete}, QueueingHintFn: p.afterPolicy},
+			fwk.ClusterEventWithHint{Event: fwk.ClusterEvent{Resource: fwk.TargetPod, ActionType: fwk.UpdatePodLabel}, QueueingHintFn: p.afterLabels})
+	}
+	return events, nil
 }
 
 // afterPod: a pod is gone that held a port which this one wants; or a pod has come, and this one was refused late, by
@@ -50,24 +60,28 @@ func (p *PortClaims) afterPod(_ klog.Logger, pod *corev1.Pod, before, now any) (
 	return queueIf(meets(w, held.Claims)), nil
 }
 
-// afterNode: a node has come, or has changed its annotation, on which nothing that this pod wants is reserved.
+// afterNode: a node has come, or has changed its annotation or labels, on which nothing that this pod wants is reserved.
 func (p *PortClaims) afterNode(_ klog.Logger, pod *corev1.Pod, before, now any) (fwk.QueueingHint, error) {
 	node, err := typed[corev1.Node](now)
 	if err != nil {
 		return fwk.Queue, err
 	}
 	w := wants(pod)
-	if w == nil || isReserved(w, node) {
+	if w == nil || p.isReserved(w, node) {
 		return fwk.QueueSkip, nil
 	}
 	if before == nil {
 		return fwk.Queue, nil
 	}
 	old, err := typed[corev1.Node](before)
-	return queueIf(err != nil || isReserved(w, old)), err
+	return queueIf(err != nil || p.isReserved(w, old)), err
 }
 
-func isReserved(w *check.Workload, node *corev1.Node) bool {
+// isReserved reports whether a node's annotation, or a policy, keeps something that w wants.
+func (p *PortClaims) isReserved(w *check.Workload, node *corev1.Node) bool {
+	if slices.ContainsFunc(p.policies.reservations(w), func(r reservation) bool { return r.nodes.Matches(node.Labels) }) {
+		return true
+	}
 	reserved, _ := extract.ReservedPorts(node) // Filter logs what is wrong with it
 	return slices.ContainsFunc(w.Claims, func(c ports.Claim) bool { return slices.ContainsFunc(reserved, c.Overlaps) })
 }

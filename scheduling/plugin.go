@@ -17,6 +17,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/cache"
 	fwk "k8s.io/kube-scheduler/framework"
 
@@ -38,6 +39,8 @@ type PortClaims struct {
 	reserved []check.Reserved // sockets of the daemons of every node
 	services *services
 	bound    *bound
+	rivals   *rivals   // nil: no node is preferred
+	policies *policies // nil: none is kept to
 	notices  notices
 	machines sync.Map // by node name: *machine
 }
@@ -46,6 +49,8 @@ var (
 	_ fwk.PreFilterPlugin   = &PortClaims{}
 	_ fwk.FilterPlugin      = &PortClaims{}
 	_ fwk.PostFilterPlugin  = &PortClaims{}
+	_ fwk.PreScorePlugin    = &PortClaims{}
+	_ fwk.ScorePlugin       = &PortClaims{}
 	_ fwk.ReservePlugin     = &PortClaims{}
 	_ fwk.EnqueueExtensions = &PortClaims{}
 	_ fwk.SignPlugin        = &PortClaims{}
@@ -53,7 +58,7 @@ var (
 
 // New makes the plugin; it is a PluginFactory of kube-scheduler's registry. The arguments are a PortClaimsArgs in JSON,
 // as *runtime.Unknown, or nothing.
-func New(_ context.Context, args runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
+func New(ctx context.Context, args runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
 	a, err := readArgs(args)
 	if err != nil {
 		return nil, fmt.Errorf("arguments of %s: %w", Name, err)
@@ -70,8 +75,27 @@ func New(_ context.Context, args runtime.Object, handle fwk.Handle) (fwk.Plugin,
 	if p.bound, err = newBound(core.Pods().Informer()); err != nil {
 		return nil, err
 	}
-	_, err = core.Nodes().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: p.forget})
-	return p, err
+	if _, err = core.Nodes().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: p.forget}); err != nil {
+		return nil, err
+	}
+	return p, p.choose(ctx, a)
+}
+
+// choose takes up what the arguments ask for beyond the rest.
+func (p *PortClaims) choose(ctx context.Context, a *configv1alpha1.PortClaimsArgs) (err error) {
+	factory := p.handle.SharedInformerFactory()
+	if a.PreferUncontended {
+		p.rivals, err = newRivals(factory.Apps().V1().ReplicaSets().Informer(), factory.Apps().V1().StatefulSets().Informer())
+	}
+	if err != nil || !a.Policies {
+		return err
+	}
+	client, err := dynamic.NewForConfig(p.handle.KubeConfig())
+	if err != nil {
+		return fmt.Errorf("policies: %w", err)
+	}
+	p.policies, err = newPolicies(ctx, client, factory.Core().V1().Namespaces().Informer().GetStore())
+	return err
 }
 
 // readArgs takes what kube-scheduler makes of the arguments of a plugin that is not its own.
@@ -99,6 +123,7 @@ type demand struct {
 	claim ports.Claim
 	// services are the claims of Services that may meet it on some node, sorted.
 	services []ports.Claim
+	policies []reservation
 	// said is the last reason that was given. Where a port is taken it is mostly one controller's, on thousands of nodes.
 	said atomic.Pointer[reason]
 }
@@ -136,6 +161,7 @@ func (p *PortClaims) PreFilter(_ context.Context, state fwk.CycleState, pod *cor
 	for i := range d {
 		met = d[i].ofDaemons(met, w, p.reserved)
 		met = d[i].ofServices(met, anyNode{})
+		met = d[i].ofPoliciesEverywhere(met)
 	}
 	if len(met) > 0 {
 		return nil, met.status()
@@ -165,12 +191,18 @@ func wants(pod *corev1.Pod) *check.Workload {
 
 func (p *PortClaims) demands(w *check.Workload) (demands, error) {
 	d := make(demands, len(w.Claims))
+	reserved := p.policies.reservations(w)
 	for i, c := range w.Claims {
 		held, err := p.services.holders(c)
 		if err != nil {
 			return nil, err
 		}
 		d[i].claim, d[i].services = c, held
+		for _, r := range reserved {
+			if r.socket == c.Socket {
+				d[i].policies = append(d[i].policies, r)
+			}
+		}
 	}
 	return d, nil
 }
@@ -202,6 +234,7 @@ func (d demands) meet(met clashes, m *machine) clashes {
 		met = d[i].ofPods(met, m)
 		met = d[i].ofServices(met, m)
 		met = d[i].ofNode(met, m)
+		met = d[i].ofPolicies(met, m.node)
 	}
 	return met
 }
@@ -303,6 +336,10 @@ func (p *PortClaims) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFrag
 		if ref.Kind == "Service" {
 			signs = append(signs, ref.String())
 		}
+	}
+	signs = append(signs, p.policies.signs(w)...)
+	if p.rivals != nil { // whose nodes others want depends on who is no other
+		signs = append(signs, "of "+w.Owner.Root().String())
 	}
 	return []fwk.SignFragment{{Key: Name, Value: signs}}, nil
 }

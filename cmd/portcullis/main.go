@@ -55,7 +55,7 @@ the nodes' own daemons. It refuses what cannot work and names who is in the way.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newLint(), newRules(), newTrace(), newWhy(), newServe(), newVersion())
+	root.AddCommand(newLint(), newRules(), newTrace(), newWhy(), newPool(), newServe(), newVersion())
 	return root
 }
 

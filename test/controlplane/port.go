@@ -60,3 +60,11 @@ func (p *ports) release() {
 	}
 	p.sockets = nil
 }
+
+// ReservePort returns a TCP port of 127.0.0.1 that is kept free for a program of the caller's, also while that is not
+// running, until release is called.
+func ReservePort() (port int, release func(), err error) {
+	p := &ports{}
+	port, err = p.reserve()
+	return port, p.release, err
+}

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/util/cert"
 
 	"github.com/portcullis-k8s/portcullis/test/child"
+	"github.com/portcullis-k8s/portcullis/test/controlplane"
 )
 
 // Drain is how long a gate goes on serving when it is told to stop.
@@ -35,6 +36,7 @@ type Gate struct {
 	healthPort  int
 	metricsPort int
 	process     *child.Process
+	releases    []func() // of the ports
 }
 
 // newGate prepares a gate with a configuration file's text and a kubeconfig, and does not start it.
@@ -51,9 +53,11 @@ func newGate(ctx context.Context, dir, config, kubeconfig string) (*Gate, error)
 	}
 	var err error
 	for _, p := range []*int{&g.port, &g.healthPort, &g.metricsPort} {
-		if *p, err = freePort(); err != nil {
+		release := func() {}
+		if *p, release, err = controlplane.ReservePort(); err != nil {
 			return nil, err
 		}
+		g.releases = append(g.releases, release)
 	}
 	g.args = []string{
 		"serve", "--kubeconfig", kubeconfig, "--cert-dir", dir, "--config", filepath.Join(dir, "config.yaml"),
@@ -104,15 +108,6 @@ func rootDir(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
 // Program is the path of the command.
 func (g *Gate) Program() string { return g.program }
 
@@ -153,6 +148,15 @@ func (g *Gate) Stop() {
 	if g.process != nil {
 		g.process.Stop(10 * time.Second)
 	}
+}
+
+// Close stops the program for good.
+func (g *Gate) Close() {
+	g.Stop()
+	for _, release := range g.releases {
+		release()
+	}
+	g.releases = nil
 }
 
 // Ended returns a channel that is closed when the program has ended.

@@ -105,7 +105,7 @@ func Start(ctx context.Context, o Options) (_ *Rig, err error) {
 // Stop takes down everything that Start put up.
 func (r *Rig) Stop() {
 	if r.Gate != nil {
-		r.Gate.Stop()
+		r.Gate.Close()
 	}
 	if r.Kubelet != nil {
 		r.Kubelet.Stop()
@@ -144,7 +144,7 @@ func (r *Rig) ReplicaAt(tb testing.TB, config, host string) *Gate {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(g.Stop)
+	tb.Cleanup(g.Close)
 	if err := g.Start(tb.Context()); err != nil {
 		tb.Fatal(err)
 	}

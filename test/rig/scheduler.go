@@ -37,6 +37,7 @@ type Scheduler struct {
 	log     string
 	url     string
 	client  *http.Client
+	release func() // of the port
 }
 
 // BuildScheduler compiles the scheduler with the plugin from the tree that this module lies in.
@@ -88,12 +89,13 @@ func startScheduler(ctx context.Context, dir string, cp *controlplane.ControlPla
 	if err := writeSchedulerConfig(config, o.Config, kubeconfig); err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	port, release, err := controlplane.ReservePort()
 	if err != nil {
 		return nil, err
 	}
-	s := &Scheduler{url: "https://" + local(port), log: filepath.Join(dir, "scheduler.log")}
+	s := &Scheduler{url: "https://" + local(port), log: filepath.Join(dir, "scheduler.log"), release: release}
 	if s.client, err = schedulerClient(cp.RESTConfig()); err != nil {
+		release()
 		return nil, err
 	}
 	s.process, err = child.Start(child.Program{
@@ -102,6 +104,7 @@ func startScheduler(ctx context.Context, dir string, cp *controlplane.ControlPla
 			"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(port), "--v=1"},
 	})
 	if err != nil {
+		release()
 		return nil, err
 	}
 	return s, s.awaitReady(ctx)
@@ -177,7 +180,10 @@ func (s *Scheduler) ask(ctx context.Context, path string) (string, error) {
 }
 
 // Stop ends the scheduler as a kubelet would.
-func (s *Scheduler) Stop() { s.process.Stop(10 * time.Second) }
+func (s *Scheduler) Stop() {
+	s.process.Stop(10 * time.Second)
+	s.release()
+}
 
 // Log returns what the scheduler has written.
 func (s *Scheduler) Log() (string, error) {

@@ -13,13 +13,19 @@ import (
 const PortClaimsKind = "PortClaimsArgs"
 
 // PortClaimsArgs are the arguments of the scheduler plugin PortClaims, under pluginConfig in a
-// KubeSchedulerConfiguration. The fields are those of the configuration file that placing a pod depends on, so that a
-// cluster's blocks can be copied from there.
+// KubeSchedulerConfiguration. The blocks are those of the configuration file that placing a pod depends on, so that a
+// cluster's can be copied from there.
 type PortClaimsArgs struct {
 	// APIVersion and Kind may be left out: the plugin's name tells what its arguments are.
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 
+	// PreferUncontended makes the scheduler prefer, of the nodes that fit a pod, those that the fewest other workloads with
+	// one of its host ports may run on, so that what others need is taken last.
+	PreferUncontended bool `json:"preferUncontended"`
+	// Policies makes the scheduler keep to what PortPolicies with enforcement Deny reserve on nodes. It needs the right to
+	// list and watch portpolicies, which kube-scheduler does not have of itself.
+	Policies bool `json:"policies"`
 	// NodeReserved are the sockets that the nodes' own daemons hold. Absent: the built-in list. Empty: none.
 	NodeReserved []ReservedSocket `json:"nodeReserved"`
 	// DataPlane says on which addresses a nodePort is held.

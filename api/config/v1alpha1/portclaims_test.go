@@ -69,6 +69,9 @@ func TestPortClaimsArgsGood(t *testing.T) {
 	if diff := cmp.Diff([]ReservedSocket{{Name: "dns", HostIP: "169.254.20.10", Port: 53, Protocol: "TCP"}}, a.NodeReserved); diff != "" {
 		t.Errorf("nodeReserved (-want +got):\n%s", diff)
 	}
+	if a := mustLoadArgs(t, `{"preferUncontended":true,"policies":true}`); !a.PreferUncontended || !a.Policies || len(a.NodeReserved) == 0 {
+		t.Errorf("what is off by default: %+v", a)
+	}
 	if a := mustLoadArgs(t, `{"nodeReserved":[]}`); len(a.NodeReserved) > 0 {
 		t.Errorf("no reserved sockets: %v", a.NodeReserved)
 	}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/pool"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/report"
+)
+
+// poolCheckOptions are the flags of `portcullis pool check`.
+type poolCheckOptions struct {
+	poolOptions
+	files, existing []string
+	deleted         []string
+	shrink          bool
+}
+
+func newPoolCheck() *cobra.Command {
+	o := &poolCheckOptions{}
+	cmd := &cobra.Command{
+		Use:   "check [-f PATH…] [--delete POOL…] [--shrink [POOL=RANGES…]]",
+		Short: "Whom a change of pools displaces, before it is made",
+		Long: `Tell who falls out of a pool, and whose number becomes foreign to one, if pools are changed or made (-f), deleted (--delete), or
+have these ranges only (--shrink POOL=30100-30149,30900). Nobody is ever moved: who is displaced keeps its number, and is counted
+as out of pool, or as foreign.
+
+With -f, --shrink says that the change is meant to take numbers away: a pool that would get some, or that there is not, is refused.
+
+What exists is read from the cluster, or from --state. Nothing is written.
+
+Exit code: 0 nobody is displaced, 1 somebody is, 2 bad usage or unreadable input.`,
+		Example: `  portcullis pool check -f pools.yaml
+  portcullis pool check --shrink team-payments=30100-30149
+  portcullis pool check --delete team-payments -o json
+
+  kubectl get portpools,portclaims,namespaces,services,pods -A -o yaml > state.yaml
+  portcullis pool check -f pools.yaml --state state.yaml --shrink`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runPool(cmd, func(ctx context.Context, s streams, p *progress) error { return o.run(ctx, s, p, args) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVarP(&o.files, "filename", "f", nil, "pools as they are to be: `PATH` is a file, a folder (with all below it) or -; may be repeated")
+	f.StringArrayVar(&o.existing, "state", nil, "what exists, instead of a cluster: `PATH` is a file, a folder or -; may be repeated")
+	f.StringArrayVar(&o.deleted, "delete", nil, "`POOL` is to be deleted; may be repeated")
+	f.BoolVar(&o.shrink, "shrink", false, "pools only lose numbers: those of -f, or POOL=RANGES as arguments, the ranges that are to stay")
+	o.addFlags(cmd, poolForms("PoolCheckReport"))
+	return cmd
+}
+
+func (o *poolCheckOptions) validate(args []string) error {
+	switch {
+	case len(args) > 0 && !o.shrink:
+		return fmt.Errorf("%q is nothing to check: name files with -f, or ranges with --shrink POOL=RANGES", args[0])
+	case len(o.files)+len(o.deleted)+len(args) == 0:
+		return errors.New("nothing to check: name pools with -f, --delete, or --shrink POOL=RANGES")
+	case slices.Contains(o.files, "-") && slices.Contains(o.existing, "-"):
+		return errors.New("standard input cannot be both what to check and --state: put one of them into a file")
+	}
+	return nil
+}
+
+func (o *poolCheckOptions) run(ctx context.Context, s streams, p *progress, args []string) error {
+	settings, err := o.asked(poolForms("PoolCheckReport"))
+	if err != nil {
+		return err
+	}
+	if err := o.validate(args); err != nil {
+		return err
+	}
+	changed, err := o.changed(s, p, settings)
+	if err != nil {
+		return err
+	}
+	state, err := o.state(ctx, s, p, o.existing, settings)
+	if err != nil {
+		return err
+	}
+	if !state.hasPools && len(o.files) == 0 {
+		return noPools()
+	}
+	before := state.set()
+	if err := o.apply(state, changed, args); err != nil {
+		return err
+	}
+	r := compare(state, before, append(slices.Collect(maps.Keys(changed)), o.named(args)...))
+	if err := o.write(s.out, r, r.WriteTable); err != nil {
+		return err
+	}
+	if n := len(r.Displaced); n > 0 {
+		return &findingsError{n}
+	}
+	return nil
+}
+
+// changed reads the pools of -f.
+func (o *poolCheckOptions) changed(s streams, p *progress, settings *extract.Settings) (map[string]pool.Pool, error) {
+	objects, err := read(o.files, s, p)
+	if err != nil {
+		return nil, err
+	}
+	objects = slices.Clone(objects)
+	state, err := stateOf(settings, objects)
+	if err != nil {
+		return nil, err
+	}
+	if len(o.files) > 0 && len(state.pools) == 0 {
+		return nil, fmt.Errorf("there is no PortPool (%s) in %s", v1alpha1.APIVersion, strings.Join(o.files, ", "))
+	}
+	return state.pools, nil
+}
+
+// named returns the pools of the flags.
+func (o *poolCheckOptions) named(args []string) []string {
+	names := slices.Clone(o.deleted)
+	for _, a := range args {
+		name, _, _ := strings.Cut(a, "=")
+		names = append(names, name)
+	}
+	return names
+}
+
+// apply changes the pools as the flags say.
+func (o *poolCheckOptions) apply(state *poolState, changed map[string]pool.Pool, args []string) error {
+	for _, name := range slices.Sorted(maps.Keys(changed)) {
+		p := changed[name]
+		old, exists := state.pools[name]
+		p.Created = time.Now() // a pool that is made now takes nothing from an older one
+		if exists {
+			p.Created = old.Created
+		}
+		if more := without(p.Ranges, old.Ranges); o.shrink && len(more) > 0 {
+			return fmt.Errorf("PortPool %s would get %s, which it does not have: correct its ranges, or leave --shrink out", name, more)
+		}
+		if exists && p.For != old.For {
+			return fmt.Errorf("spec.for of PortPool %s is %s and cannot be changed to %s: make another pool", name, old.For, p.For)
+		}
+		state.pools[name] = p
+	}
+	for _, a := range args {
+		name, text, _ := strings.Cut(a, "=")
+		ranges, err := ports.ParseRanges(text)
+		if err != nil || name == "" || len(ranges) == 0 {
+			return errors.Join(fmt.Errorf("--shrink %q: write POOL=RANGES, as team-payments=30100-30149,30900; to have none left, use --delete", a), err)
+		}
+		p, exists := state.pools[name]
+		if !exists {
+			return fmt.Errorf("there is no PortPool %s to shrink; portcullis pool status lists all there are", name)
+		}
+		if more := without(ranges, p.Ranges); len(more) > 0 {
+			return fmt.Errorf("--shrink %s: PortPool %s does not have %s; it has %s", a, name, more, p.Ranges)
+		}
+		p.Ranges = ranges
+		state.pools[name] = p
+	}
+	for _, name := range o.deleted {
+		if _, exists := state.pools[name]; !exists {
+			return fmt.Errorf("there is no PortPool %s to delete; portcullis pool status lists all there are", name)
+		}
+		delete(state.pools, name)
+	}
+	return nil
+}
+
+// without returns the numbers of a that do not lie in b.
+func without(a, b ports.Ranges) ports.Ranges {
+	var left []ports.Range
+	for _, r := range a {
+		for i := range r.Size() {
+			if n := r.First + uint16(i); !b.Contains(n) {
+				left = append(left, ports.Range{First: n, Last: n})
+			}
+		}
+	}
+	return ports.NewRanges(left...)
+}
+
+// compare tells what becomes of the numbers that are held, from the pools before to those of the state now.
+func compare(state *poolState, before *pool.Set, names []string) *report.PoolCheckReport {
+	after := state.set()
+	r := report.NewPoolCheckReport(len(state.holdings))
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		was, _ := before.Named(name)
+		is, _ := after.Named(name)
+		r.Change(was, is)
+	}
+	type key struct {
+		field           pool.For
+		namespace, name string
+		port            uint16
+	}
+	of := map[key]held{}
+	var holdings []pool.Holding
+	for _, h := range state.holdings {
+		of[key{h.For, h.Namespace, h.Name, h.Port}] = h
+		holdings = append(holdings, h.Holding)
+	}
+	r.Moved(before, after, holdings)
+	for _, d := range after.Displaced(before, holdings) {
+		h := of[key{d.For, d.Namespace, d.Name, d.Port}]
+		r.Displace(d, h.ref, h.field, h.protocol)
+	}
+	return r
+}
