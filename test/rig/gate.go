@@ -53,7 +53,7 @@ func newGate(ctx context.Context, dir, config, kubeconfig string) (*Gate, error)
 	}
 	var err error
 	for _, p := range []*int{&g.port, &g.healthPort, &g.metricsPort} {
-		release := func() {}
+		var release func()
 		if *p, release, err = controlplane.ReservePort(); err != nil {
 			return nil, err
 		}
