@@ -186,7 +186,7 @@ func (a *allocation) isSettling(e *pool.ExhaustedError) bool {
 		}
 		for _, r := range tried.Pool.Automatic {
 			for port := int(r.First); port <= int(r.Last); port++ {
-				if claim := a.cluster.Claim(uint16(port)); claim != nil && a.comesFree(claim, tried.Pool) {
+				if claim := a.cluster.Claim(uint16(port)); claim != nil && a.comesFree(claim) {
 					return true
 				}
 			}
@@ -195,11 +195,12 @@ func (a *allocation) isSettling(e *pool.ExhaustedError) bool {
 	return false
 }
 
-func (a *allocation) comesFree(claim *v1alpha1.PortClaim, m *pool.Member) bool {
+func (a *allocation) comesFree(claim *v1alpha1.PortClaim) bool {
 	switch claim.Status.Phase {
 	case v1alpha1.ClaimReleased:
+		m, known := a.pools.Named(claim.Spec.Pool) // whose delay it waits for, as pkg/controller does
 		at := claim.Status.ReleasedAt
-		return at == nil || a.now().Add(settleTime).After(at.Add(m.ReuseDelay))
+		return at == nil || !known || a.now().Add(settleTime).After(at.Add(m.ReuseDelay))
 	case v1alpha1.ClaimBound:
 		return !a.state.IsNodePort(uint16(claim.Spec.Port))
 	default:
