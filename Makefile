@@ -39,7 +39,7 @@ generate: ## write what is generated from code: config/crd, config/webhook, the 
 	$(GO) -C test test ./docs -run Golden -update >/dev/null
 
 bench: ## run the benchmarks
-	$(GO) test -run '^$$' -bench . ./pkg/... ./webhook/...
+	$(GO) test -run '^$$' -bench . ./pkg/... ./webhook/... ./scheduling/...
 
 peers: ## compare lint with kube-score and kubeconform, which are built first
 	cd test && $(GO) test ./peers -run '^$$' -bench . -count 5 -timeout 30m

@@ -109,7 +109,7 @@ func TestHouse(t *testing.T) {
 func TestBenchmarks(t *testing.T) {
 	function := regexp.MustCompile(`(?m)^func (Benchmark\w+)\(`)
 	want := map[string]bool{}
-	for _, pattern := range []string{"pkg/*/*_test.go", "webhook/*_test.go"} {
+	for _, pattern := range []string{"pkg/*/*_test.go", "webhook/*_test.go", "scheduling/*_test.go"} {
 		for _, file := range glob(t, pattern) {
 			source, err := os.ReadFile(filepath.Join(root, file))
 			if err != nil {
