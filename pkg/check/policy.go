@@ -89,6 +89,7 @@ type Exception struct {
 	Namespaces pool.Selector // of a namespace's labels; nil selects all
 	Objects    pool.Selector // of a Service's labels, or a pod's; nil selects all
 	Ends       time.Time     // from when on it does not count; zero: never
+	Reason     string        // why it was given
 }
 
 // noticeBefore is how long before the end of an exception those are told who need it.
@@ -125,6 +126,10 @@ func (s subject) under(p *Policy) []Finding {
 	told.Code, told.Case, told.Claim, told.Nodes, told.Eligible = ExceptionEnds, EndsSoon, ports.Claim{}, nil, 0
 	told.Value, told.Other, told.Range = x.Name, x.Ends.UTC().Format(time.RFC3339), ports.Range{}
 	told.Enforcement = min(told.Enforcement, Warn)
+	told.Remark = strings.TrimPrefix(p.Message+"; it was given for: "+x.Reason, "; ")
+	if x.Reason == "" {
+		told.Remark = p.Message
+	}
 	switch {
 	case x.Ends.IsZero() || x.Ends.Sub(s.now) > noticeBefore:
 		return nil

@@ -112,7 +112,7 @@ func reservedSockets(r v1alpha1.ReservedPorts) (check.ReservedSockets, error) {
 }
 
 func exceptionOf(x v1alpha1.PolicyException) (check.Exception, error) {
-	exception := check.Exception{Name: x.Name}
+	exception := check.Exception{Name: x.Name, Reason: x.Reason}
 	if x.NamespaceSelector == nil && x.ObjectSelector == nil {
 		return check.Exception{}, errors.New("namespaceSelector: an exception needs one, or an objectSelector; add one")
 	}

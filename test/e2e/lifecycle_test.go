@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -210,14 +210,16 @@ func (c *cluster) createOne(t *testing.T, ns string, i int, down bool) string {
 func TestNotReadyBeforeComplete(t *testing.T) {
 	c := newCluster(t, rig.Options{})
 	ns := c.namespace(t)
-	var binding rbacv1.ClusterRoleBinding
-	rbac := c.Rig.Client.RbacV1().ClusterRoleBindings()
-	got, err := rbac.Get(t.Context(), "portcullis", metav1.GetOptions{})
+	rights := c.Rig.Client.RbacV1().ClusterRoles()
+	role, err := rights.Get(t.Context(), "portcullis", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	binding = *got
-	if err := rbac.Delete(t.Context(), binding.Name, metav1.DeleteOptions{}); err != nil {
+	less := role.DeepCopy()
+	for i := range less.Rules {
+		less.Rules[i].Resources = slices.DeleteFunc(less.Rules[i].Resources, func(r string) bool { return r == "pods" })
+	}
+	if less, err = rights.Update(t.Context(), less, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	c.Gate.Stop()
@@ -246,8 +248,8 @@ func TestNotReadyBeforeComplete(t *testing.T) {
 	if err := c.Create(ctx, object(t, ns, pod("early", containers("containerPort: 80, hostPort: 8060")))); err == nil {
 		t.Error("admitted by a gate that has not seen the cluster")
 	}
-	binding.ResourceVersion = ""
-	if _, err := rbac.Create(t.Context(), &binding, metav1.CreateOptions{}); err != nil {
+	role.ResourceVersion = less.ResourceVersion
+	if _, err := rights.Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func() error { return c.Gate.Ready(t.Context()) })
