@@ -28,6 +28,9 @@ type allocation struct {
 	state    *ledger.Snapshot
 	pools    *pool.Set
 	lost     map[uint16]bool // numbers that another replica has just given to somebody
+	own      map[uint16]bool // numbers that the Service has
+	wants    []ports.Protocol
+	on       []ports.Address
 	random   string
 	patches  []jsonpatch.JsonPatchOperation
 	findings []check.Finding
@@ -35,10 +38,20 @@ type allocation struct {
 }
 
 func (g *Gate) newAllocation(svc, old *corev1.Service, state *ledger.Snapshot, lost map[uint16]bool) *allocation {
-	return &allocation{
+	a := &allocation{
 		Gate: g, svc: svc, old: old, state: state, lost: lost, pools: g.cluster.Pools(), random: g.random(),
 		owner: extract.Owner(corev1.SchemeGroupVersion.WithKind("Service"), svc),
+		own:   map[uint16]bool{}, on: g.settings.NodePorts.On(extract.ServiceFamilies(svc)),
 	}
+	for _, number := range sortedNumbers(svc) {
+		a.own[number] = true
+	}
+	for _, p := range svc.Spec.Ports {
+		if protocol, err := ports.ParseProtocol(string(p.Protocol)); err == nil && !slices.Contains(a.wants, protocol) {
+			a.wants = append(a.wants, protocol)
+		}
+	}
+	return a
 }
 
 // requester is the Service as pools see it.
@@ -87,6 +100,7 @@ func (a *allocation) gaps() []pool.Gap {
 
 // set gives the entries of a gap their number.
 func (a *allocation) set(gap pool.Gap, number uint16) {
+	a.own[number] = true
 	if gap.Port == 0 {
 		a.svc.Spec.HealthCheckNodePort = int32(number)
 		a.patches = append(a.patches, jsonpatch.NewOperation("add", "/spec/healthCheckNodePort", int32(number)))
@@ -160,16 +174,8 @@ func (a *allocation) book(port uint16) pool.Use {
 	if a.isTaken(port) {
 		return pool.Allocated
 	}
-	protocols := map[ports.Protocol]bool{}
-	for _, p := range a.svc.Spec.Ports {
-		if protocol, err := ports.ParseProtocol(string(p.Protocol)); err == nil {
-			protocols[protocol] = true
-		}
-	}
-	for _, protocol := range ports.Protocols() {
-		if protocols[protocol] && a.isHeld(ports.NodePort, port, protocol) {
-			return pool.Foreign
-		}
+	if slices.ContainsFunc(a.wants, func(p ports.Protocol) bool { return a.isHeld(ports.NodePort, port, p) }) {
+		return pool.Foreign
 	}
 	return pool.Free
 }
@@ -244,7 +250,7 @@ func (a *allocation) fromConfiguration(gap pool.Gap) (uint16, bool) {
 
 // isTaken reports whether a number is another Service's in the API server's book, or this one's for something else.
 func (a *allocation) isTaken(port uint16) bool {
-	return a.state.IsNodePort(port) && !ownsNumber(a.state, a.owner.Ref, port) || slices.Contains(sortedNumbers(a.svc), port)
+	return a.state.IsNodePort(port) && !ownsNumber(a.state, a.owner.Ref, port) || a.own[port]
 }
 
 // ownsNumber reports whether an owner is known to hold a number: it may be asked for again.
@@ -256,7 +262,7 @@ func ownsNumber(state *ledger.Snapshot, owner ports.Ref, port uint16) bool {
 // isHeld reports whether something stands in the way of a node port: a claim in the ledger or in flight, or a node's
 // daemon.
 func (a *allocation) isHeld(kind ports.Kind, port uint16, protocol ports.Protocol) bool {
-	for _, address := range a.settings.NodePorts.On(extract.ServiceFamilies(a.svc)) {
+	for _, address := range a.on {
 		wanted := ports.Claim{
 			Socket: ports.Socket{Address: address, Protocol: protocol, Port: port},
 			Kind:   kind, Scope: ports.EverywhereScope(), Owner: &a.owner,
