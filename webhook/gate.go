@@ -37,6 +37,7 @@ type Cluster interface {
 type Gate struct {
 	cluster  Cluster
 	settings *extract.Settings
+	strict   *extract.Settings // each code as its severity is: for probes
 	plane    explain.Plane
 	scheme   *runtime.Scheme
 	decoder  admission.Decoder
@@ -54,8 +55,10 @@ type Gate struct {
 // New returns a gate. now is the clock by which answers in flight are forgotten. Where there are no pools, claims are
 // never asked.
 func New(cluster Cluster, claims *Claims, settings *extract.Settings, scheme *runtime.Scheme, metrics *Metrics, now func() time.Time) *Gate {
+	strict := *settings
+	strict.Check.Enforcement = nil
 	return &Gate{
-		cluster: cluster, settings: settings, scheme: scheme, decoder: admission.NewDecoder(scheme), metrics: metrics,
+		cluster: cluster, settings: settings, strict: &strict, scheme: scheme, decoder: admission.NewDecoder(scheme), metrics: metrics,
 		claims: claims, repeats: repeats{}, booking: map[uint16]int{}, now: now, random: rand.Text, flight: newFlight(now), plane: explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback),
 	}
 }

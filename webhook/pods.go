@@ -2,15 +2,18 @@ package webhook
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strconv"
 
 	jsonpatch "gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -100,13 +103,27 @@ func (g *Gate) validateWorkload(_ context.Context, req admission.Request) decisi
 		return malformed(err)
 	}
 	if len(req.OldObject.Raw) == 0 {
-		return g.decideWorkload(req, w, nil)
+		d := g.decideWorkload(req, w, nil)
+		if isProbe(req) {
+			d.settings = g.strict
+			d.verdict = g.strict.Check.Judge(d.findings)
+		}
+		return d
 	}
 	old, err := g.workload(req.OldObject, req)
 	if err != nil {
 		return malformed(err)
 	}
 	return g.decideWorkload(req, w, old)
+}
+
+// isProbe reports whether a request only asks whether the gate is asked.
+func isProbe(req admission.Request) bool {
+	if !isDryRun(req) {
+		return false
+	}
+	var object metav1.PartialObjectMetadata
+	return json.Unmarshal(req.Object.Raw, &object) == nil && object.Annotations[v1alpha1.ProbeAnnotation] == "true"
 }
 
 func (g *Gate) workload(raw runtime.RawExtension, req admission.Request) (*check.Workload, error) {

@@ -23,6 +23,13 @@ const (
 	APIVersion = Group + "/" + Version
 )
 
+// ProbeAnnotation on an object with a pod template, "true", has a dry run of it judged without regard to how the
+// configuration enforces codes. That is how the gate finds out whether the API server asks it.
+const ProbeAnnotation = Group + "/probe"
+
+// HoldAnnotation on the ValidatingWebhookConfiguration, "true", has the gate leave its failurePolicy as it is.
+const HoldAnnotation = Group + "/hold"
+
 // GroupVersion returns the group and version of the kinds of this package.
 func GroupVersion() schema.GroupVersion { return schema.GroupVersion{Group: Group, Version: Version} }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -22,25 +23,31 @@ import (
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/controller"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 const (
-	leaseName        = "portcullis"
-	defaultNamespace = "portcullis-system"
+	leaseName         = "portcullis"
+	configurationName = webhook.Name
+	defaultNamespace  = "portcullis-system"
 	// accountNamespace is where a pod finds the namespace of its service account.
 	accountNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 )
 
 // controllerOptions are the flags of serve that are about what one of the replicas writes.
 type controllerOptions struct {
-	elect     bool
-	namespace string
+	elect          bool
+	namespace      string
+	arm            bool
+	probeNamespace string
 }
 
 func (o *controllerOptions) addTo(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&o.elect, "leader-elect", true, "write claims and status only while holding the Lease portcullis; false if this is the only replica")
-	f.StringVar(&o.namespace, "namespace", "", "namespace of the Lease; without it $POD_NAMESPACE, that of the service account, or portcullis-system")
+	f.StringVar(&o.namespace, "namespace", "", "namespace of the Lease, the Service and the Secret; without it $POD_NAMESPACE, that of the service account, or portcullis-system")
+	f.BoolVar(&o.arm, "arm", false, "set failurePolicy Fail once it is proved that refusals come, and Ignore when the last replica leaves")
+	f.StringVar(&o.probeNamespace, "probe-namespace", "default", "where the dry run that proves it is made: a namespace that is judged")
 }
 
 // hasPools reports whether the kinds of portcullis.dev are installed, by the API server's own record of them: what it
@@ -72,28 +79,56 @@ func hasPools(ctx context.Context, config *rest.Config) (bool, error) {
 	}
 }
 
-// addControllers adds what one replica writes.
-func addControllers(manager ctrl.Manager, settings *extract.Settings, o controllerOptions) error {
+// addWriters adds what one of the replicas writes.
+func (o *serveOptions) addWriters(p *process, settings *extract.Settings, pools bool, certificates *controller.Certificates) error {
+	leader := &controller.Leader{}
+	var errs []error
+	if o.controllers.elect {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("naming this replica: %w", err)
+		}
+		leader.Election = &controller.Election{
+			Config: p.manager.GetConfig(), Namespace: o.controllers.leaseNamespace(), Name: leaseName, Identity: host + "_" + rand.Text(),
+		}
+	}
+	if certificates != nil {
+		leader.Tasks = append(leader.Tasks, certificates.Lead)
+		errs = append(errs, p.manager.Add(certificates))
+	}
+	if o.controllers.arm {
+		p.arming = &controller.Arming{
+			Reader: p.manager.GetAPIReader(), Writer: p.manager.GetClient(), Configuration: configurationName,
+			ProbeNamespace: o.controllers.probeNamespace,
+			Service:        client.ObjectKey{Namespace: o.controllers.leaseNamespace(), Name: o.serving.service},
+			Pod:            os.Getenv("POD_NAME"), Address: os.Getenv("POD_IP"),
+			Leaving: p.stopping, Metrics: controller.NewArmingMetrics(metrics.Registry), Now: time.Now,
+		}
+		leader.Tasks = append(leader.Tasks, p.arming.Lead)
+	}
+	if pools {
+		c, err := newController(p.manager, settings)
+		if err != nil {
+			return err
+		}
+		leader.Tasks = append(leader.Tasks, c.Lead)
+		errs = append(errs, p.manager.Add(c))
+	}
+	if len(leader.Tasks) > 0 {
+		errs = append(errs, p.manager.Add(leader))
+	}
+	return errors.Join(errs...)
+}
+
+// newController returns what settles claims.
+func newController(manager ctrl.Manager, settings *extract.Settings) (*controller.Controller, error) {
 	options := controller.Options{
 		NodePortRange: settings.Check.NodePortRange, Metrics: controller.NewMetrics(metrics.Registry), Now: time.Now,
 	}
 	for _, r := range settings.Check.Reserved {
 		options.Reserved = append(options.Reserved, r.Socket.Port)
 	}
-	if o.elect {
-		host, err := os.Hostname()
-		if err != nil {
-			return fmt.Errorf("naming this replica: %w", err)
-		}
-		options.Election = &controller.Election{
-			Config: manager.GetConfig(), Namespace: o.leaseNamespace(), Name: leaseName, Identity: host + "_" + rand.Text(),
-		}
-	}
-	c, err := controller.New(manager, options)
-	if err != nil {
-		return err
-	}
-	return manager.Add(c)
+	return controller.New(manager, options)
 }
 
 func (o *controllerOptions) leaseNamespace() string {

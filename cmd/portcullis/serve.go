@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -14,9 +15,11 @@ import (
 	"github.com/go-logr/zapr"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
@@ -31,6 +34,7 @@ import (
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/controller"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -42,14 +46,12 @@ import (
 type serveOptions struct {
 	configFile   string
 	kubeconfig   string
-	certDir      string
-	host         string
-	port         int
 	metricsAddr  string
 	healthAddr   string
 	drain        time.Duration
 	rebuildEvery time.Duration
 	verbose      bool
+	serving      servingOptions
 	controllers  controllerOptions
 }
 
@@ -58,11 +60,14 @@ func newServe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the admission webhook, and the extender for schedulers",
-		Long: `Run the admission webhook: it watches the cluster, and answers the API server's admission reviews over TLS with the
-certificate tls.crt and key tls.key in --cert-dir, which are read again when they change. On the same port it answers a
-kube-scheduler whose configuration names it as an extender, under /scheduler. It is ready, at /readyz of
---health-address, once it has seen everything in the cluster. When it is told to stop it is not ready at once, and goes
-on answering for --drain-delay, so that the API server's connections move elsewhere first.`,
+		Long: `Run the admission webhook: it watches the cluster, and answers the API server's admission reviews over TLS with a
+certificate of its own making, or with that in --cert-dir. On the same port it answers a kube-scheduler whose
+configuration names it as an extender, under /scheduler. It is ready, at /readyz of --health-address, once it has seen
+everything in the cluster and its own TLS answers. When it is told to stop it is not ready at once, and goes on
+answering for --drain-delay, so that the API server's connections move elsewhere first.
+
+With --arm, one of the replicas sets failurePolicy Fail in the ValidatingWebhookConfiguration once a dry run that must be
+refused was refused, and the last one that leaves sets it back to Ignore.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
@@ -73,14 +78,12 @@ on answering for --drain-delay, so that the API server's connections move elsewh
 	f := cmd.Flags()
 	f.StringVar(&o.configFile, "config", "", "configuration file; without it the defaults hold")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; without it the pod's service account, $KUBECONFIG or ~/.kube/config")
-	f.StringVar(&o.certDir, "cert-dir", "/var/run/portcullis/certs", "folder of tls.crt and tls.key")
-	f.StringVar(&o.host, "host", "", "address to serve the webhook on; empty for all")
-	f.IntVar(&o.port, "port", 9443, "port to serve the webhook on")
 	f.StringVar(&o.metricsAddr, "metrics-address", ":8080", "where to serve metrics; 0 for nowhere")
 	f.StringVar(&o.healthAddr, "health-address", ":8081", "where to serve /healthz and /readyz; 0 for nowhere")
 	f.DurationVar(&o.drain, "drain-delay", 5*time.Second, "how long to go on serving after the signal to stop")
 	f.DurationVar(&o.rebuildEvery, "rebuild-every", 10*time.Minute, "how often to compare the ledger with the cluster; 0 for never")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
+	o.serving.addTo(cmd)
 	o.controllers.addTo(cmd)
 	return cmd
 }
@@ -91,6 +94,9 @@ func (o *serveOptions) run(ctx context.Context) error {
 		return err
 	}
 	ctrl.SetLogger(logger)
+	if err := o.serving.validate(); err != nil {
+		return err
+	}
 	settings, err := readSettings(o.configFile)
 	if err != nil {
 		return err
@@ -103,11 +109,11 @@ func (o *serveOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	manager, stopping, err := o.manager(config, settings, pools)
+	p, err := o.assemble(config, settings, pools)
 	if err != nil {
 		return err
 	}
-	return manager.Start(logf.IntoContext(drained(ctx, o.drain, stopping), logger))
+	return p.manager.Start(logf.IntoContext(p.drained(ctx, o.drain), logger))
 }
 
 func (o *serveOptions) logger() (logr.Logger, error) {
@@ -158,11 +164,12 @@ func (o *serveOptions) restConfig() (*rest.Config, error) {
 	return config, nil
 }
 
-// scheme knows the kinds that the gate judges and the observer watches.
+// scheme knows the kinds that the gate judges, the observer watches and the leader writes.
 func scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, networkingv1.AddToScheme, v1alpha1.AddToScheme,
+		admissionregistrationv1.AddToScheme, discoveryv1.AddToScheme,
 	} {
 		if err := add(s); err != nil {
 			return nil, err
@@ -171,21 +178,52 @@ func scheme() (*runtime.Scheme, error) {
 	return s, nil
 }
 
-// manager puts the observer, the gate and its server together. The channel that it returns is to be closed when the
-// process is told to stop: from then on it is not ready.
-func (o *serveOptions) manager(config *rest.Config, settings *extract.Settings, pools bool) (ctrl.Manager, chan struct{}, error) {
+// process is what serve runs.
+type process struct {
+	manager  ctrl.Manager
+	stopping chan struct{}      // closed when the process has been told to stop: from then on it is not ready
+	arming   *controller.Arming // nil if the webhook configurations are not ours to arm
+}
+
+// assemble puts the observer, the gate, its server and what one replica writes together.
+func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings, pools bool) (*process, error) {
 	known, err := scheme()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	manager, err := ctrl.NewManager(config, ctrl.Options{
+	p := &process{stopping: make(chan struct{})}
+	var certificates *controller.Certificates
+	// The server is made with the manager, and its certificate after it.
+	from := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return certificates.Serving(hello) }
+	configure, err := o.serving.configure(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return from(hello) })
+	if err != nil {
+		return nil, err
+	}
+	p.manager, err = ctrl.NewManager(config, ctrl.Options{
 		Scheme: known, Cache: observe.CacheOptions(),
-		WebhookServer: crwebhook.NewServer(crwebhook.Options{Host: o.host, Port: o.port, CertDir: o.certDir}),
+		WebhookServer: crwebhook.NewServer(crwebhook.Options{Host: o.serving.host, Port: o.serving.port, TLSOpts: []func(*tls.Config){configure}}),
 		Metrics:       metricsserver.Options{BindAddress: o.metricsAddr}, HealthProbeBindAddress: o.healthAddr,
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("reaching the cluster: %w", err)
+		return nil, fmt.Errorf("reaching the cluster: %w", err)
 	}
+	expiry := controller.NewExpiryMetric(metrics.Registry)
+	if certificates = o.serving.certificates(p.manager, o.controllers.leaseNamespace(), expiry); certificates == nil {
+		if from, err = o.serving.files(p.manager, expiry); err != nil {
+			return nil, err
+		}
+	}
+	observer := o.serve(p.manager, settings, known, pools)
+	return p, errors.Join(
+		o.addWriters(p, settings, pools, certificates),
+		p.manager.Add(observer),
+		p.manager.AddHealthzCheck("ping", healthz.Ping),
+		p.manager.AddReadyzCheck("gate", p.ready(observer, o.serving.answers(certificates))),
+	)
+}
+
+// serve registers the gate and the extender at the manager's server, and returns what they see the cluster by.
+func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, known *runtime.Scheme, pools bool) *observe.Observer {
 	var gate *webhook.Gate
 	observer := observe.New(manager.GetCache(), observe.Options{
 		NodePorts: settings.NodePorts, NodePortRange: settings.Check.NodePortRange, Pools: pools, RebuildEvery: o.rebuildEvery, Metrics: observe.NewMetrics(metrics.Registry),
@@ -194,44 +232,44 @@ func (o *serveOptions) manager(config *rest.Config, settings *extract.Settings, 
 	claims := webhook.NewClaims(manager.GetClient(), manager.GetAPIReader(), observer.Claim, time.Now)
 	gate = webhook.New(observer, claims, settings, known, webhook.NewMetrics(metrics.Registry), time.Now)
 	server := manager.GetWebhookServer() // the manager starts it only if it was asked for
+	slots := make(chan struct{}, o.serving.maxRequests)
 	for path, handler := range gate.Hooks() {
-		server.Register(path, &admission.Webhook{Handler: handler})
+		server.Register(path, limited(slots, &admission.Webhook{Handler: handler}))
 	}
 	extender := scheduling.NewExtender(observer, settings, scheduling.NewExtenderMetrics(metrics.Registry), time.Now)
 	for path, handler := range extender.Handlers() {
-		server.Register(path, handler)
+		server.Register(path, limited(slots, handler))
 	}
-	stopping := make(chan struct{})
-	ready := func(*http.Request) error {
+	return observer
+}
+
+// ready is what /readyz asks: whether requests should come here.
+func (p *process) ready(observer *observe.Observer, answers func(context.Context) error) healthz.Checker {
+	return func(r *http.Request) error {
 		select {
-		case <-stopping:
+		case <-p.stopping:
 			return errors.New("stopping")
 		default:
 		}
 		if !observer.IsComplete() {
 			return errors.New("the view of the cluster is not complete yet")
 		}
-		return server.StartedChecker()(nil)
+		return answers(r.Context())
 	}
-	if pools {
-		err = addControllers(manager, settings, o.controllers)
-	}
-	return manager, stopping, errors.Join(
-		err,
-		manager.Add(observer),
-		manager.AddHealthzCheck("ping", healthz.Ping),
-		manager.AddReadyzCheck("gate", ready),
-	)
 }
 
-// drained returns a context that ends delay after ctx does; stopping is closed in between.
-func drained(ctx context.Context, delay time.Duration, stopping chan<- struct{}) context.Context {
+// drained returns a context that ends delay after ctx does, and after the webhook is disarmed if this is the last
+// replica.
+func (p *process) drained(ctx context.Context, delay time.Duration) context.Context {
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
+		defer cancel()
 		<-ctx.Done()
-		close(stopping)
+		close(p.stopping)
 		time.Sleep(delay)
-		cancel()
+		if p.arming != nil {
+			p.arming.Disarm(later)
+		}
 	}()
 	return later
 }

@@ -1,5 +1,6 @@
 // Package controller is what one of all replicas, the leader, writes: the life of the PortClaims that the gate has
-// created, and the status of PortPools and PortPolicies.
+// created, the status of PortPools and PortPolicies, the certificate authority, what the webhook configurations say of it
+// and of a gate that cannot be reached, and what an audit of the cluster finds.
 //
 // A claim is what keeps a number from being given away twice, so that freeing one is the only dangerous thing here. What
 // is cached proposes, what is stored decides: every step but the making of a claim follows a read from the API server,
@@ -46,8 +47,6 @@ const (
 type Options struct {
 	NodePortRange ports.Range // to which pools are clipped; empty: not known
 	Reserved      []uint16    // ports of the nodes' own daemons: no pool can give them away
-	// Election is how one of several replicas is chosen. nil: this one is the only one.
-	Election *Election
 	// Lifetime of requests; 0: RequestLifetime.
 	Lifetime time.Duration
 	// StatusEvery is how often status is written at most; 0: StatusEvery.
@@ -57,17 +56,18 @@ type Options struct {
 }
 
 // Controller keeps claims and status in step with the cluster, while it leads. It is a manager's Runnable that every
-// replica runs; those that do not lead write nothing.
+// replica runs, and whose Lead is for a Leader; those that do not lead write nothing.
 type Controller struct {
-	cache   cache.Cache
-	live    client.Reader
-	writer  client.Client
-	events  events.EventRecorder
-	options Options
-	queue   atomic.Pointer[queue] // nil while somebody else leads
-	changed chan struct{}         // status may have changed
-	resync  chan struct{}         // everything may have changed
-	known   knownPools
+	cache    cache.Cache
+	live     client.Reader
+	writer   client.Client
+	events   events.EventRecorder
+	options  Options
+	queue    atomic.Pointer[queue] // nil while somebody else leads
+	changed  chan struct{}         // status may have changed
+	resync   chan struct{}         // everything may have changed
+	watching chan struct{}         // closed when all that exists has been seen
+	known    knownPools
 }
 
 // queue is the numbers that are to be looked at.
@@ -87,30 +87,31 @@ func New(c cluster.Cluster, o Options) (*Controller, error) {
 	}
 	return &Controller{
 		cache: c.GetCache(), live: c.GetAPIReader(), writer: c.GetClient(), events: c.GetEventRecorder("portcullis"),
-		options: o, changed: make(chan struct{}, 1), resync: make(chan struct{}, 1),
+		options: o, changed: make(chan struct{}, 1), resync: make(chan struct{}, 1), watching: make(chan struct{}),
 	}, nil
 }
 
-// NeedLeaderElection says that every replica runs the controller: it elects a leader by itself. The manager's own
-// election ends the process of a leader that loses touch with the API server, and the gate with it.
+// NeedLeaderElection says that every replica watches.
 func (c *Controller) NeedLeaderElection() bool { return false }
 
-// Start works until ctx ends.
+// Start watches until ctx ends. What it sees is settled by the replica that leads.
 func (c *Controller) Start(ctx context.Context) error {
 	if err := c.watch(ctx); err != nil {
 		return err
 	}
-	if c.options.Election == nil {
-		c.lead(ctx)
-		return nil
-	}
-	return c.options.Election.run(ctx, c.lead)
+	close(c.watching)
+	<-ctx.Done()
+	return nil
 }
 
-// lead works until ctx ends: when the process stops, or when another replica leads.
-func (c *Controller) lead(ctx context.Context) {
-	log := logf.FromContext(ctx)
-	log.Info("this replica writes claims and status")
+// Lead settles claims and writes status until ctx ends: when the process stops, or when another replica leads. It waits
+// for Start to have seen all that exists.
+func (c *Controller) Lead(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-c.watching:
+	}
 	q := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[uint16](50*time.Millisecond, 15*time.Second))
 	c.queue.Store(&q)
 	c.touchStatus()
@@ -125,7 +126,6 @@ func (c *Controller) lead(ctx context.Context) {
 	q.ShutDown()
 	working.Wait()
 	c.options.Metrics.forget()
-	log.Info("this replica no longer writes claims and status")
 }
 
 // work settles one number after the other.

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,6 +13,39 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 )
+
+// Leader is what one of several replicas does. It is a manager's Runnable that every replica runs. The manager's own
+// election ends the process of a leader that loses touch with the API server, and the gate with it.
+type Leader struct {
+	// Election is how one of several replicas is chosen. nil: this one is the only one.
+	Election *Election
+	// Tasks are what a leader does, side by side, each until its context ends.
+	Tasks []func(context.Context)
+}
+
+// NeedLeaderElection says that every replica stands for election.
+func (l *Leader) NeedLeaderElection() bool { return false }
+
+// Start leads whenever this replica is elected, until ctx ends.
+func (l *Leader) Start(ctx context.Context) error {
+	if l.Election == nil {
+		l.lead(ctx)
+		return nil
+	}
+	return l.Election.run(ctx, l.lead)
+}
+
+func (l *Leader) lead(ctx context.Context) {
+	log := logf.FromContext(ctx)
+	log.Info("this replica leads")
+	var working sync.WaitGroup
+	for _, task := range l.Tasks {
+		working.Go(func() { task(ctx) })
+	}
+	working.Wait()
+	<-ctx.Done()
+	log.Info("this replica no longer leads")
+}
 
 // Election is a Lease that at most one replica holds. A replica that loses it, because it cannot reach the API server,
 // stops writing and stands for election again; everything else in its process goes on.

@@ -43,9 +43,9 @@ func (w *world) replica(t *testing.T, name string, network *cut) *running {
 		t.Fatal(err)
 	}
 	config.Wrap(func(rt http.RoundTripper) http.RoundTripper { return cutTransport{rt, network} })
-	return w.run(t, settings{config: config, Options: controller.Options{Election: &controller.Election{
+	return w.run(t, settings{config: config, election: &controller.Election{
 		Config: rest.CopyConfig(config), Namespace: "portcullis-system", Name: "portcullis", Identity: name, Lease: 3 * time.Second,
-	}}})
+	}})
 }
 
 func (w *world) waitLeader(t *testing.T, name string) {

@@ -162,8 +162,9 @@ func (w *world) clear(t *testing.T) {
 // settings of a controller.
 type settings struct {
 	controller.Options
-	config *rest.Config                          // nil: the account of the installation
-	wrap   func(cluster.Cluster) cluster.Cluster // what the controller takes for the cluster
+	election *controller.Election
+	config   *rest.Config                          // nil: the account of the installation
+	wrap     func(cluster.Cluster) cluster.Cluster // what the controller takes for the cluster
 }
 
 // running is a controller in a manager of its own, as a replica has it.
@@ -204,7 +205,8 @@ func (w *world) run(t *testing.T, s settings) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := manager.Add(c); err != nil {
+	leader := &controller.Leader{Election: s.election, Tasks: []func(context.Context){c.Lead}}
+	if err := errors.Join(manager.Add(c), manager.Add(leader)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(logf.IntoContext(context.WithoutCancel(t.Context()), logr.Discard()))

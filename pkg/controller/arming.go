@@ -1,0 +1,222 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+)
+
+const (
+	armedPrefix = "validate-"            // of the hooks that are armed; a guard stays Ignore
+	armEvery    = 2 * time.Second        // how often the configuration is looked at
+	probeEvery  = 30 * time.Second       // how often it is tried whether refusals still come, once they did
+	probeName   = "portcullis-probe"     // of the object that is tried
+	disarmTime  = 5 * time.Second        // for all requests that disarming needs
+	disarmSeen  = 500 * time.Millisecond // for the API servers to see it
+)
+
+// Arming sets failurePolicy Fail in the ValidatingWebhookConfiguration once it is proved that refusals come: a dry run
+// of an object that must be refused has been refused, through the API server, the Service, TLS and a replica. Before
+// that, and when the last replica leaves, it is Ignore: a gate that is not there must not stand in anybody's way. A gate
+// that was there and cannot be reached any more stays armed: that is what Fail means. Every replica has one; Lead is
+// for a Leader.
+type Arming struct {
+	Reader client.Reader // of the API server itself
+	Writer client.Client
+	// Configuration is the name of the ValidatingWebhookConfiguration.
+	Configuration string
+	// ProbeNamespace is where the dry run is made: a namespace that is judged.
+	ProbeNamespace string
+	// Service is what stands before the replicas, and Pod the name of this one, or Address its address.
+	Service      client.ObjectKey
+	Pod, Address string
+	// Leaving is closed when this replica has been told to stop: it no longer arms.
+	Leaving <-chan struct{}
+	Metrics *ArmingMetrics
+	Now     func() time.Time
+}
+
+// ArmingMetrics tells what the leader knows.
+type ArmingMetrics struct {
+	armed   prometheus.Gauge
+	refused prometheus.Gauge
+}
+
+// NewArmingMetrics makes the metrics of Arming and registers them.
+func NewArmingMetrics(registry prometheus.Registerer) *ArmingMetrics {
+	m := &ArmingMetrics{
+		armed: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "portcullis_webhook_armed", Help: "1 if the validating webhook configuration has failurePolicy Fail, from the leader; 0 on the others.",
+		}),
+		refused: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "portcullis_probe_last_refusal_timestamp_seconds",
+			Help: "When a dry run that must be refused was last refused through the API server, from the leader; 0 on the others.",
+		}),
+	}
+	registry.MustRegister(m.armed, m.refused)
+	return m
+}
+
+// Lead arms, and arms again when somebody applied the manifests anew, until ctx ends.
+func (a *Arming) Lead(ctx context.Context) {
+	defer a.Metrics.armed.Set(0)
+	defer a.Metrics.refused.Set(0)
+	var told complaint
+	var proved time.Time
+	for {
+		select {
+		case <-a.Leaving:
+			return
+		default:
+		}
+		err := a.arm(ctx, &proved)
+		told.about(ctx, err, "Arming the webhook", "configuration", a.Configuration)
+		if !sleep(ctx, armEvery) {
+			return
+		}
+	}
+}
+
+// arm proves that refusals come, now and then, and arms if they do.
+func (a *Arming) arm(ctx context.Context, proved *time.Time) error {
+	configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+	if err := a.Reader.Get(ctx, client.ObjectKey{Name: a.Configuration}, configuration); err != nil {
+		a.Metrics.armed.Set(0)
+		return fmt.Errorf("reading the ValidatingWebhookConfiguration: %w", err)
+	}
+	armed := !setPolicy(configuration, admissionregistrationv1.Fail)
+	a.Metrics.armed.Set(boolean(armed))
+	if armed && a.Now().Sub(*proved) < probeEvery {
+		return nil
+	}
+	if err := a.probe(ctx); err != nil {
+		return err
+	}
+	*proved = a.Now()
+	a.Metrics.refused.Set(float64(proved.Unix()))
+	if armed || configuration.Annotations[v1alpha1.HoldAnnotation] == "true" {
+		return nil
+	}
+	if err := a.Writer.Update(ctx, configuration, fieldOwner); err != nil {
+		return fmt.Errorf("writing failurePolicy: %w", err)
+	}
+	a.Metrics.armed.Set(1)
+	logf.FromContext(ctx).Info("the webhook is armed: what it cannot be asked about is refused", "configuration", a.Configuration)
+	return nil
+}
+
+// setPolicy sets failurePolicy of the hooks that are armed, and reports whether that changed anything.
+func setPolicy(configuration *admissionregistrationv1.ValidatingWebhookConfiguration, policy admissionregistrationv1.FailurePolicyType) bool {
+	changed := false
+	for i := range configuration.Webhooks {
+		w := &configuration.Webhooks[i]
+		if strings.HasPrefix(w.Name, armedPrefix) && (w.FailurePolicy == nil || *w.FailurePolicy != policy) {
+			w.FailurePolicy, changed = &policy, true
+		}
+	}
+	return changed
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// probe returns nil if a dry run of what must be refused was refused by us. A template is what only a validating hook
+// sees, and its hostIP is wrong in any cluster and under any policy.
+func (a *Arming) probe(ctx context.Context) error {
+	labels := map[string]string{"app.kubernetes.io/name": probeName}
+	probe := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{
+		Namespace: a.ProbeNamespace, Name: probeName, Annotations: map[string]string{v1alpha1.ProbeAnnotation: "true"},
+	}}
+	probe.Spec.Replicas = new(int32)
+	probe.Spec.Selector = &metav1.LabelSelector{MatchLabels: labels}
+	probe.Spec.Template.Labels = labels
+	probe.Spec.Template.Spec.Containers = []corev1.Container{{
+		Name: "probe", Image: "probe", Ports: []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80, HostIP: "probe"}},
+	}}
+	err := a.Writer.Create(ctx, probe, client.DryRunAll, fieldOwner)
+	switch {
+	case err == nil:
+		return fmt.Errorf("a dry run of a Deployment that must be refused was not: the API server does not ask the gate, or not about the namespace %s", a.ProbeNamespace)
+	case apierrors.IsInvalid(err) && strings.Contains(err.Error(), `"validate-workloads.`+v1alpha1.Group+`" denied the request`):
+		return nil
+	}
+	return fmt.Errorf("a dry run of a Deployment that must be refused, by the gate: %w", err)
+}
+
+// Disarm sets failurePolicy Ignore if no other replica is ready. It is for a replica that has been told to stop, after
+// it has not been ready for so long that the Service no longer leads to it, and before it stops serving.
+func (a *Arming) Disarm(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, disarmTime)
+	defer cancel()
+	log := logf.FromContext(ctx)
+	others, err := a.others(ctx)
+	if err != nil {
+		log.Error(err, "Finding out whether this is the last replica: failurePolicy stays as it is")
+		return
+	}
+	if others > 0 {
+		return
+	}
+	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+		if err := a.Reader.Get(ctx, client.ObjectKey{Name: a.Configuration}, configuration); err != nil {
+			return client.IgnoreNotFound(err)
+		}
+		if !setPolicy(configuration, admissionregistrationv1.Ignore) {
+			return nil
+		}
+		return a.Writer.Update(ctx, configuration, fieldOwner)
+	})
+	if err != nil {
+		log.Error(err, "Disarming the webhook, as the last replica")
+		return
+	}
+	log.Info("the last replica leaves: the webhook is disarmed", "configuration", a.Configuration)
+	sleep(ctx, disarmSeen)
+}
+
+// others counts the replicas that the Service leads to, without this one.
+func (a *Arming) others(ctx context.Context) (int, error) {
+	if a.Pod == "" && a.Address == "" {
+		return 0, fmt.Errorf("neither POD_NAME nor POD_IP says which endpoint is this replica")
+	}
+	var slices discoveryv1.EndpointSliceList
+	err := a.Reader.List(ctx, &slices, client.InNamespace(a.Service.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: a.Service.Name})
+	if err != nil {
+		return 0, fmt.Errorf("listing the EndpointSlices of Service %s: %w", a.Service, err)
+	}
+	n := 0
+	for _, s := range slices.Items {
+		for _, e := range s.Endpoints {
+			if !a.isSelf(&e) && (e.Conditions.Ready == nil || *e.Conditions.Ready) {
+				n++
+			}
+		}
+	}
+	return n, nil
+}
+
+func (a *Arming) isSelf(e *discoveryv1.Endpoint) bool {
+	if e.TargetRef != nil && e.TargetRef.Name == a.Pod {
+		return true
+	}
+	return len(e.Addresses) > 0 && e.Addresses[0] == a.Address
+}
