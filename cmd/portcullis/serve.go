@@ -113,7 +113,7 @@ func (o *serveOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.manager.Start(logf.IntoContext(p.drained(ctx, o.drain), logger))
+	return p.manager.Start(p.drained(logf.IntoContext(ctx, logger), o.drain))
 }
 
 func (o *serveOptions) logger() (logr.Logger, error) {
@@ -258,7 +258,7 @@ func (p *process) ready(observer *observe.Observer, answers func(context.Context
 	}
 }
 
-// drained returns a context that ends delay after ctx does, and after the webhook is disarmed if this is the last
+// drained returns a context that ends delay after ctx does, and not before the webhook is disarmed if this is the last
 // replica.
 func (p *process) drained(ctx context.Context, delay time.Duration) context.Context {
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -266,10 +266,11 @@ func (p *process) drained(ctx context.Context, delay time.Duration) context.Cont
 		defer cancel()
 		<-ctx.Done()
 		close(p.stopping)
-		time.Sleep(delay)
+		over := time.After(delay)
 		if p.arming != nil {
-			p.arming.Disarm(later)
+			p.arming.Leave(later, delay)
 		}
+		<-over
 	}()
 	return later
 }

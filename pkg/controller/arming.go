@@ -25,6 +25,8 @@ const (
 	armEvery    = 2 * time.Second        // how often the configuration is looked at
 	probeEvery  = 30 * time.Second       // how often it is tried whether refusals still come, once they did
 	probeName   = "portcullis-probe"     // of the object that is tried
+	looks       = 2                      // that a replica must find itself alone
+	lookEvery   = 200 * time.Millisecond // between them
 	disarmTime  = 5 * time.Second        // for all requests that disarming needs
 	disarmSeen  = 500 * time.Millisecond // for the API servers to see it
 )
@@ -161,21 +163,36 @@ func (a *Arming) probe(ctx context.Context) error {
 	return fmt.Errorf("a dry run of a Deployment that must be refused, by the gate: %w", err)
 }
 
-// Disarm sets failurePolicy Ignore if no other replica is ready. It is for a replica that has been told to stop, after
-// it has not been ready for so long that the Service no longer leads to it, and before it stops serving.
-func (a *Arming) Disarm(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, disarmTime)
+// Leave is for a replica that has been told to stop, as long as it still serves. If no other replica is ready it sets
+// failurePolicy Ignore, at once: what the API server cannot ask any more would be refused. An update starts a replica
+// before it stops one, but the Service may be told of it a little later: one look does not decide.
+func (a *Arming) Leave(ctx context.Context, serves time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, serves+disarmTime)
 	defer cancel()
-	log := logf.FromContext(ctx)
-	others, err := a.others(ctx)
-	if err != nil {
-		log.Error(err, "Finding out whether this is the last replica: failurePolicy stays as it is")
+	var told complaint
+	alone := 0
+	for over := a.Now().Add(serves); alone < looks; {
+		others, err := a.others(ctx)
+		told.about(ctx, err, "Finding out whether this is the last replica")
+		if err == nil && others == 0 {
+			alone++
+		} else {
+			alone = 0
+		}
+		if alone < looks && (a.Now().After(over) || !sleep(ctx, lookEvery)) {
+			return // others go on, or failurePolicy stays as it is because nothing is known
+		}
+	}
+	if err := a.disarm(ctx); err != nil {
+		logf.FromContext(ctx).Error(err, "Disarming the webhook, as the last replica", "configuration", a.Configuration)
 		return
 	}
-	if others > 0 {
-		return
-	}
-	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	logf.FromContext(ctx).Info("the last replica leaves: the webhook is disarmed", "configuration", a.Configuration)
+	sleep(ctx, disarmSeen)
+}
+
+func (a *Arming) disarm(ctx context.Context) error {
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{}
 		if err := a.Reader.Get(ctx, client.ObjectKey{Name: a.Configuration}, configuration); err != nil {
 			return client.IgnoreNotFound(err)
@@ -185,12 +202,6 @@ func (a *Arming) Disarm(ctx context.Context) {
 		}
 		return a.Writer.Update(ctx, configuration, fieldOwner)
 	})
-	if err != nil {
-		log.Error(err, "Disarming the webhook, as the last replica")
-		return
-	}
-	log.Info("the last replica leaves: the webhook is disarmed", "configuration", a.Configuration)
-	sleep(ctx, disarmSeen)
 }
 
 // others counts the replicas that the Service leads to, without this one.

@@ -24,7 +24,7 @@ import (
 // this repository may be skipped, and where CI is true it is a failure.
 func Need(t testing.TB, programs ...string) {
 	t.Helper()
-	reason := missing(programs)
+	reason := Missing(programs...)
 	switch {
 	case reason == "":
 	case os.Getenv("CI") == "true":
@@ -34,7 +34,8 @@ func Need(t testing.TB, programs ...string) {
 	}
 }
 
-func missing(programs []string) string {
+// Missing says what is missing to make namespaces and use programs in them; "" for nothing.
+func Missing(programs ...string) string {
 	if os.Geteuid() != 0 {
 		return "needs root: the test loads rules into network namespaces"
 	}

@@ -49,15 +49,15 @@ func TestRunSaysWhatFailed(t *testing.T) {
 // TestMissing: the reasons for which tests are not done are told.
 func TestMissing(t *testing.T) {
 	if os.Geteuid() != 0 {
-		if got := missing(nil); !strings.HasPrefix(got, "needs root") {
+		if got := Missing(); !strings.HasPrefix(got, "needs root") {
 			t.Error(got)
 		}
 		return
 	}
-	if got := missing([]string{"ip"}); got != "" {
+	if got := Missing("ip"); got != "" {
 		t.Error(got)
 	}
-	if got := missing([]string{"ip", "no-such-program"}); !strings.HasPrefix(got, "needs the program no-such-program") {
+	if got := Missing("ip", "no-such-program"); !strings.HasPrefix(got, "needs the program no-such-program") {
 		t.Error(got)
 	}
 }

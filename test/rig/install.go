@@ -52,6 +52,9 @@ func installFile(ctx context.Context, c client.Client, file string) error {
 		if err := yaml.UnmarshalStrict([]byte(document), &object.Object); err != nil {
 			return err
 		}
+		if len(object.Object) == 0 {
+			continue // a comment
+		}
 		if err := install(ctx, c, object); err != nil {
 			return err
 		}
