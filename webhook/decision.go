@@ -32,6 +32,7 @@ type decision struct {
 	patches   []jsonpatch.JsonPatchOperation
 	uncertain string // why it could not be told
 	busy      bool   // it could be told in a moment
+	probe     bool   // it was only asked whether the gate answers
 	malformed error  // the request is no request that this hook can read
 }
 

@@ -105,7 +105,7 @@ func (g *Gate) validateWorkload(_ context.Context, req admission.Request) decisi
 	if len(req.OldObject.Raw) == 0 {
 		d := g.decideWorkload(req, w, nil)
 		if isProbe(req) {
-			d.settings = g.strict
+			d.settings, d.probe = g.strict, true
 			d.verdict = g.strict.Check.Judge(d.findings)
 		}
 		return d

@@ -154,6 +154,7 @@ func (w *world) roll(t *testing.T, gates []*replica, version string) {
 
 // TestAllKilled: no replica is left and none had time to say so. Then they leave in order, and come back.
 func TestAllKilled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, controlplane.Options{})
 	gates := w.gates(t)
 	w.hold(t)
@@ -193,6 +194,7 @@ func TestAllKilled(t *testing.T) {
 
 // TestTwoVersions: a rolling update from the version before, and back, under traffic: no call fails.
 func TestTwoVersions(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, controlplane.Options{})
 	gates := []*replica{w.replica(t, previousVersion), w.replica(t, previousVersion)}
 	w.awaitPolicy(t, admissionregistrationv1.Fail)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,10 +41,11 @@ const (
 // world is a control plane with the manifests that ship, and no replica yet.
 type world struct {
 	*controlplane.ControlPlane
-	client   kubernetes.Interface
-	mu       sync.Mutex
-	replicas []*replica
+	client kubernetes.Interface
 }
+
+// replicas counts those of all worlds: their networks lie side by side.
+var replicas atomic.Int64
 
 func newWorld(t *testing.T, o controlplane.Options) *world {
 	t.Helper()
@@ -86,7 +88,7 @@ func loopback(t *testing.T) {
 type replica struct {
 	world   *world
 	name    string
-	number  int
+	number  int64
 	space   *netns.Namespace
 	address string
 	dir     string
@@ -99,11 +101,8 @@ type replica struct {
 // replica starts a version of the program with flags, and the stand-in that follows it.
 func (w *world) replica(t *testing.T, version string, flags ...string) *replica {
 	t.Helper()
-	w.mu.Lock()
-	number := len(w.replicas) + 1
+	number := replicas.Add(1)
 	r := &replica{world: w, number: number, name: fmt.Sprintf("portcullis-%d", number), dir: t.TempDir()}
-	w.replicas = append(w.replicas, r)
-	w.mu.Unlock()
 	r.space = netns.New(t)
 	r.connect(t)
 	kubeconfig := r.kubeconfig(t)
@@ -124,7 +123,6 @@ func (r *replica) connect(t *testing.T) {
 	gateway := fmt.Sprintf("10.99.%d.1", r.number)
 	r.address = fmt.Sprintf("10.99.%d.2", r.number)
 	run(t, "ip", "link", "add", host, "type", "veth", "peer", "name", here, "netns", r.space.Path())
-	t.Cleanup(func() { _ = command("ip", "link", "del", host).Run() }) // it goes with the namespace, but the next test has the same names
 	run(t, "ip", "addr", "add", gateway+"/24", "dev", host)
 	run(t, "ip", "link", "set", host, "up")
 	r.space.Run(t, "", "ip", "addr", "add", r.address+"/24", "dev", here)
@@ -141,9 +139,6 @@ func (r *replica) partition(t *testing.T, cut bool) {
 		state = "down"
 	}
 	run(t, "ip", "link", "set", fmt.Sprintf("pc%dh", r.number), state)
-	if !cut {
-		return
-	}
 }
 
 func (r *replica) kubeconfig(t *testing.T) string {

@@ -136,7 +136,9 @@ func (g *Gate) Start(ctx context.Context) error {
 
 // Launch runs the program and does not wait.
 func (g *Gate) Launch() (err error) {
-	g.process, err = child.Start(child.Program{Name: "portcullis", Path: g.program, Args: g.args, Log: g.LogFile()})
+	g.process, err = child.Start(child.Program{
+		Name: "portcullis", Path: g.program, Args: g.args, Log: g.LogFile(), Env: []string{"POD_NAME=portcullis"},
+	})
 	return err
 }
 

@@ -31,7 +31,9 @@ type Options struct {
 	Kubelet      kubelet.Options
 	Config       string // the text of the gate's configuration file
 	Unarmed      bool   // the gate runs and the API server does not ask it yet
-	Say          func(format string, args ...any)
+	// SelfArmed leaves the certificate and failurePolicy to the gate, as an installation does; else they are the rig's.
+	SelfArmed bool
+	Say       func(format string, args ...any)
 }
 
 // Rig is a control plane with its nodes and the gate in front.
@@ -92,8 +94,16 @@ func Start(ctx context.Context, o Options) (_ *Rig, err error) {
 		}
 	}
 	say("starting the gate: portcullis serve")
-	if err := r.startGate(ctx, o.Config); err != nil {
+	var flags []string
+	if o.SelfArmed {
+		flags = []string{"--cert-dir=", "--certificate-names=127.0.0.1", "--arm"}
+	}
+	if err := r.startGate(ctx, o.Config, flags...); err != nil {
 		return nil, err
+	}
+	if o.SelfArmed {
+		say("registering it with failurePolicy Ignore, and waiting until it has armed itself")
+		return r, r.awaitSelfArmed(ctx)
 	}
 	if o.Unarmed {
 		return r, nil
@@ -119,7 +129,7 @@ func (r *Rig) Stop() {
 }
 
 // startGate gives the gate the rights that ship in config/rbac, and runs it as the service account that they are for.
-func (r *Rig) startGate(ctx context.Context, config string) (err error) {
+func (r *Rig) startGate(ctx context.Context, config string, flags ...string) (err error) {
 	if err := r.grant(ctx); err != nil {
 		return err
 	}
@@ -127,6 +137,7 @@ func (r *Rig) startGate(ctx context.Context, config string) (err error) {
 	if err != nil {
 		return err
 	}
+	r.Gate.args = append(r.Gate.args, flags...) // the last one wins
 	return r.Gate.Start(ctx)
 }
 
@@ -208,6 +219,31 @@ func (r *Rig) Arm(ctx context.Context) error {
 		return err
 	}
 	return r.awaitArmed(ctx)
+}
+
+// awaitSelfArmed registers the hooks as they ship, but for the URL, and returns when the gate has armed them.
+func (r *Rig) awaitSelfArmed(ctx context.Context) error {
+	registration := webhook.Shipped()
+	registration.ClientConfig = webhook.URLClient(r.Gate.URL(), nil)
+	admission := r.Client.AdmissionregistrationV1()
+	if _, err := admission.MutatingWebhookConfigurations().Create(ctx, webhook.Mutating(registration), metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	configurations := admission.ValidatingWebhookConfigurations()
+	if _, err := configurations.Create(ctx, webhook.Validating(registration), metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	for {
+		c, err := configurations.Get(ctx, webhook.Name, metav1.GetOptions{})
+		if err == nil && *c.Webhooks[0].FailurePolicy == admissionregistrationv1.Fail {
+			return r.awaitArmed(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(errors.New("the gate has not armed itself"), ctx.Err(), err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // awaitArmed asks for what each configuration alone refuses, until it is refused: a dry run of a Service whose number

@@ -45,6 +45,7 @@ func run(ctx context.Context) error {
 	r, err := rig.Start(ctx, rig.Options{
 		ControlPlane: controlplane.Options{ControllerManager: true, Scheduler: true},
 		Kubelet:      kubelet.Options{Nodes: kubelet.Nodes(3)},
+		SelfArmed:    true,
 		Say:          say,
 	})
 	if err != nil {

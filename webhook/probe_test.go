@@ -1,0 +1,44 @@
+package webhook
+
+import (
+	"strings"
+	"testing"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+)
+
+// TestProbe: a dry run that only asks whether the gate answers is refused whatever the configuration says, and nothing
+// else is judged in another way for having the annotation.
+func TestProbe(t *testing.T) {
+	for _, c := range []struct {
+		config     string
+		annotation string
+		dryRun     bool
+		refused    bool
+	}{
+		{"", "true", true, true},
+		{"", "", false, true},
+		{"enforcement: {PC0101: Audit}\n", "true", true, true},
+		{"enforcement: {PC0101: Warn}\n", "true", true, true},
+		{"enforcement: {PC0101: Audit}\n", "", true, false},
+		{"enforcement: {PC0101: Audit}\n", "false", true, false},
+		{"enforcement: {PC0101: Audit}\n", "true", false, false},
+	} {
+		d := &appsv1.Deployment{}
+		d.Name = "portcullis-probe"
+		if c.annotation != "" {
+			d.Annotations = map[string]string{v1alpha1.ProbeAnnotation: c.annotation}
+		}
+		d.Spec.Template.Spec.Containers = []corev1.Container{{Name: "c", Ports: []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80, HostIP: "probe"}}}}
+		req := request("Deployment", admissionv1.Create, d, nil)
+		req.DryRun = &c.dryRun
+		r := newBench(t, c.config).ask(t, PathValidateWorkload, req)
+		if r.Allowed == c.refused || c.refused && !strings.Contains(r.Result.Message, "(PC0101)") {
+			t.Errorf("%+v: %+v", c, r)
+		}
+	}
+}
