@@ -88,6 +88,8 @@ func TestGoldenMetrics(t *testing.T) {
 	webhook.NewMetrics(r)
 	observe.NewMetrics(r)
 	controller.NewMetrics(r)
+	controller.NewArmingMetrics(r)
+	controller.NewExpiryMetric(r)
 	scheduling.NewExtenderMetrics(r)
 	p := read(t, webhookPage)
 	p.holdTable(t, append([][]string{{"Metric", "Type", "Labels", "What it tells"}}, r.rows...))

@@ -64,10 +64,14 @@ func newWorld(t *testing.T, o controlplane.Options) *world {
 			t.Fatal(err)
 		}
 	}
+	// The replicas are processes: where there are controllers, nothing else is to be a pod of it.
+	if err := w.client.AppsV1().Deployments(system).Delete(t.Context(), "portcullis", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	return w
 }
 
-// install creates a folder of config/. The Deployment comes too: nobody here makes pods of it.
+// install creates a folder of config/.
 func (w *world) install(ctx context.Context, folder string) error {
 	if folder == "manager" { // the namespace must be first
 		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: system}}
