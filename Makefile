@@ -4,7 +4,10 @@ TOOL   := $(GO) tool -modfile=tools/go.mod
 REPEAT ?= 1
 LIMIT  ?= 30m
 
-.PHONY: help run test soak race lint verify generate bench peers scheduler binaries
+# The newest one of which all modules can be had.
+VULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
+
+.PHONY: help run test soak race lint verify vulncheck generate bench peers scheduler binaries
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +35,13 @@ verify: generate ## fail if something generated, formatted or tidied is not comm
 	$(GO) mod tidy -diff && $(GO) -C test mod tidy -diff && $(GO) -C test/binaries/cni mod tidy -diff && $(GO) -C cmd/portcullis-scheduler mod tidy -diff
 	test -z "$$(gofmt -l .)"
 	git diff --exit-code
+
+vulncheck: ## look for known vulnerabilities in what is shipped; needs https://vuln.go.dev
+	@GOBIN=$(CURDIR)/bin $(GO) install $(VULNCHECK)
+	@for module in . cmd/portcullis-scheduler; do \
+		(cd $$module && $(CURDIR)/bin/govulncheck ./...); code=$$?; \
+		case $$code in 0) ;; 3) exit 3;; *) echo "vulncheck: $$module was not checked: is the database out of reach?" >&2; exit $$code;; esac; \
+	done
 
 generate: ## write what is generated from code: config/crd, config/webhook, the examples in the docs
 	$(TOOL) controller-gen object crd paths=./api/v1alpha1 output:crd:dir=config/crd/bases
