@@ -57,6 +57,7 @@ func Ensure(ctx context.Context, progress io.Writer, names ...Name) (Dir, error)
 	}
 	b := builder{
 		dir:      Dir(filepath.Join(cache, "binaries", module.key())),
+		programs: All(),
 		progress: newProgress(progress),
 		compile:  module.compile,
 	}

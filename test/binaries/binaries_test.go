@@ -50,6 +50,22 @@ func TestEnsure(t *testing.T) {
 	}
 }
 
+// TestEnsureHelm does the same with Helm.
+func TestEnsureHelm(t *testing.T) {
+	helm, err := EnsureHelm(t.Context(), os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), helm, "version", "--template", "{{.Version}}").CombinedOutput()
+	if folder := filepath.Base(filepath.Dir(helm)); err != nil || !strings.HasPrefix(folder, "helm-"+string(out)+"-") {
+		t.Errorf("helm says it is %q, %v; it lies in %s", out, err, folder)
+	}
+	var progress bytes.Buffer
+	if again, err := EnsureHelm(t.Context(), &progress); again != helm || err != nil || progress.Len() > 0 {
+		t.Errorf("with Helm built: %s, %v, progress %q; want %s and silence", again, err, &progress, helm)
+	}
+}
+
 func TestFolderFollowsEnvironment(t *testing.T) {
 	cache := t.TempDir()
 	t.Setenv("PORTCULLIS_CACHE", cache)
@@ -168,7 +184,7 @@ func (w lineWriter) Write(p []byte) (int, error) {
 }
 
 func stub(dir Dir, compile func(context.Context, Name, string) error) builder {
-	return builder{dir: dir, progress: newProgress(nil), compile: compile}
+	return builder{dir: dir, programs: All(), progress: newProgress(nil), compile: compile}
 }
 
 func files(t *testing.T, dir Dir) []string {

@@ -13,6 +13,7 @@ import (
 // builder fills one folder.
 type builder struct {
 	dir      Dir
+	programs []Name // what it can hold, in the order in which it is built
 	progress *progress
 	compile  func(ctx context.Context, n Name, file string) error
 }
@@ -20,8 +21,8 @@ type builder struct {
 // ensure makes sure that every named program is in the folder.
 func (b builder) ensure(ctx context.Context, names []Name) error {
 	for _, n := range names {
-		if !slices.Contains(All(), n) {
-			return fmt.Errorf("no program is called %q: there are %v", n, All())
+		if !slices.Contains(b.programs, n) {
+			return fmt.Errorf("no program is called %q: there are %v", n, b.programs)
 		}
 	}
 	if len(b.missing(names)) == 0 {
@@ -44,10 +45,10 @@ func (b builder) ensure(ctx context.Context, names []Name) error {
 	return nil
 }
 
-// missing returns those of the programs that are not in the folder, in the order of All.
+// missing returns those of the programs that are not in the folder, in the order in which they are built.
 func (b builder) missing(names []Name) []Name {
 	var missing []Name
-	for _, n := range All() {
+	for _, n := range b.programs {
 		if !slices.Contains(names, n) {
 			continue
 		}
@@ -111,6 +112,8 @@ func usually(n Name) string {
 	switch n {
 	case KubeAPIServer:
 		return "about 5 minutes on two cores if nothing is compiled yet"
+	case Helm:
+		return "about 3 minutes on two cores if nothing is compiled yet"
 	default:
 		return "up to a minute"
 	}

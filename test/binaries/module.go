@@ -122,8 +122,16 @@ func (m module) buildDir(n Name) string {
 // compile builds a program into a file.
 func (m module) compile(ctx context.Context, n Name, file string) error {
 	pkg, version := m.pkg(n)
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", m.ldflags(), "-o", file, pkg)
-	cmd.Dir = m.buildDir(n)
+	if err := goBuild(ctx, m.buildDir(n), file, pkg, m.ldflags()); err != nil {
+		return fmt.Errorf("version %s: %w", version, err)
+	}
+	return nil
+}
+
+// goBuild builds a package in the graph of the module in dir.
+func goBuild(ctx context.Context, dir, file, pkg, ldflags string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", ldflags, "-o", file, pkg)
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "PWD="+cmd.Dir)
 	// An interrupt lets go remove its temporary files and stop its compilers.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -134,7 +142,7 @@ func (m module) compile(ctx context.Context, n Name, file string) error {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return fmt.Errorf("go build %s (%s) in %s: %w\n%s", pkg, version, cmd.Dir, err, strings.TrimSpace(output.String()))
+		return fmt.Errorf("go build %s in %s: %w\n%s", pkg, cmd.Dir, err, strings.TrimSpace(output.String()))
 	}
 	return nil
 }
