@@ -17,6 +17,7 @@ run: ## start a real API server with etcd behind the gate, apply the samples, sh
 
 test: binaries ## run all tests, those against the real components among them
 	$(TOOL) gotestsum --format pkgname -- -count=$(REPEAT) ./...
+	cd test/release && $(TOOL:tools/go.mod=../../tools/go.mod) gotestsum --format pkgname -- -count=$(REPEAT) ./...
 	cd test && $(TOOL:tools/go.mod=../tools/go.mod) gotestsum --format pkgname -- -count=$(REPEAT) -p 1 -timeout $(LIMIT) ./...
 
 soak: export PORTCULLIS_SOAK = 1
@@ -29,10 +30,11 @@ race: ## run the core's tests under the race detector, which needs a C compiler
 lint: ## read the code for mistakes
 	$(TOOL) golangci-lint run --allow-serial-runners ./...
 	cd test && $(TOOL:tools/go.mod=../tools/go.mod) golangci-lint run --allow-serial-runners ./...
+	cd test/release && $(TOOL:tools/go.mod=../../tools/go.mod) golangci-lint run -c ../../.golangci.yaml --allow-serial-runners ./...
 	cd cmd/portcullis-scheduler && $(TOOL:tools/go.mod=../../tools/go.mod) golangci-lint run -c ../../.golangci.yaml --allow-serial-runners ./...
 
 verify: generate ## fail if something generated, formatted or tidied is not committed
-	$(GO) mod tidy -diff && $(GO) -C test mod tidy -diff && $(GO) -C test/binaries/cni mod tidy -diff && $(GO) -C cmd/portcullis-scheduler mod tidy -diff
+	$(GO) mod tidy -diff && $(GO) -C test mod tidy -diff && $(GO) -C test/binaries/cni mod tidy -diff && $(GO) -C test/binaries/helm mod tidy -diff && $(GO) -C test/release mod tidy -diff && $(GO) -C cmd/portcullis-scheduler mod tidy -diff
 	test -z "$$(gofmt -l .)"
 	git diff --exit-code
 
@@ -43,9 +45,10 @@ vulncheck: ## look for known vulnerabilities in what is shipped; needs https://v
 		case $$code in 0) ;; 3) exit 3;; *) echo "vulncheck: $$module was not checked: is the database out of reach?" >&2; exit $$code;; esac; \
 	done
 
-generate: ## write what is generated from code: config/crd, config/webhook, the examples in the docs
+generate: ## write what is generated: config/crd, config/webhook, config/install.yaml, parts of the chart, examples in the docs
 	$(TOOL) controller-gen object crd paths=./api/v1alpha1 output:crd:dir=config/crd/bases
 	$(GO) test ./webhook ./api/config/... -run Golden -update >/dev/null
+	$(GO) -C test test ./install -run Golden -update >/dev/null
 	$(GO) -C test test ./docs -run Golden -update >/dev/null
 
 bench: ## run the benchmarks

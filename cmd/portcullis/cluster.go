@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,6 +44,14 @@ func (c *cluster) namespace() (string, error) {
 	return namespace, nil
 }
 
+// only returns the namespace of -n, which excludes -A; "" for all of them.
+func (c *cluster) only(allNamespaces bool) (string, error) {
+	if namespace := c.overrides.Context.Namespace; namespace != "" && allNamespaces {
+		return "", fmt.Errorf("-n %s and -A: leave one of the two out", namespace)
+	}
+	return c.overrides.Context.Namespace, nil
+}
+
 // reader reads a cluster.
 type reader struct {
 	client.Reader
@@ -78,7 +85,8 @@ func mapper(known *runtime.Scheme) meta.RESTMapper {
 	m := meta.NewDefaultRESTMapper(nil)
 	for gvk := range known.AllKnownTypes() {
 		scope := meta.RESTScopeNamespace
-		if gvk.Kind == "Node" || gvk.Kind == "ServiceCIDR" {
+		switch gvk.Kind {
+		case "Node", "Namespace", "ServiceCIDR", "PortPool", "PortPolicy", "PortClaim":
 			scope = meta.RESTScopeRoot
 		}
 		m.Add(gvk, scope)
@@ -89,59 +97,41 @@ func mapper(known *runtime.Scheme) meta.RESTMapper {
 // pageSize is kubectl's.
 const pageSize = 500
 
-// each lists the objects of all namespaces page by page. What is called what for a person is plural: "pods".
-func each[T any](ctx context.Context, r *reader, what string, list client.ObjectList, items func() []T) ([]*T, error) {
-	var all []*T
+// pages lists the objects of all namespaces page by page. take is given each page in the list, the first one once more if
+// all had to be read again, and returns how many it has. What is called what for a person is plural: "pods".
+func (r *reader) pages(ctx context.Context, what string, list client.ObjectList, take func(isFirst bool) (int, error)) error {
 	options := client.ListOptions{Limit: pageSize}
-	for {
-		r.progress.say(fmt.Sprintf("reading %s, %s so far", what, grouped(len(all))))
+	for n := 0; ; {
+		r.progress.say(fmt.Sprintf("reading %s, %s so far", what, grouped(n)))
+		isFirst := options.Continue == ""
 		err := r.List(ctx, list, &options)
-		if apierrors.IsResourceExpired(err) && options.Continue != "" { // this took minutes: all at once, from the beginning
-			all, options = nil, client.ListOptions{}
+		if apierrors.IsResourceExpired(err) && !isFirst { // this took minutes: all at once, from the beginning
+			options = client.ListOptions{}
 			continue
 		}
-		if err != nil {
-			return nil, err
+		if err == nil {
+			n, err = take(isFirst)
+		}
+		if options.Continue = list.GetContinue(); err != nil || options.Continue == "" {
+			return err
+		}
+	}
+}
+
+// each lists the objects of a kind.
+func each[T any](ctx context.Context, r *reader, what string, list client.ObjectList, items func() []T) ([]*T, error) {
+	var all []*T
+	err := r.pages(ctx, what, list, func(isFirst bool) (int, error) {
+		if isFirst {
+			all = nil
 		}
 		page := items()
 		for i := range page {
 			all = append(all, &page[i])
 		}
-		if options.Continue = list.GetContinue(); options.Continue == "" {
-			return all, nil
-		}
-	}
-}
-
-// ports reads what claims ports, and the nodes.
-func (r *reader) ports(ctx context.Context) (*view, error) {
-	var v view
-	var refused []string
-	var errs []error
-	note := func(what string, err error) {
-		if apierrors.IsForbidden(err) {
-			refused = append(refused, what)
-		} else if err != nil {
-			errs = append(errs, fmt.Errorf("reading %s: %w", what, r.explain(err)))
-		}
-	}
-	var nodes corev1.NodeList
-	var services corev1.ServiceList
-	var pods corev1.PodList
-	var err error
-	v.nodes, err = each(ctx, r, "nodes", &nodes, func() []corev1.Node { return takeItems(&nodes.Items) })
-	note("nodes", err)
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...) // the others would say the same
-	}
-	v.services, err = each(ctx, r, "services", &services, func() []corev1.Service { return takeItems(&services.Items) })
-	note("services", err)
-	v.pods, err = each(ctx, r, "pods", &pods, func() []corev1.Pod { return takeItems(&pods.Items) })
-	note("pods", err)
-	if refused != nil {
-		errs = append(errs, missingRights(refused))
-	}
-	return &v, errors.Join(errs...)
+		return len(all), nil
+	})
+	return all, err
 }
 
 // takeItems leaves nothing behind for the next page to be decoded into.

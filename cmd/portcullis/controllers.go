@@ -40,6 +40,8 @@ type controllerOptions struct {
 	namespace      string
 	arm            bool
 	probeNamespace string
+	auditEvery     time.Duration
+	reports        bool
 }
 
 func (o *controllerOptions) addTo(cmd *cobra.Command) {
@@ -47,6 +49,8 @@ func (o *controllerOptions) addTo(cmd *cobra.Command) {
 	f.BoolVar(&o.elect, "leader-elect", true, "write claims and status only while holding the Lease portcullis; false if this is the only replica")
 	f.StringVar(&o.namespace, "namespace", "", "namespace of the Lease, the Service and the Secret; without it $POD_NAMESPACE, that of the service account, or portcullis-system")
 	f.BoolVar(&o.arm, "arm", false, "set failurePolicy Fail once it is proved that refusals come, and Ignore when the last replica leaves")
+	f.DurationVar(&o.auditEvery, "audit-every", 10*time.Minute, "how often to judge everything that exists, beside soon after changes; 0 for never")
+	f.BoolVar(&o.reports, "reports", true, "write what an audit finds as reports of openreports.io, where the cluster has that kind")
 	f.StringVar(&o.probeNamespace, "probe-namespace", "default", "where the dry run that proves it is made: a namespace that is judged")
 }
 
@@ -83,11 +87,11 @@ func hasPools(ctx context.Context, config *rest.Config) (bool, error) {
 func (o *serveOptions) addWriters(p *process, settings *extract.Settings, pools bool, certificates *controller.Certificates) error {
 	leader := &controller.Leader{}
 	var errs []error
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("naming this replica: %w", err)
+	}
 	if o.controllers.elect {
-		host, err := os.Hostname()
-		if err != nil {
-			return fmt.Errorf("naming this replica: %w", err)
-		}
 		leader.Election = &controller.Election{
 			Config: p.manager.GetConfig(), Namespace: o.controllers.leaseNamespace(), Name: leaseName, Identity: host + "_" + rand.Text(),
 		}
@@ -97,13 +101,7 @@ func (o *serveOptions) addWriters(p *process, settings *extract.Settings, pools 
 		errs = append(errs, p.manager.Add(certificates))
 	}
 	if o.controllers.arm {
-		p.arming = &controller.Arming{
-			Reader: p.manager.GetAPIReader(), Writer: p.manager.GetClient(), Configuration: configurationName,
-			ProbeNamespace: o.controllers.probeNamespace,
-			Service:        client.ObjectKey{Namespace: o.controllers.leaseNamespace(), Name: o.serving.service},
-			Pod:            os.Getenv("POD_NAME"), Address: os.Getenv("POD_IP"),
-			Leaving: p.stopping, Metrics: controller.NewArmingMetrics(metrics.Registry), Now: time.Now,
-		}
+		p.arming = o.newArming(p)
 		leader.Tasks = append(leader.Tasks, p.arming.Lead)
 	}
 	if pools {
@@ -114,10 +112,33 @@ func (o *serveOptions) addWriters(p *process, settings *extract.Settings, pools 
 		leader.Tasks = append(leader.Tasks, c.Lead)
 		errs = append(errs, p.manager.Add(c))
 	}
+	if o.controllers.auditEvery > 0 {
+		a, err := controller.NewAuditor(p.manager, controller.AuditOptions{
+			Settings: settings, Pools: pools, Every: o.controllers.auditEvery, Reports: o.controllers.reports,
+			Instance: cmp.Or(os.Getenv("POD_NAME"), host),
+			Metrics:  controller.NewAuditMetrics(metrics.Registry), Now: time.Now,
+		})
+		if err != nil {
+			return err
+		}
+		leader.Tasks = append(leader.Tasks, a.Lead)
+		errs = append(errs, p.manager.Add(a))
+	}
 	if len(leader.Tasks) > 0 {
 		errs = append(errs, p.manager.Add(leader))
 	}
 	return errors.Join(errs...)
+}
+
+// newArming returns what arms the webhook.
+func (o *serveOptions) newArming(p *process) *controller.Arming {
+	return &controller.Arming{
+		Reader: p.manager.GetAPIReader(), Writer: p.manager.GetClient(), Configuration: configurationName,
+		ProbeNamespace: o.controllers.probeNamespace,
+		Service:        client.ObjectKey{Namespace: o.controllers.leaseNamespace(), Name: o.serving.service},
+		Pod:            os.Getenv("POD_NAME"), Address: os.Getenv("POD_IP"),
+		Leaving: p.stopping, Metrics: controller.NewArmingMetrics(metrics.Registry), Now: time.Now,
+	}
 }
 
 // newController returns what settles claims.

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/audit"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
@@ -118,9 +119,9 @@ func completeLint(cmd *cobra.Command) {
 	}
 }
 
-// enforcement returns from where on a finding makes the run fail.
-func (o *lintOptions) enforcement() (check.Enforcement, error) {
-	switch o.failOn {
+// enforcementFor returns from where on a finding makes a run fail, by --fail-on.
+func enforcementFor(level string) (check.Enforcement, error) {
+	switch level {
 	case "error":
 		return check.Deny, nil
 	case "warning":
@@ -128,7 +129,7 @@ func (o *lintOptions) enforcement() (check.Enforcement, error) {
 	case "never":
 		return check.Deny + 1, nil
 	default:
-		return 0, fmt.Errorf("--fail-on %q is none of %s", o.failOn, words(levels()))
+		return 0, fmt.Errorf("--fail-on %q is none of %s", level, words(levels()))
 	}
 }
 
@@ -157,7 +158,7 @@ func (o *lintOptions) run(s streams) error {
 		}
 		return printPage(s.out, o.explain)
 	}
-	failOn, err := o.enforcement()
+	failOn, err := enforcementFor(o.failOn)
 	if err != nil {
 		return err
 	}
@@ -180,51 +181,32 @@ func (o *lintOptions) run(s streams) error {
 		return err
 	}
 	p.say(fmt.Sprintf("sorting %s objects", grouped(len(inputs)+len(state))))
-	l, err := newLinter(settings, inputs, state, time.Now())
+	j, err := audit.New(settings, bare(state), bare(inputs), time.Now())
 	if err != nil {
-		return err
+		return located(err, slices.Concat(state, inputs))
 	}
-	objects, judge := inputs, l.judge
+	objects, judge := inputs, j.Judge
 	if o.judgesRange() {
-		objects, judge = state, l.judgeRange
+		objects, judge = state, j.LeftOutside
 	}
-	judged, failing := l.run(objects, judge, failOn, p)
+	l := linter{settings: &settings.Check, failOn: failOn, report: report.NewLintReport()}
+	for i, object := range objects {
+		p.say(fmt.Sprintf("judging %s of %s objects", grouped(i+1), grouped(len(objects))))
+		l.add(object, judge(object.Object))
+	}
 	stop()
-	if err := o.write(s, l.report, judged); err != nil {
+	if err := writeFindings(o.output, s, l.report, l.judged); err != nil {
 		return err
 	}
-	if failing > 0 {
-		return &findingsError{failing}
+	if l.failing > 0 {
+		return &findingsError{l.failing}
 	}
 	return nil
 }
 
-// run judges objects one by one. It returns those that a port can be the matter of, with their findings, and how many of
-// these reach failOn.
-func (l *linter) run(objects []*manifest.Object, judge func(*manifest.Object) []check.Finding, failOn check.Enforcement, p *progress) ([]report.Judged, int) {
-	var all []report.Judged
-	failing := 0
-	for i, object := range objects {
-		p.say(fmt.Sprintf("judging %s of %s objects", grouped(i+1), grouped(len(objects))))
-		judged := report.Judged{Object: named(object), Source: report.Source{Path: object.Path, Line: object.Line}}
-		for _, f := range judge(object) {
-			told := l.report.Add(f, report.Source{Path: object.Path, Line: object.LineOf(f.Field)})
-			if l.settings.Check.Enforce(f) >= failOn {
-				judged.Failures = append(judged.Failures, told)
-			} else {
-				judged.Notes = append(judged.Notes, told)
-			}
-		}
-		failing += len(judged.Failures)
-		if claimsPorts(object.Object) {
-			all = append(all, judged)
-		}
-	}
-	return all, failing
-}
-
-func (o *lintOptions) write(s streams, r *report.LintReport, judged []report.Judged) error {
-	switch o.output {
+// writeFindings writes a report in one of outputs.
+func writeFindings(form string, s streams, r *report.LintReport, judged []report.Judged) error {
+	switch form {
 	case "json":
 		return r.WriteJSON(s.out)
 	case "sarif":
@@ -234,7 +216,7 @@ func (o *lintOptions) write(s streams, r *report.LintReport, judged []report.Jud
 		}
 		return r.WriteSARIF(s.out, programVersion(), folder)
 	case "junit":
-		return report.WriteJUnit(s.out, judged)
+		return report.WriteJUnit(s.out, strings.ToLower(strings.TrimSuffix(r.Kind, "Report")), judged)
 	case "github":
 		return r.WriteGitHub(s.out)
 	default:

@@ -1,137 +1,68 @@
 package main
 
 import (
-	"slices"
-	"time"
+	"errors"
 
-	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/portcullis-k8s/portcullis/pkg/audit"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
-	"github.com/portcullis-k8s/portcullis/pkg/explain"
-	"github.com/portcullis-k8s/portcullis/pkg/extract"
-	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
-	"github.com/portcullis-k8s/portcullis/pkg/ports"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
-// linter applies the inputs one after the other to a ledger of the state.
+// linter makes a report of what is found about objects of files.
 type linter struct {
-	settings    *extract.Settings
-	nodes       extract.EligibleNodes
-	controllers extract.Controllers
-	wiring      extract.Wiring
-	families    check.Families
-	plane       explain.Plane
-	state       map[ports.Ref]runtime.Object
-	ledger      ledger.Ledger
-	limits      *restrictions
-	report      *report.LintReport
+	settings *check.Settings
+	failOn   check.Enforcement // from where on a finding makes the run fail
+	report   *report.LintReport
+	judged   []report.Judged // the objects that a port can be the matter of
+	failing  int             // findings that reach failOn
 }
 
-// newLinter fails on a pool or policy that the API server would refuse. now is when exceptions of policies are judged.
-func newLinter(settings *extract.Settings, inputs, state []*manifest.Object, now time.Time) (*linter, error) {
-	limits, err := newRestrictions(settings, inputs, state, now)
-	if err != nil {
-		return nil, err
-	}
-	plane := explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback)
-	l := &linter{settings: settings, plane: plane, state: map[ports.Ref]runtime.Object{}, limits: limits, report: report.NewLintReport()}
-	var all []runtime.Object
-	var nodes extract.NodeList
-	var cidrs []*networkingv1.ServiceCIDR
-	for _, object := range slices.Concat(state, inputs) {
-		all = append(all, object.Object)
-		switch o := object.Object.(type) {
-		case *corev1.Node:
-			nodes = append(nodes, o)
-			l.ledger.ReplaceNode(o.Name, extract.NodeAddresses(o))
-		case *networkingv1.ServiceCIDR:
-			cidrs = append(cidrs, o)
+// add tells the findings about an object, with the lines of their fields.
+func (l *linter) add(object *manifest.Object, findings []check.Finding) {
+	judged := report.Judged{Object: named(object), Source: report.Source{Path: object.Path, Line: object.Line}}
+	for _, f := range findings {
+		told := l.report.Add(f, report.Source{Path: object.Path, Line: object.LineOf(f.Field)})
+		if l.settings.Enforce(f) >= l.failOn {
+			judged.Failures = append(judged.Failures, told)
+		} else {
+			judged.Notes = append(judged.Notes, told)
 		}
 	}
-	l.controllers, l.wiring = extract.NewControllers(all), extract.NewWiring(all)
-	l.families, l.nodes = check.Families(extract.ClusterFamilies(nodes, cidrs)), nodes.Remembered()
-	for _, object := range state {
-		if owner, claims, ok := l.claims(object.Object); ok {
-			l.state[owner.Ref] = object.Object
-			l.ledger.Replace(owner, claims)
-		}
-		if svc, ok := object.Object.(*corev1.Service); ok {
-			limits.holds(extract.Service(svc, settings.NodePorts))
-		}
+	l.failing += len(judged.Failures)
+	if claimsPorts(object.Object) {
+		l.judged = append(l.judged, judged)
 	}
-	return l, nil
 }
 
-// claims extracts what an object claims; false for kinds that claim nothing.
-func (l *linter) claims(object runtime.Object) (ports.Owner, []ports.Claim, bool) {
-	if svc, ok := object.(*corev1.Service); ok {
-		s := extract.Service(svc, l.settings.NodePorts)
-		return s.Owner, s.Claims, true
+// bare returns objects without the places where they stand.
+func bare(objects []*manifest.Object) []runtime.Object {
+	all := make([]runtime.Object, len(objects))
+	for i, object := range objects {
+		all[i] = object.Object
 	}
-	if w := l.workload(object); w != nil {
-		return w.Owner, w.Claims, true
-	}
-	return ports.Owner{}, nil, false
+	return all
 }
 
-func (l *linter) workload(object runtime.Object) *check.Workload {
-	var w *check.Workload
-	if pod, ok := object.(*corev1.Pod); ok {
-		w = extract.Pod(pod, l.nodes)
-	} else if w, ok = extract.Workload(object, l.nodes); !ok {
-		return nil
-	}
-	l.controllers.Adopt(w, object)
-	return w
-}
-
-// judge returns the findings about one input and puts it into the ledger, where it stands in the way of later ones.
-func (l *linter) judge(object *manifest.Object) []check.Finding {
-	in := check.Input{Held: l.ledger.Snapshot(), Settings: &l.settings.Check, Families: l.families}
-	var owner ports.Owner
-	var claims []ports.Claim
-	if svc, ok := object.Object.(*corev1.Service); ok {
-		in.Service = extract.Service(svc, l.settings.NodePorts)
-		l.wiring.Join(in.Service, svc)
-		if old, ok := l.state[in.Service.Owner.Ref].(*corev1.Service); ok {
-			in.OldService = extract.Service(old, l.settings.NodePorts)
-			l.wiring.Join(in.OldService, old)
+// located adds to each *audit.InvalidError of an error where its object stands.
+func located(err error, objects []*manifest.Object) error {
+	if many, joined := err.(interface{ Unwrap() []error }); joined {
+		var all []error
+		for _, one := range many.Unwrap() {
+			all = append(all, located(one, objects))
 		}
-		owner, claims = in.Service.Owner, in.Service.Claims
-	} else if in.Workload = l.workload(object.Object); in.Workload != nil {
-		if old, ok := l.state[in.Workload.Owner.Ref]; ok {
-			in.OldWorkload = l.workload(old)
-		}
-		owner, claims = in.Workload.Owner, in.Workload.Claims
-	} else {
-		return nil
+		return errors.Join(all...)
 	}
-	l.limits.complete(&in)
-	findings := l.plane.Check(in)
-	if in.Service != nil {
-		findings = append(findings, l.limits.choose(in)...)
-		slices.SortFunc(findings, check.Finding.Compare)
-		l.limits.holds(in.Service)
-	}
-	l.ledger.Replace(owner, claims)
-	return findings
-}
-
-// judgeRange returns what the node port range of a configuration to come would leave outside of an object that exists.
-func (l *linter) judgeRange(object *manifest.Object) []check.Finding {
-	svc, ok := object.Object.(*corev1.Service)
+	invalid, ok := errors.AsType[*audit.InvalidError](err)
 	if !ok {
-		return nil
+		return err
 	}
-	s := extract.Service(svc, l.settings.NodePorts)
-	in := check.Input{Service: s, OldService: s, Held: (&ledger.Ledger{}).Snapshot(), Settings: &l.settings.Check}
-	findings := slices.DeleteFunc(check.Check(in), func(f check.Finding) bool { return f.Code != check.OutsideSmaller })
-	for i := range findings {
-		findings[i].Standing = false // that it stands is the question
+	for _, object := range objects {
+		if object.Object == invalid.Object {
+			return &manifest.Error{Path: object.Path, Line: object.LineOf(invalid.Field), Err: invalid.Err}
+		}
 	}
-	return findings
+	return err
 }

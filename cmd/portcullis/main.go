@@ -1,4 +1,5 @@
-// Command portcullis judges the ports of a Kubernetes cluster: as an admission webhook (serve) and on files (lint).
+// Command portcullis judges the ports of a Kubernetes cluster: as an admission webhook (serve), on files (lint), and as it
+// is (ports, why, audit). Installed as kubectl-portcullis it is `kubectl portcullis`.
 package main
 
 import (
@@ -6,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -50,12 +53,19 @@ func newCommand() *cobra.Command {
 the nodes' own daemons. It refuses what cannot work and names who is in the way.`,
 		Example: `  portcullis lint manifests/ --state cluster.yaml
   portcullis lint --explain PC0201
+  portcullis ports 30062
   portcullis why deployment/tomcat
+  portcullis audit
   portcullis serve --config portcullis.yaml --cert-dir /certs`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newLint(), newRules(), newTrace(), newWhy(), newPool(), newServe(), newVersion())
+	if strings.HasPrefix(filepath.Base(os.Args[0]), "kubectl-") {
+		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl portcullis"}
+	}
+	root.AddCommand(
+		newLint(), newPorts(), newWhy(), newAudit(), newPool(), newRules(), newTrace(), newGenerate(), newServe(), newVersion(),
+	)
 	return root
 }
 

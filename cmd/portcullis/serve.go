@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -28,9 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	crwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
-	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
@@ -46,12 +45,13 @@ import (
 type serveOptions struct {
 	configFile   string
 	kubeconfig   string
-	metricsAddr  string
 	healthAddr   string
 	drain        time.Duration
 	rebuildEvery time.Duration
 	verbose      bool
 	serving      servingOptions
+	metrics      metricsOptions
+	tracing      tracingOptions
 	controllers  controllerOptions
 }
 
@@ -78,12 +78,13 @@ refused was refused, and the last one that leaves sets it back to Ignore.`,
 	f := cmd.Flags()
 	f.StringVar(&o.configFile, "config", "", "configuration file; without it the defaults hold")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; without it the pod's service account, $KUBECONFIG or ~/.kube/config")
-	f.StringVar(&o.metricsAddr, "metrics-address", ":8080", "where to serve metrics; 0 for nowhere")
 	f.StringVar(&o.healthAddr, "health-address", ":8081", "where to serve /healthz and /readyz; 0 for nowhere")
 	f.DurationVar(&o.drain, "drain-delay", 5*time.Second, "how long to go on serving after the signal to stop")
 	f.DurationVar(&o.rebuildEvery, "rebuild-every", 10*time.Minute, "how often to compare the ledger with the cluster; 0 for never")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
 	o.serving.addTo(cmd)
+	o.metrics.addTo(cmd)
+	o.tracing.addTo(cmd)
 	o.controllers.addTo(cmd)
 	return cmd
 }
@@ -94,7 +95,7 @@ func (o *serveOptions) run(ctx context.Context) error {
 		return err
 	}
 	ctrl.SetLogger(logger)
-	if err := o.serving.validate(); err != nil {
+	if err := errors.Join(o.serving.validate(), o.tracing.validate()); err != nil {
 		return err
 	}
 	settings, err := readSettings(o.configFile)
@@ -109,7 +110,11 @@ func (o *serveOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := o.assemble(config, settings, pools)
+	traces, err := o.tracing.start(ctx, logger)
+	if err != nil {
+		return err
+	}
+	p, err := o.assemble(config, settings, pools, traces)
 	if err != nil {
 		return err
 	}
@@ -186,7 +191,7 @@ type process struct {
 }
 
 // assemble puts the observer, the gate, its server and what one replica writes together.
-func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings, pools bool) (*process, error) {
+func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings, pools bool, traces *tracing) (*process, error) {
 	known, err := scheme()
 	if err != nil {
 		return nil, err
@@ -202,7 +207,7 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 	p.manager, err = ctrl.NewManager(config, ctrl.Options{
 		Scheme: known, Cache: observe.CacheOptions(),
 		WebhookServer: crwebhook.NewServer(crwebhook.Options{Host: o.serving.host, Port: o.serving.port, TLSOpts: []func(*tls.Config){configure}}),
-		Metrics:       metricsserver.Options{BindAddress: o.metricsAddr}, HealthProbeBindAddress: o.healthAddr,
+		Metrics:       o.metrics.server(), HealthProbeBindAddress: o.healthAddr,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reaching the cluster: %w", err)
@@ -213,8 +218,12 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 			return nil, err
 		}
 	}
-	observer := o.serve(p.manager, settings, known, pools)
+	if traces != nil {
+		err = p.manager.Add(traces)
+	}
+	observer := o.serve(p.manager, settings, known, pools, traces)
 	return p, errors.Join(
+		err,
 		o.addWriters(p, settings, pools, certificates),
 		p.manager.Add(observer),
 		p.manager.AddHealthzCheck("ping", healthz.Ping),
@@ -223,7 +232,7 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 }
 
 // serve registers the gate and the extender at the manager's server, and returns what they see the cluster by.
-func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, known *runtime.Scheme, pools bool) *observe.Observer {
+func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, known *runtime.Scheme, pools bool, traces *tracing) *observe.Observer {
 	var gate *webhook.Gate
 	observer := observe.New(manager.GetCache(), observe.Options{
 		NodePorts: settings.NodePorts, NodePortRange: settings.Check.NodePortRange, Pools: pools, RebuildEvery: o.rebuildEvery, Metrics: observe.NewMetrics(metrics.Registry),
@@ -234,7 +243,7 @@ func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, k
 	server := manager.GetWebhookServer() // the manager starts it only if it was asked for
 	slots := make(chan struct{}, o.serving.maxRequests)
 	for path, handler := range gate.Hooks() {
-		server.Register(path, limited(slots, &admission.Webhook{Handler: handler}))
+		server.Register(path, limited(slots, traces.traced(strings.TrimPrefix(path, "/"), handler)))
 	}
 	extender := scheduling.NewExtender(observer, settings, scheduling.NewExtenderMetrics(metrics.Registry), time.Now)
 	for path, handler := range extender.Handlers() {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"slices"
@@ -139,10 +140,11 @@ func (o *whyOptions) find(ctx context.Context, s streams, p *progress, name stri
 	if a.namespace == "" {
 		a.namespace = namespace
 	}
-	v, err := r.ports(ctx)
+	objects, err := r.read(ctx, holders())
 	if err != nil {
 		return nil, nil, err
 	}
+	v := viewOf(objects)
 	pod, err := v.find(a, func(a asked) (*corev1.Pod, error) {
 		object, ok, err := r.object(ctx, a.kind, a.namespace, a.name)
 		if err != nil || !ok {
@@ -159,19 +161,24 @@ func (o *whyOptions) write(s streams, r *report.PodReport) error {
 	case "json":
 		return r.WriteJSON(s.out)
 	case "yaml":
-		var b bytes.Buffer
-		if err := r.WriteJSON(&b); err != nil {
-			return err
-		}
-		text, err := yaml.JSONToYAML(b.Bytes())
-		if err != nil {
-			return err
-		}
-		_, err = s.out.Write(text)
-		return err
+		return writeYAML(s.out, r.WriteJSON)
 	default:
 		return r.WriteTable(s.out, time.Now())
 	}
+}
+
+// writeYAML writes in YAML what writeJSON would write in JSON.
+func writeYAML(w io.Writer, writeJSON func(io.Writer) error) error {
+	var b bytes.Buffer
+	if err := writeJSON(&b); err != nil {
+		return err
+	}
+	text, err := yaml.JSONToYAML(b.Bytes())
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	return err
 }
 
 // placement judges a pod on every node, or on its own if it is on one.

@@ -26,13 +26,13 @@ func strip(object any) (any, error) {
 		o.Spec = corev1.NodeSpec{PodCIDR: o.Spec.PodCIDR, PodCIDRs: o.Spec.PodCIDRs, Taints: o.Spec.Taints}
 		o.Status = corev1.NodeStatus{Addresses: o.Status.Addresses}
 	case *appsv1.Deployment:
-		o.Spec = appsv1.DeploymentSpec{Replicas: o.Spec.Replicas, Template: stripTemplate(&o.Spec.Template)}
+		o.Spec = appsv1.DeploymentSpec{Replicas: o.Spec.Replicas, Strategy: o.Spec.Strategy, Template: stripTemplate(&o.Spec.Template)}
 		o.Status = appsv1.DeploymentStatus{}
 	case *appsv1.StatefulSet:
 		o.Spec = appsv1.StatefulSetSpec{Replicas: o.Spec.Replicas, Template: stripTemplate(&o.Spec.Template)}
 		o.Status = appsv1.StatefulSetStatus{}
 	case *appsv1.DaemonSet:
-		o.Spec = appsv1.DaemonSetSpec{Template: stripTemplate(&o.Spec.Template)}
+		o.Spec = appsv1.DaemonSetSpec{UpdateStrategy: o.Spec.UpdateStrategy, Template: stripTemplate(&o.Spec.Template)}
 		o.Status = appsv1.DaemonSetStatus{}
 	case *appsv1.ReplicaSet:
 		o.Spec = appsv1.ReplicaSetSpec{Replicas: o.Spec.Replicas, Template: stripTemplate(&o.Spec.Template)}
@@ -45,10 +45,13 @@ func strip(object any) (any, error) {
 		}
 		o.Spec, o.Status = spec, corev1.ReplicationControllerStatus{}
 	case *batchv1.Job:
-		o.Spec = batchv1.JobSpec{Suspend: o.Spec.Suspend, Parallelism: o.Spec.Parallelism, Template: stripTemplate(&o.Spec.Template)}
+		o.Spec = batchv1.JobSpec{Suspend: o.Spec.Suspend, Parallelism: o.Spec.Parallelism, Completions: o.Spec.Completions, Template: stripTemplate(&o.Spec.Template)}
 		o.Status = batchv1.JobStatus{Conditions: o.Status.Conditions}
 	case *batchv1.CronJob:
-		job := batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: stripTemplate(&o.Spec.JobTemplate.Spec.Template)}}
+		job := batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
+			Parallelism: o.Spec.JobTemplate.Spec.Parallelism, Completions: o.Spec.JobTemplate.Spec.Completions,
+			Template: stripTemplate(&o.Spec.JobTemplate.Spec.Template),
+		}}
 		o.Spec = batchv1.CronJobSpec{Suspend: o.Spec.Suspend, JobTemplate: job}
 		o.Status = batchv1.CronJobStatus{}
 	}
@@ -64,9 +67,13 @@ func stripMeta(o client.Object) {
 	} else {
 		o.SetOwnerReferences(nil)
 	}
-	switch o.(type) {
+	switch o := o.(type) {
 	case *corev1.Node, *corev1.Namespace, *corev1.Service:
 		return // placements select by labels, and so do pools
+	case *corev1.Pod:
+		if isAsked(&o.Spec) {
+			return // exceptions of policies do
+		}
 	}
 	o.SetLabels(only(o.GetLabels(), extract.OwnerLabels()))
 }
@@ -86,7 +93,16 @@ func only(all map[string]string, keys []string) map[string]string {
 }
 
 func stripTemplate(t *corev1.PodTemplateSpec) corev1.PodTemplateSpec {
-	return corev1.PodTemplateSpec{Spec: stripSpec(&t.Spec)}
+	kept := corev1.PodTemplateSpec{Spec: stripSpec(&t.Spec)}
+	if isAsked(&t.Spec) {
+		kept.Labels = t.Labels
+	}
+	return kept
+}
+
+// isAsked reports whether policies ask who a pod is: it is on the host network, or names a port of its node.
+func isAsked(spec *corev1.PodSpec) bool {
+	return spec.HostNetwork || extract.MayClaim(&corev1.Pod{Spec: *spec})
 }
 
 // stripSpec keeps the placement and the containers' ports. Containers without ports stay as empty places, so that the

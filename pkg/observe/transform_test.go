@@ -92,8 +92,14 @@ func read(object runtime.Object, nodes extract.NodeList, placements []extract.Pl
 // readWorkload leaves out where a workload without claims may run, and its containers: nobody asks.
 func readWorkload(w *check.Workload, more string) []string {
 	head := fmt.Sprint(w.IsPod, w.HostNetwork, w.Unparsed, more)
+	if len(w.Claims) > 0 || w.HostNetwork {
+		head += fmt.Sprint(w.Labels)
+	}
 	if len(w.Claims) > 0 {
 		head += fmt.Sprint(w.Eligible, w.Containers)
+	}
+	if len(w.Claims) > 0 && w.Rollout != nil {
+		head += fmt.Sprint(*w.Rollout)
 	}
 	return spell(head, &w.Owner, w.Claims)
 }

@@ -42,12 +42,12 @@ type (
 	}
 )
 
-// WriteJUnit writes a JUnit report: a suite for each file, a case for each object that was judged. A case fails if one
+// WriteJUnit writes a JUnit report of a command: a suite for each file, a case for each object that was judged. A case fails if one
 // of its findings makes the run fail, so that the report and the exit code (--fail-on) agree; other findings are output
 // of the case, failed or not. Where nothing was judged one case says so: a report without cases is an error to many
 // readers.
-func WriteJUnit(w io.Writer, judged []Judged) error {
-	all := junitSuites{Name: "portcullis lint", Suites: junitFiles(judged)}
+func WriteJUnit(w io.Writer, command string, judged []Judged) error {
+	all := junitSuites{Name: "portcullis " + command, Suites: junitFiles(judged)}
 	if all.Suites == nil {
 		all.Suites = []junitSuite{{Name: all.Name, Tests: 1, Cases: []junitCase{{Name: "nothing to find fault with", ClassName: all.Name}}}}
 	}
@@ -90,7 +90,7 @@ func junitFiles(judged []Judged) []junitSuite {
 
 func junitOf(j Judged) junitCase {
 	c := junitCase{Name: j.Object.String(), ClassName: junitPath(j.Source), Out: lines(j.Notes)}
-	if j.Source.Path != stdinPath {
+	if j.Source.isFile() {
 		c.File = junitPath(j.Source)
 	}
 	if len(j.Failures) > 0 {
@@ -101,8 +101,11 @@ func junitOf(j Judged) junitCase {
 }
 
 func junitPath(s Source) string {
-	if s.Path == stdinPath {
+	switch s.Path {
+	case stdinPath:
 		return "standard input"
+	case "":
+		return clusterName
 	}
 	return strings.Map(printable, s.file())
 }

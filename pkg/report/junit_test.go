@@ -40,7 +40,7 @@ type failure struct {
 
 func asJUnit(t *testing.T, judged []report.Judged) junit {
 	t.Helper()
-	text := written(t, func(w io.Writer) error { return report.WriteJUnit(w, judged) })
+	text := written(t, func(w io.Writer) error { return report.WriteJUnit(w, "lint", judged) })
 	var read junit
 	if err := xml.Unmarshal([]byte(text), &read); err != nil {
 		t.Fatalf("%v in %s", err, text)

@@ -56,11 +56,17 @@ type Holder struct {
 
 // Source is where the object stands in the input.
 type Source struct {
-	Path string `json:"path"` // "-" for standard input
+	Path string `json:"path"` // "-" for standard input, "" for a cluster
 	Line int    `json:"line"`
 }
 
-const stdinPath = "-"
+const (
+	stdinPath   = "-"
+	clusterName = "cluster" // what stands where others have a path
+)
+
+// isFile reports whether there is a file to show something beside.
+func (s Source) isFile() bool { return s.Path != stdinPath && s.Path != "" }
 
 // file is the path as other programs compare it: without detours, with forward slashes.
 func (s Source) file() string { return filepath.ToSlash(filepath.Clean(s.Path)) }
@@ -167,8 +173,13 @@ func painted(cell string, colour bool) string {
 // String returns a finding in one line, as compilers do: where, what.
 func (f Finding) String() string { return fmt.Sprintf("%s: %s: %s", f.Source, f.Field, f.Message) }
 
-// String returns "web.yaml:12".
-func (s Source) String() string { return fmt.Sprintf("%s:%d", strings.Map(printable, s.Path), s.Line) }
+// String returns "web.yaml:12", or "cluster".
+func (s Source) String() string {
+	if s.Path == "" {
+		return clusterName
+	}
+	return fmt.Sprintf("%s:%d", strings.Map(printable, s.Path), s.Line)
+}
 
 // String returns "Service default/web", or "Node n1" without a namespace.
 func (o Object) String() string { return strings.Map(printable, o.Kind+" "+qualified(o)) }
@@ -201,14 +212,14 @@ func (s Summary) String() string {
 }
 
 // WriteGitHub writes the findings as workflow commands, which GitHub shows beside the lines of a pull request. There is
-// no line to show one of standard input beside: its message names the object.
+// no line to show one of standard input or of a cluster beside: its message names the object.
 func (r *LintReport) WriteGitHub(w io.Writer) error {
 	levels := map[string]string{"error": "error", "warning": "warning", "info": "notice"}
 	escape := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
 	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
 	for _, f := range r.Findings {
 		where, text := fmt.Sprintf("file=%s,line=%d,", property.Replace(f.Source.file()), max(1, f.Source.Line)), f.Field+": "+f.Message
-		if f.Source.Path == stdinPath {
+		if !f.Source.isFile() {
 			where, text = "", f.Object.String()+": "+text
 		}
 		if _, err := fmt.Fprintf(w, "::%s %stitle=%s::%s\n", levels[f.Severity], where, property.Replace(f.Code), escape.Replace(text)); err != nil {

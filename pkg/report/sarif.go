@@ -137,10 +137,13 @@ func sarifLevel(severity string) string {
 	return severity
 }
 
-// artifact is the file of a source as a URI reference. Standard input has none: it gets a name that says so.
+// artifact is the file of a source as a URI reference. Standard input and a cluster have none: they get a name that says so.
 func artifact(s Source, folder string) sarifArtifact {
-	if s.Path == stdinPath {
+	switch s.Path {
+	case stdinPath:
 		return sarifArtifact{"stdin", &sarifText{"standard input"}}
+	case "":
+		return sarifArtifact{clusterName, &sarifText{"the objects of a cluster"}}
 	}
 	file := s.file()
 	if filepath.IsAbs(s.Path) {

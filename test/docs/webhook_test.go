@@ -88,6 +88,7 @@ func TestGoldenMetrics(t *testing.T) {
 	webhook.NewMetrics(r)
 	observe.NewMetrics(r)
 	controller.NewMetrics(r)
+	controller.NewAuditMetrics(r)
 	controller.NewArmingMetrics(r)
 	controller.NewExpiryMetric(r)
 	scheduling.NewExtenderMetrics(r)
@@ -120,7 +121,7 @@ func kind(c prometheus.Collector) string {
 	switch c.(type) {
 	case *prometheus.CounterVec:
 		return "counter"
-	case *prometheus.HistogramVec:
+	case *prometheus.HistogramVec, prometheus.Histogram:
 		return "histogram"
 	case *prometheus.GaugeVec, prometheus.Gauge: // before Counter, which every Gauge is too
 		return "gauge"

@@ -56,6 +56,8 @@ func rules() []rule {
 		{"api/config/v1alpha1", append(slices.Clone(clients), kubernetes+"api", module+"/pkg/check", module+"/pkg/extract"), "a configuration file is text and numbers"},
 		{"pkg/manifest", append(slices.Clone(clients), module+"/..."), "reading files must not need a cluster, nor know what a claim is"},
 		{"pkg/extract", clients, "claims come from objects, wherever those come from"},
+		{"pkg/audit", append(slices.Clone(clients), module+"/pkg/manifest", module+"/pkg/report", module+"/pkg/observe"), "an audit judges objects, wherever they come from"},
+		{"pkg/certificate", slices.Concat(thirdParty, others()), "certificates are made of the standard library, for whoever wants one"},
 		{"pkg/observe", []string{module + "/webhook", module + "/pkg/manifest", module + "/pkg/report"}, "the observer feeds the ledger; who asks it is nothing to it"},
 		{"pkg/controller", []string{module + "/webhook", module + "/pkg/manifest", module + "/docs/codes", module + "/cmd/...", "k8s.io/kubernetes"},
 			"the controller writes what others have decided; who answers requests is nothing to it"},

@@ -39,6 +39,11 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
+	if len(args) == 0 {
+		if _, err := binaries.EnsureHelm(ctx, os.Stderr); err != nil {
+			return err
+		}
+	}
 	fmt.Println(dir)
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package audit
 
 import (
 	"cmp"
@@ -10,12 +10,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
-	"github.com/portcullis-k8s/portcullis/pkg/manifest"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
@@ -31,33 +31,38 @@ type restrictions struct {
 	nodes      map[string]map[string]string // nil: not known
 	now        time.Time
 
-	numbers  map[ports.Ref][]uint16 // of the Services that exist, or were judged
-	promised map[uint16]ports.Ref   // what Services that leave their numbers out would be given
-	offered  map[uint16]bool        // what is wanted, promised or offered already
+	numbers  map[string]map[ports.Ref][]uint16 // by namespace, of the Services that exist, or were judged
+	promised map[uint16]ports.Ref              // what Services that leave their numbers out would be given
+	offered  map[uint16]bool                   // what is wanted, promised or offered already
 }
 
-// newRestrictions reads what restricts the inputs. An input that stands in the state too takes its place. The error joins a
-// *manifest.Error for each object that the API server would refuse.
-func newRestrictions(settings *extract.Settings, inputs, state []*manifest.Object, now time.Time) (*restrictions, error) {
+// newRestrictions reads what restricts the inputs. An input that stands in the state too takes its place. The error joins an
+// *InvalidError for each object that the API server would refuse, which is as if it were not there.
+func newRestrictions(settings *extract.Settings, state, inputs []runtime.Object, now time.Time) (*restrictions, error) {
 	r := &restrictions{
 		settings: settings, claims: map[uint16]*v1alpha1.PortClaim{}, namespaces: map[string]map[string]string{}, now: now,
-		numbers: map[ports.Ref][]uint16{}, promised: map[uint16]ports.Ref{}, offered: map[uint16]bool{},
+		numbers: map[string]map[ports.Ref][]uint16{}, promised: map[uint16]ports.Ref{}, offered: map[uint16]bool{},
 	}
 	pools, policies := map[string]pool.Pool{}, map[string]check.Policy{}
 	var errs []error
 	for i, object := range slices.Concat(state, inputs) {
 		var err error
-		switch o := object.Object.(type) {
+		switch o := object.(type) {
 		case *v1alpha1.PortPool:
 			var p pool.Pool
-			p, err = extract.Pool(o)
-			p.Created = createdAt(p, pools[o.Name], i, i >= len(state), now)
-			pools[o.Name] = p
+			if p, err = extract.Pool(o); err == nil {
+				p.Created = createdAt(p, pools[o.Name], i, i >= len(state), now)
+				pools[o.Name] = p
+			}
 		case *v1alpha1.PortPolicy:
-			policies[o.Name], err = extract.Policy(o)
+			var p check.Policy
+			if p, err = extract.Policy(o); err == nil {
+				policies[o.Name] = p
+			}
 		case *v1alpha1.PortClaim:
 			if o.Spec.Port < 1 || o.Spec.Port > 65535 {
 				err = fmt.Errorf("spec.port: %d is not a number from 1 to 65535; correct it", o.Spec.Port)
+				break
 			}
 			r.claims[uint16(o.Spec.Port)] = o
 		case *corev1.Namespace:
@@ -70,11 +75,11 @@ func newRestrictions(settings *extract.Settings, inputs, state []*manifest.Objec
 		}
 		if err != nil {
 			field, _, _ := strings.Cut(err.Error(), ": ")
-			errs = append(errs, &manifest.Error{Path: object.Path, Line: object.LineOf(field), Err: err})
+			errs = append(errs, &InvalidError{Object: object, Field: field, Err: err})
 		}
 	}
 	for _, object := range inputs {
-		if svc, ok := object.Object.(*corev1.Service); ok {
+		if svc, ok := object.(*corev1.Service); ok {
 			for _, number := range numbersOf(extract.Service(svc, settings.NodePorts)) {
 				r.offered[number] = true
 			}
@@ -108,7 +113,6 @@ func (r *restrictions) complete(in *check.Input) {
 	owner := ports.Owner{}
 	if in.Service != nil {
 		owner, who.Labels = in.Service.Owner, in.Service.Labels
-		in.Offered = r.offered
 	} else {
 		owner, who.Labels, who.For = in.Workload.Owner, in.Workload.Labels, pool.HostPorts
 	}
@@ -140,9 +144,9 @@ func (r *restrictions) namespace(name string) map[string]string {
 // inNamespace counts the numbers of a pool that the others in an object's namespace have, or would be given.
 func (r *restrictions) inNamespace(object ports.Ref, m *pool.Member) int {
 	others := map[uint16]bool{}
-	for ref, numbers := range r.numbers {
+	for ref, numbers := range r.numbers[object.Namespace] {
 		for _, number := range numbers {
-			if ref != object && ref.Namespace == object.Namespace && m.Effective.Contains(number) {
+			if ref != object && m.Effective.Contains(number) {
 				others[number] = true
 			}
 		}
@@ -236,7 +240,16 @@ func (r *restrictions) choose(in check.Input) []check.Finding {
 }
 
 // holds records the numbers that a Service has.
-func (r *restrictions) holds(s *check.Service) { r.numbers[s.Owner.Ref] = numbersOf(s) }
+func (r *restrictions) holds(s *check.Service) {
+	numbers := numbersOf(s)
+	if numbers == nil && r.numbers[s.Owner.Namespace] == nil {
+		return
+	}
+	if r.numbers[s.Owner.Namespace] == nil {
+		r.numbers[s.Owner.Namespace] = map[ports.Ref][]uint16{}
+	}
+	r.numbers[s.Owner.Namespace][s.Owner.Ref] = numbers
+}
 
 // numbersOf returns the numbers that a Service has of the API server's book.
 func numbersOf(s *check.Service) []uint16 {

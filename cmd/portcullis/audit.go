@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/portcullis-k8s/portcullis/pkg/audit"
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/manifest"
+	"github.com/portcullis-k8s/portcullis/pkg/report"
+)
+
+// auditOptions are the flags of `portcullis audit`.
+type auditOptions struct {
+	cluster
+	files         []string
+	allNamespaces bool
+	configFile    string
+	output        string
+	failOn        string
+}
+
+func newAudit() *cobra.Command {
+	o := &auditOptions{}
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Judge everything that exists: who holds a port that another one had before",
+		Long: `Judge everything that exists in a cluster, as lint judges manifests: every conflict, every number outside of its range,
+every port that pools and policies would not allow. Nothing is refused by it.
+
+Of two that clash the younger one is told, and the older one is its holder; what a controller has made is as old as the
+controller. What the template of a controller has wrong is told of the controller, with the nodes where its pods are; pods
+that clash on their nodes for another reason are told each. What was admitted once, or before the gate was there, is told
+too. With -n only what is wrong with objects of that namespace is told; all others are looked at nevertheless.
+
+It lists nodes, services and pods, and what else it may: controllers, namespaces, pools, policies and claims. What it may
+not list it names. With -f it reads the objects from files and needs no cluster.
+
+Exit code: 0 clean, 1 findings at or above --fail-on, 2 bad usage, or a cluster or input that cannot be read.`,
+		Example: `  portcullis audit
+  portcullis audit -n shop -o json
+  portcullis audit --context production --fail-on warning
+
+  kubectl get nodes,namespaces,services,pods,deployments,daemonsets,statefulsets,replicasets,jobs,cronjobs -A -o yaml > state.yaml
+  portcullis audit -f state.yaml -o sarif > portcullis.sarif`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+			defer stop()
+			return o.run(ctx, streamsOf(cmd))
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVarP(&o.files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
+	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "tell of all namespaces, as without -n")
+	f.StringVar(&o.configFile, "config", "", "configuration `FILE` of the gate; without it the defaults hold")
+	f.StringVarP(&o.output, "output", "o", "table", "`FORM` of the report: "+words(auditOutputs()))
+	f.StringVar(&o.failOn, "fail-on", "error", "`LEVEL` of findings that makes the exit code 1: "+words(levels()))
+	o.addFlags(cmd)
+	if err := errors.Join(
+		cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(auditOutputs(), cobra.ShellCompDirectiveNoFileComp)),
+		cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions(levels(), cobra.ShellCompDirectiveNoFileComp)),
+		cmd.MarkFlagFilename("filename", "yaml", "yml", "json"), cmd.MarkFlagFilename("config", "yaml", "yml", "json"),
+	); err != nil {
+		panic(err) // a flag that is not there
+	}
+	return cmd
+}
+
+func auditOutputs() []cobra.Completion {
+	return append([]cobra.Completion{
+		cobra.CompletionWithDesc("table", "for a person"),
+		cobra.CompletionWithDesc("json", "a versioned AuditReport, for scripts"),
+		cobra.CompletionWithDesc("yaml", "the same in YAML"),
+	}, outputs()[2:]...)
+}
+
+func (o *auditOptions) run(ctx context.Context, s streams) error {
+	if !slices.Contains(strings.Split(words(auditOutputs()), ", "), o.output) {
+		return fmt.Errorf("--output %q is none of %s", o.output, words(auditOutputs()))
+	}
+	failOn, err := enforcementFor(o.failOn)
+	if err != nil {
+		return err
+	}
+	namespace, err := o.only(o.allNamespaces)
+	if err != nil {
+		return err
+	}
+	settings, err := readSettings(o.configFile)
+	if err != nil {
+		return err
+	}
+	p := &progress{w: s.err, watched: s.watched}
+	stop := p.start()
+	defer stop()
+	objects, err := o.objects(ctx, s, p)
+	if err != nil {
+		return err
+	}
+	findings, err := audit.Everything(settings, bare(objects), time.Now(), func(judged, all int) {
+		p.say(fmt.Sprintf("judging %s of %s objects", grouped(judged), grouped(all)))
+	})
+	if err != nil {
+		return located(err, objects)
+	}
+	r := report.NewAuditReport()
+	l := auditor{linter: linter{settings: &settings.Check, failOn: failOn, report: &r.LintReport}, namespace: namespace}
+	l.tell(objects, findings)
+	stop()
+	switch o.output {
+	case "yaml":
+		err = writeYAML(s.out, r.WriteJSON)
+	case "table":
+		err = r.WriteTable(s.out, s.colour)
+	default:
+		err = writeFindings(o.output, s, &r.LintReport, l.judged)
+	}
+	if err == nil && l.failing > 0 {
+		err = &findingsError{l.failing}
+	}
+	return err
+}
+
+// objects reads what exists, from files or from a cluster.
+func (o *auditOptions) objects(ctx context.Context, s streams, p *progress) ([]*manifest.Object, error) {
+	if len(o.files) > 0 {
+		return read(o.files, s, p)
+	}
+	r, err := o.reader(p)
+	if err != nil {
+		return nil, err
+	}
+	return r.read(ctx, slices.Concat(holders(), templates(), restrictions()))
+}
+
+// auditor makes a report of findings in their own order.
+type auditor struct {
+	linter
+	namespace string // only what is wrong in it is told; "": all
+}
+
+// tell tells findings, and sorts them to the objects that they are about.
+func (a *auditor) tell(objects []*manifest.Object, findings []check.Finding) {
+	judged := map[report.Object]*report.Judged{}
+	stand := map[report.Object]*manifest.Object{}
+	var order []report.Object
+	for _, object := range objects {
+		name := named(object)
+		if _, again := stand[name]; !again && claimsPorts(object.Object) && a.isAsked(name.Namespace) {
+			stand[name] = object
+			judged[name] = &report.Judged{Object: name, Source: report.Source{Path: object.Path, Line: object.Line}}
+			order = append(order, name)
+		}
+	}
+	for _, f := range findings {
+		name := report.Object{APIVersion: f.Object.APIVersion, Kind: f.Object.Kind, Namespace: f.Object.Namespace, Name: f.Object.Name}
+		object := stand[name]
+		if object == nil {
+			continue // of another namespace
+		}
+		source := report.Source{}
+		if object.Path != "" {
+			source = report.Source{Path: object.Path, Line: object.LineOf(f.Field)}
+		}
+		told := a.report.Add(f, source)
+		if j := judged[name]; a.settings.Enforce(f) >= a.failOn {
+			j.Failures = append(j.Failures, told)
+			a.failing++
+		} else {
+			j.Notes = append(j.Notes, told)
+		}
+	}
+	for _, name := range order {
+		a.judged = append(a.judged, *judged[name])
+	}
+}
+
+func (a *auditor) isAsked(namespace string) bool {
+	return a.namespace == "" || namespace == a.namespace
+}

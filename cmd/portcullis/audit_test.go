@@ -1,0 +1,240 @@
+package main
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"github.com/portcullis-k8s/portcullis/pkg/report"
+)
+
+// The cluster of the scenarios: a Service, a younger Deployment with its port and two pods, a pod of another namespace that
+// clashes with one of these.
+const (
+	auditNodes    = "{apiVersion: v1, kind: Node, metadata: {name: n1}}\n---\n{apiVersion: v1, kind: Node, metadata: {name: n2}}\n"
+	auditService  = "{apiVersion: v1, kind: Service, metadata: {name: app1, namespace: default, uid: a, creationTimestamp: \"2026-01-01T00:00:00Z\"}, spec: {type: NodePort, ports: [{port: 80, nodePort: 30062}]}}\n"
+	auditDeploy   = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: default, uid: b, creationTimestamp: \"2026-01-02T00:00:00Z\"}, spec: {replicas: 1, selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, ports: [{containerPort: 80, hostPort: 30062}]}]}}}}\n"
+	auditPod      = "{apiVersion: v1, kind: Pod, metadata: {name: web-x-%[1]s, namespace: default, uid: p%[1]s, labels: {app: web, pod-template-hash: x}, creationTimestamp: \"2026-01-03T00:00:00Z\", ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: web-x, uid: r, controller: true}]}, spec: {nodeName: %[1]s, containers: [{name: c, ports: [{containerPort: 80, hostPort: 30062}]}]}}\n"
+	auditNeighbor = "{apiVersion: v1, kind: Pod, metadata: {name: late, namespace: shop, uid: l, creationTimestamp: \"2026-01-04T00:00:00Z\"}, spec: {nodeName: n1, containers: [{name: c, ports: [{containerPort: 80, hostPort: 8080}]}]}}\n"
+	auditEarly    = "{apiVersion: v1, kind: Pod, metadata: {name: early, namespace: default, uid: e, creationTimestamp: \"2026-01-01T00:00:00Z\"}, spec: {nodeName: n1, containers: [{name: c, ports: [{containerPort: 80, hostPort: 8080}]}]}}\n"
+)
+
+func auditCluster() string {
+	return strings.Join([]string{auditNodes, auditService, auditDeploy, fmt.Sprintf(auditPod, "n1"), fmt.Sprintf(auditPod, "n2"), auditNeighbor, auditEarly}, "---\n")
+}
+
+const auditSays = `SEVERITY  CODE    OBJECT                  NODES
+error     PC0201  Deployment default/web  n1, n2
+error     PC0201  Pod shop/late           n1
+warning   PC0601  Deployment default/web  n1, n2
+
+Deployment default/web: spec.template.spec.containers[0].ports[0].hostPort: 30062/TCP is held by Service default/app1 (spec.ports[0].nodePort) on nodes n1, n2; choose another hostPort, or expose the pod by a Service (PC0201)
+Pod shop/late: spec.containers[0].ports[0].hostPort: 8080/TCP is held by Pod default/early (spec.containers[0].ports[0].hostPort) on node n1; choose another hostPort, or expose the pod by a Service (PC0201)
+Deployment default/web: spec.template.spec.containers[0].ports[0].hostPort: the packets for 30062/TCP go to Service default/app1, wherever they come from; choose another hostPort, or expose the pod by a Service (PC0601)
+
+2 errors, 1 warning
+Explain a code: portcullis lint --explain PC0201
+`
+
+func TestAudit(t *testing.T) {
+	folder(t, map[string]string{
+		"state.yaml": auditCluster(), "clean.yaml": auditNodes + and + auditService, "broken.yaml": "a: [",
+		"audited.yaml": "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, enforcement: {PC0201: Audit}}",
+		"pool.yaml":    teamPool + and + auditService, "bad.yaml": auditService + and + "apiVersion: portcullis.dev/v1alpha1\nkind: PortPool\nmetadata: {name: bad}\nspec:\n  ranges: [{port: 99999}]\n  namespaceSelector: {}\n",
+	})
+	t.Setenv("KUBECONFIG", "/nowhere/at/all")
+	for _, c := range []struct {
+		args string
+		exit int
+		says string // all of it on stdout, or a part of what is wrong
+	}{
+		{"-f state.yaml", 1, auditSays},
+		{"-f state.yaml -A", 1, auditSays},
+		{"-f clean.yaml", 0, "no findings\n"},
+		{"-f state.yaml -n shop -o github", 1, "::error file=state.yaml,line=13,title=PC0201::spec.containers[0].ports[0].hostPort: 8080/TCP is held by Pod default/early (spec.containers[0].ports[0].hostPort) on node n1; choose another hostPort, or expose the pod by a Service (PC0201)\n"},
+		{"-f state.yaml -n nobody", 0, "no findings\n"},
+		{"-f state.yaml --fail-on never", 0, auditSays},
+		{"-f state.yaml --config audited.yaml", 0, auditSays},
+		{"-f state.yaml --config audited.yaml --fail-on warning", 1, auditSays},
+		{"-f pool.yaml -o github", 1, "::warning file=pool.yaml,line=3,title=PC0307::spec.ports[0].nodePort: 30062 belongs to PortPool team (namespaces team=a); if you named none, create the Service again to get another, or choose a number that belongs to no PortPool (PC0307)\n"},
+
+		{"-f state.yaml -n shop -A", 2, "-n shop and -A: leave one of the two out"},
+		{"-f state.yaml -o wide", 2, `--output "wide" is none of table, json, yaml, sarif, junit, github`},
+		{"-f state.yaml --fail-on info", 2, `--fail-on "info" is none of error, warning, never`},
+		{"-f broken.yaml", 2, "broken.yaml:1"},
+		{"-f bad.yaml", 2, "bad.yaml:7: spec.ranges: [0]: 99999"},
+		{"-f state.yaml --config missing.yaml", 2, "missing.yaml"},
+		{"state.yaml", 2, "unknown command"},
+		{"", 2, "there is no kubeconfig that names a cluster: name one with --kubeconfig, or give the objects with -f"},
+	} {
+		o := runCommand(t, "", append([]string{"audit"}, strings.Fields(c.args)...)...)
+		said := o.stdout
+		if c.exit == exitUsage && strings.Contains(o.stderr, c.says) {
+			said = c.says
+		}
+		if diff := cmp.Diff(c.says, said); diff != "" || o.exit != c.exit {
+			t.Errorf("%s: exit %d, want %d %s (-want +got):\n%s", c.args, o.exit, c.exit, o.stderr, diff)
+		}
+	}
+}
+
+// TestAuditForms: JSON and YAML are one AuditReport, and the others tell the same findings.
+func TestAuditForms(t *testing.T) {
+	folder(t, map[string]string{"state.yaml": auditCluster()})
+	run := func(form string) string {
+		t.Helper()
+		o := runCommand(t, "", "audit", "-f", "state.yaml", "-o", form)
+		if o.exit != exitFindings || o.stderr != "" {
+			t.Fatalf("%s: exit %d %s", form, o.exit, o.stderr)
+		}
+		return o.stdout
+	}
+	var fromJSON, fromYAML report.AuditReport
+	if err := json.Unmarshal([]byte(run("json")), &fromJSON); err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal([]byte(run("yaml")), &fromYAML); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(fromJSON, fromYAML); diff != "" {
+		t.Errorf("(-json +yaml):\n%s", diff)
+	}
+	f := fromJSON.Findings[0]
+	if fromJSON.Kind != "AuditReport" || fromJSON.APIVersion != "portcullis.dev/v1alpha1" || fromJSON.Summary != (report.Summary{Errors: 2, Warnings: 1}) ||
+		f.Holder.Name != "app1" || len(f.Nodes) != 2 || f.Source != (report.Source{Path: "state.yaml", Line: 7}) {
+		t.Errorf("%+v", fromJSON)
+	}
+	var suites struct {
+		Tests    int `xml:"tests,attr"`
+		Failures int `xml:"failures,attr"`
+	}
+	if err := xml.Unmarshal([]byte(run("junit")), &suites); err != nil || suites.Tests != 6 || suites.Failures != 2 {
+		t.Errorf("junit: %v %+v, want 6 objects of which 2 fail", err, suites)
+	}
+	if sarif := run("sarif"); strings.Count(sarif, `"ruleIndex"`) != 3 {
+		t.Errorf("sarif has not three results:\n%s", sarif)
+	}
+}
+
+// clusterServer is an API server that knows the lists of objects by their path, denies what is in denied, and knows no other
+// path.
+func clusterServer(t *testing.T, lists map[string]string, denied ...string) string {
+	t.Helper()
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if slices.Contains(denied, r.URL.Path) {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = fmt.Fprint(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403}`)
+			return
+		}
+		items, ok := lists[r.URL.Path]
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = fmt.Fprint(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}`)
+			return
+		}
+		kind := map[string]string{"nodes": "v1, kind: NodeList", "services": "v1, kind: ServiceList", "pods": "v1, kind: PodList", "deployments": "apps/v1, kind: DeploymentList"}[path.Base(r.URL.Path)]
+		text, err := yaml.YAMLToJSON([]byte("{apiVersion: " + kind + ", metadata: {}, items: [" + items + "]}"))
+		if err != nil {
+			t.Error(err)
+		}
+		_, _ = w.Write(text)
+	}))
+	t.Cleanup(server.Close)
+	t.Setenv("KUBECONFIG", "")
+	t.Setenv("HOME", t.TempDir())
+	return server.URL
+}
+
+// TestAuditReads what it may: what is needed must be readable, what else may not be listed is named, and a cluster without
+// pools has none.
+func TestAuditReads(t *testing.T) {
+	lists := map[string]string{
+		"/api/v1/nodes": strings.ReplaceAll(auditNodes, "---", ","), "/api/v1/services": auditService, "/apis/apps/v1/deployments": auditDeploy,
+		"/api/v1/pods": strings.Join([]string{fmt.Sprintf(auditPod, "n1"), fmt.Sprintf(auditPod, "n2"), auditNeighbor, auditEarly}, ","),
+	}
+	run := func(server string, args ...string) outcome {
+		return runCommand(t, "", append([]string{"audit", "--insecure-skip-tls-verify", "--server", server}, args...)...)
+	}
+	if o := run(clusterServer(t, lists)); o.exit != exitFindings || o.stdout != auditSays || o.stderr != "" {
+		t.Errorf("exit %d: %s\n%s", o.exit, cmp.Diff(auditSays, o.stdout), o.stderr)
+	}
+	o := run(clusterServer(t, lists, "/apis/apps/v1/deployments", "/apis/portcullis.dev/v1alpha1/portpools"))
+	if want := "not looked at, as you may not list them in all namespaces: deployments.apps, portpools.portcullis.dev\n"; o.exit != exitFindings || o.stderr != want {
+		t.Errorf("exit %d, said %q, want %q", o.exit, o.stderr, want)
+	}
+	if !strings.Contains(o.stdout, "Pod default/web-x-n1") || !strings.Contains(o.stdout, "Pod default/web-x-n2") {
+		t.Errorf("without its Deployment each pod is told:\n%s", o.stdout)
+	}
+	o = run(clusterServer(t, lists, "/api/v1/nodes", "/api/v1/pods"))
+	if want := "you may not list nodes, pods in all namespaces"; o.exit != exitUsage || !strings.Contains(o.stderr, want) {
+		t.Errorf("exit %d, said %q, want %q", o.exit, o.stderr, want)
+	}
+	o = run(clusterServer(t, lists), "-o", "github", "-n", "shop")
+	if want := "::error title=PC0201::Pod shop/late: spec.containers[0].ports[0].hostPort: 8080/TCP is held by"; !strings.HasPrefix(o.stdout, want) {
+		t.Errorf("%s, want %s", o.stdout, want)
+	}
+	o = run(clusterServer(t, lists), "-o", "junit")
+	if want := `<testsuite name="cluster" tests="6" failures="2">`; !strings.Contains(o.stdout, want) || strings.Contains(o.stdout, "file=") {
+		t.Errorf("%s, want %s", o.stdout, want)
+	}
+	o = run(clusterServer(t, lists), "-o", "sarif")
+	if want := `"uri": "cluster"`; !strings.Contains(o.stdout, want) {
+		t.Errorf("%s, want %s", o.stdout, want)
+	}
+}
+
+// TestAuditSamples: the samples are in order; with each of those that must be refused there is the same wrong that lint
+// refuses it for.
+func TestAuditSamples(t *testing.T) {
+	samples, err := filepath.Glob("../../config/samples/*.yaml")
+	conflicts, also := filepath.Glob("../../config/samples/conflicts/*.yaml")
+	if err != nil || also != nil || len(samples) == 0 || len(conflicts) == 0 {
+		t.Fatal(samples, conflicts, err, also)
+	}
+	if o := runCommand(t, "", append([]string{"audit"}, flagged("-f", samples)...)...); o.exit != 0 {
+		t.Errorf("the samples: exit %d %s\n%s", o.exit, o.stderr, o.stdout)
+	}
+	for _, conflict := range conflicts {
+		errorsOf := func(args ...string) []string {
+			t.Helper()
+			var r report.LintReport
+			o := runCommand(t, "", append(args, "-o", "json")...)
+			if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.exit != exitFindings {
+				t.Fatalf("%s: exit %d %v: %s", conflict, o.exit, err, o.stderr)
+			}
+			var codes []string
+			for _, f := range r.Findings {
+				if f.Severity == "error" {
+					codes = append(codes, f.Code)
+				}
+			}
+			slices.Sort(codes)
+			return codes
+		}
+		refused := errorsOf(append([]string{"lint", "-f", conflict}, flagged("--state", samples)...)...)
+		found := errorsOf(append([]string{"audit", "-f", conflict}, flagged("-f", samples)...)...)
+		if diff := cmp.Diff(refused, found); diff != "" {
+			t.Errorf("%s (-lint +audit):\n%s", conflict, diff)
+		}
+	}
+}
+
+// flagged puts a flag before each of its values.
+func flagged(flag string, values []string) []string {
+	var args []string
+	for _, v := range values {
+		args = append(args, flag, v)
+	}
+	return args
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
+
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/webhook"
+)
+
+func newGenerate() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "generate",
+		Short: "Make what a cluster without the gate can use",
+		Args:  cobra.NoArgs,
+	}
+	cmd.AddCommand(newGenerateVAP())
+	return cmd
+}
+
+// vapOptions are the flags of `portcullis generate vap`.
+type vapOptions struct {
+	files       []string
+	configFile  string
+	mutating    bool
+	enforcement string
+	output      string
+}
+
+func newGenerateVAP() *cobra.Command {
+	o := &vapOptions{}
+	cmd := &cobra.Command{
+		Use:   "vap [-f PATH…]",
+		Short: "Make ValidatingAdmissionPolicies: what can be judged without a gate",
+		Long: `Make ValidatingAdmissionPolicies and their bindings of the same rules that the gate has, for all that can be judged by
+one object alone: pods that contradict themselves, ports of daemons, ranges, and what PortPolicies and PortPools (-f) allow.
+The API server judges by itself then; nothing runs in the cluster. Conflicts between objects need the gate.
+
+With --mutating a MutatingAdmissionPolicy too, which writes hostIP as the configuration's defaultHostIP says; Auto needs the
+Nodes or ServiceCIDRs among the files.
+
+What no policy can see is written into the comments of the output. The policies need Kubernetes 1.35, --mutating 1.36.
+
+Exit code: 0, or 2 for bad usage or unreadable input.`,
+		Example: `  portcullis generate vap | kubectl apply -f -
+  portcullis generate vap -f pools.yaml -f policies/ --config portcullis.yaml --enforcement Warn
+  kubectl get nodes,portpools,portpolicies -o yaml | portcullis generate vap -f - --mutating`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(streamsOf(cmd), time.Now()) },
+	}
+	f := cmd.Flags()
+	f.StringArrayVarP(&o.files, "filename", "f", nil, "read PortPools and PortPolicies from `PATH`: a file, a folder (with all below it) or -; may be repeated")
+	f.StringVar(&o.configFile, "config", "", "configuration `FILE` of the gate; without it the defaults hold")
+	f.BoolVar(&o.mutating, "mutating", false, "make a MutatingAdmissionPolicy too, which writes hostIP")
+	f.StringVar(&o.enforcement, "enforcement", "Deny", "the strictest `ENFORCEMENT` of any rule: Deny, Warn (nothing is refused), or Audit (nothing is said)")
+	f.StringVarP(&o.output, "output", "o", "yaml", "`FORM` of the objects: yaml, json")
+	if err := errors.Join(
+		cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]cobra.Completion{"yaml", "json"}, cobra.ShellCompDirectiveNoFileComp)),
+		cmd.RegisterFlagCompletionFunc("enforcement", cobra.FixedCompletions([]cobra.Completion{"Deny", "Warn", "Audit"}, cobra.ShellCompDirectiveNoFileComp)),
+		cmd.MarkFlagFilename("filename", "yaml", "yml", "json"), cmd.MarkFlagFilename("config", "yaml", "yml", "json"),
+	); err != nil {
+		panic(err) // a flag that is not there
+	}
+	return cmd
+}
+
+func (o *vapOptions) run(s streams, now time.Time) error {
+	if !slices.Contains([]string{"yaml", "json"}, o.output) {
+		return fmt.Errorf("--output %q is none of yaml, json", o.output)
+	}
+	atMost, err := check.ParseEnforcement(o.enforcement)
+	if err != nil {
+		return fmt.Errorf("--enforcement: %w", err)
+	}
+	settings, err := readSettings(o.configFile)
+	if err != nil {
+		return err
+	}
+	source := webhook.PolicySource{Settings: settings, ExcludedNamespaces: webhook.Shipped().ExcludedNamespaces, AtMost: atMost, Now: now}
+	families, err := o.read(s, &source)
+	if err != nil {
+		return err
+	}
+	made, err := source.Validating()
+	if err != nil {
+		return err
+	}
+	if o.mutating {
+		hostIP := settings.DefaultHostIP.For(families)
+		if hostIP == "" {
+			return errors.New("--mutating: there is no hostIP to write: set defaultHostIP to 0.0.0.0 or \"::\" in the file of --config, " +
+				"or give the Nodes of a cluster of one family with -f")
+		}
+		made.Objects = append(made.Objects, source.Mutating(hostIP)...)
+	}
+	if o.output == "json" {
+		return writePolicyList(s.out, made)
+	}
+	return writePolicies(s.out, made)
+}
+
+// read reads what restricts ports, and the families of the cluster as far as they are among the objects.
+func (o *vapOptions) read(s streams, to *webhook.PolicySource) (extract.Families, error) {
+	if len(o.files) == 0 {
+		return extract.Families{}, nil
+	}
+	objects, err := read(o.files, s, &progress{w: s.err})
+	if err != nil {
+		return extract.Families{}, err
+	}
+	var nodes extract.NodeList
+	var cidrs []*networkingv1.ServiceCIDR
+	for _, object := range objects {
+		switch o := object.Object.(type) {
+		case *v1alpha1.PortPool:
+			to.Pools = append(to.Pools, o)
+		case *v1alpha1.PortPolicy:
+			to.Policies = append(to.Policies, o)
+		case *corev1.Node:
+			nodes = append(nodes, o)
+		case *networkingv1.ServiceCIDR:
+			cidrs = append(cidrs, o)
+		}
+	}
+	return extract.ClusterFamilies(nodes, cidrs), nil
+}
+
+// writePolicies writes YAML with what is left to the gate in front.
+func writePolicies(w io.Writer, made *webhook.AdmissionPolicies) error {
+	var b bytes.Buffer
+	b.WriteString("# Made by `portcullis generate vap`. A policy sees one object, so that all of this needs the gate:\n")
+	for _, line := range slices.Concat(webhook.UnseenByPolicies(), made.Unseen) {
+		b.WriteString("# - " + strings.Map(oneLine, line) + "\n")
+	}
+	for _, object := range made.Objects {
+		fields, err := plainObject(object)
+		if err != nil {
+			return err
+		}
+		text, err := yaml.Marshal(fields)
+		if err != nil {
+			return err
+		}
+		b.WriteString("---\n")
+		b.Write(text)
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// oneLine keeps a name from ending a comment.
+func oneLine(r rune) rune {
+	if r < ' ' {
+		return ' '
+	}
+	return r
+}
+
+func writePolicyList(w io.Writer, made *webhook.AdmissionPolicies) error {
+	items := []any{}
+	for _, object := range made.Objects {
+		fields, err := plainObject(object)
+		if err != nil {
+			return err
+		}
+		items = append(items, fields)
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(map[string]any{"apiVersion": "v1", "kind": "List", "items": items})
+}
+
+// plainObject is an object as a person writes it, without a status.
+func plainObject(object runtime.Object) (map[string]any, error) {
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		return nil, err
+	}
+	delete(fields, "status")
+	if metadata, ok := fields["metadata"].(map[string]any); ok {
+		delete(metadata, "creationTimestamp")
+	}
+	return fields, nil
+}

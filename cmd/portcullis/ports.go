@@ -1,0 +1,330 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/ledger"
+	"github.com/portcullis-k8s/portcullis/pkg/manifest"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/report"
+)
+
+// portsOptions are the flags of `portcullis ports`.
+type portsOptions struct {
+	cluster
+	files         []string
+	node          string
+	allNamespaces bool
+	configFile    string
+	output        string
+}
+
+func newPorts() *cobra.Command {
+	o := &portsOptions{}
+	cmd := &cobra.Command{
+		Use:   "ports [NUMBER[/PROTOCOL]]",
+		Short: "Who holds which port, per node and everywhere",
+		Long: `List who holds which port of which node: nodePorts, healthCheckNodePorts, hostPorts, ports of the host network, external and
+load-balancer IPs, and the nodes' own daemons (nodeReserved of the configuration, and the nodes' annotation). NODE is <all>
+for what is held everywhere, and <none> for a pod that has no node yet. Who else holds a port in the same place stands under
+CONFLICT. HOLDER is the controller of a pod; -o wide names the pod and its field.
+
+With NUMBER: who holds it, or that it is free; which range or pool it is of; who gets its packets on which nodes, and by
+which rules; and what would become of a new nodePort or hostPort with it.
+
+It lists nodes, services and pods, and with NUMBER pools where it may, and writes nothing; with -f it reads them from files
+and needs no cluster. Without -n it tells of all namespaces.
+
+Exit code: 0, or 2 for bad usage, or a cluster or input that cannot be read.`,
+		Example: `  portcullis ports
+  portcullis ports --node n1 -o wide
+  portcullis ports 30062
+  portcullis ports 53/udp -o json
+
+  kubectl get nodes,services,pods -A -o yaml > state.yaml
+  portcullis ports -f state.yaml`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+			defer stop()
+			return o.run(ctx, streamsOf(cmd), args)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVarP(&o.files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
+	f.StringVar(&o.node, "node", "", "only what is held on the node `NAME`, by all that is held everywhere too")
+	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "tell of all namespaces, as without -n")
+	f.StringVar(&o.configFile, "config", "", "configuration `FILE` of the gate; without it the defaults hold")
+	f.StringVarP(&o.output, "output", "o", "table", "`FORM` of the list: "+words(portsOutputs()))
+	o.addFlags(cmd)
+	if err := errors.Join(
+		cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(portsOutputs(), cobra.ShellCompDirectiveNoFileComp)),
+		cmd.MarkFlagFilename("filename", "yaml", "yml", "json"), cmd.MarkFlagFilename("config", "yaml", "yml", "json"),
+	); err != nil {
+		panic(err) // a flag that is not there
+	}
+	return cmd
+}
+
+func portsOutputs() []cobra.Completion {
+	return []cobra.Completion{
+		cobra.CompletionWithDesc("table", "for a person"),
+		cobra.CompletionWithDesc("wide", "with pods and fields"),
+		cobra.CompletionWithDesc("json", "a versioned PortList, for scripts"),
+		cobra.CompletionWithDesc("yaml", "the same in YAML"),
+	}
+}
+
+func (o *portsOptions) run(ctx context.Context, s streams, args []string) error {
+	if !slices.Contains(strings.Split(words(portsOutputs()), ", "), o.output) {
+		return fmt.Errorf("--output %q is none of %s", o.output, words(portsOutputs()))
+	}
+	var asked *number
+	if len(args) > 0 {
+		n, err := parseNumber(args[0])
+		if err != nil {
+			return err
+		}
+		asked = &n
+	}
+	namespace, err := o.only(o.allNamespaces)
+	if err != nil {
+		return err
+	}
+	settings, err := readSettings(o.configFile)
+	if err != nil {
+		return err
+	}
+	p := &progress{w: s.err, watched: s.watched}
+	stop := p.start()
+	defer stop()
+	objects, err := o.objects(ctx, s, p, asked != nil)
+	if err != nil {
+		return err
+	}
+	h := holdingsOf(objects, settings)
+	if o.node != "" && !h.hasNode(o.node) {
+		return fmt.Errorf("there is no Node %q; there are %s", o.node, strings.Join(h.nodeNames(), ", "))
+	}
+	l := report.NewPortList(h.listed(namespace, o.node, asked))
+	if asked != nil {
+		if l.About, err = h.about(*asked, o.node, objects); err != nil {
+			return err
+		}
+	}
+	stop()
+	switch o.output {
+	case "json":
+		return l.WriteJSON(s.out)
+	case "yaml":
+		return writeYAML(s.out, l.WriteJSON)
+	default:
+		return l.WriteTable(s.out, time.Now(), o.output == "wide")
+	}
+}
+
+// objects reads what holds ports, from files or from a cluster, and pools if a number is asked for.
+func (o *portsOptions) objects(ctx context.Context, s streams, p *progress, asked bool) ([]*manifest.Object, error) {
+	if len(o.files) > 0 {
+		return read(o.files, s, p)
+	}
+	r, err := o.reader(p)
+	if err != nil {
+		return nil, err
+	}
+	kinds := holders()
+	if asked {
+		kinds = append(kinds, pools())
+	}
+	return r.read(ctx, kinds)
+}
+
+// number is a port that is asked for, of one protocol or of all.
+type number struct {
+	port     uint16
+	protocol ports.Protocol
+	any      bool // no protocol was named
+}
+
+// parseNumber reads NUMBER or NUMBER/PROTOCOL, the protocol in any case.
+func parseNumber(text string) (number, error) {
+	digits, name, named := strings.Cut(text, "/")
+	n := number{protocol: ports.TCP, any: !named}
+	var err error
+	if n.port, err = ports.ParsePort(digits); err == nil && named {
+		n.protocol, err = ports.ParseProtocol(strings.ToUpper(name))
+	}
+	if err != nil {
+		return n, fmt.Errorf("%q: %w; write NUMBER or NUMBER/PROTOCOL, as 30062/TCP", text, err)
+	}
+	return n, nil
+}
+
+func (n number) is(s ports.Socket) bool {
+	return s.Port == n.port && (n.any || s.Protocol == n.protocol)
+}
+
+// holdings are what holds ports.
+type holdings struct {
+	*view
+	settings *extract.Settings
+	ledger   ledger.Ledger
+	pods     map[ports.Ref]*check.Workload // those that hold ports
+	objects  map[ports.Ref]metav1.Object   // the pods and Services that do
+}
+
+func holdingsOf(objects []*manifest.Object, settings *extract.Settings) *holdings {
+	h := &holdings{view: viewOf(objects), settings: settings, pods: map[ports.Ref]*check.Workload{}, objects: map[ports.Ref]metav1.Object{}}
+	for _, node := range h.nodes {
+		h.ledger.ReplaceNode(node.Name, extract.NodeAddresses(node))
+	}
+	for _, svc := range h.services {
+		if s := extract.Service(svc, settings.NodePorts); len(s.Claims) > 0 {
+			h.ledger.Replace(s.Owner, s.Claims)
+			h.objects[s.Owner.Ref] = svc
+		}
+	}
+	for _, object := range h.workloads {
+		if w, ok := extract.Workload(object, nil); ok {
+			h.ledger.Replace(w.Owner, nil) // a template holds nothing, but leads to the controllers' controllers
+		}
+	}
+	for _, pod := range h.view.pods {
+		w := extract.Pod(pod, nil)
+		h.controllers.Adopt(w, pod)
+		w.Claims = slices.DeleteFunc(w.Claims, func(c ports.Claim) bool { return c.InitOnly }) // held for a moment only
+		if len(w.Claims) > 0 {
+			h.ledger.Replace(w.Owner, w.Claims)
+			h.pods[w.Owner.Ref], h.objects[w.Owner.Ref] = w, pod
+		}
+	}
+	return h
+}
+
+func (h *holdings) hasNode(name string) bool { return slices.Contains(h.nodeNames(), name) }
+
+func (h *holdings) nodeNames() []string {
+	var names []string
+	for _, node := range h.nodes {
+		names = append(names, node.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// listed returns what is held, of a namespace, on a node and on a number if they are named.
+func (h *holdings) listed(namespace, node string, asked *number) []report.HeldPort {
+	return slices.DeleteFunc(h.all(), func(held report.HeldPort) bool {
+		return asked != nil && !asked.is(held.Claim.Socket) || namespace != "" && held.Holder.Namespace != namespace ||
+			node != "" && held.Node != node && held.Node != report.EveryNode
+	})
+}
+
+// all returns everything that is held, with who else holds it.
+func (h *holdings) all() []report.HeldPort {
+	all := h.daemons()
+	byPort := map[uint16][]int{}
+	for i, d := range all {
+		byPort[d.Claim.Port] = append(byPort[d.Claim.Port], i)
+	}
+	held := h.ledger.Snapshot()
+	for _, c := range held.Claims() {
+		one := report.HeldPort{Claim: c, Node: placeOf(c, held), Holder: held.Root(c.Owner), Since: h.since(c.Owner.Ref)}
+		for _, other := range held.Conflicts(c) {
+			one.Conflicts = append(one.Conflicts, check.Holder{Ref: held.Root(other.Held.Owner), Field: other.Held.Field})
+		}
+		for _, i := range byPort[c.Port] {
+			if d := &all[i]; h.meetsDaemon(one, *d) {
+				one.Conflicts = append(one.Conflicts, check.Holder{Ref: d.Holder, Field: d.Claim.Field})
+				d.Conflicts = append(d.Conflicts, check.Holder{Ref: one.Holder, Field: c.Field})
+			}
+		}
+		all = append(all, one)
+	}
+	for i := range all {
+		all[i].Conflicts = eachOnce(all[i].Conflicts)
+	}
+	return all
+}
+
+func eachOnce(holders []check.Holder) []check.Holder {
+	slices.SortStableFunc(holders, func(a, b check.Holder) int { return a.Compare(b.Ref) })
+	return slices.CompactFunc(holders, func(a, b check.Holder) bool { return a.Ref == b.Ref })
+}
+
+// placeOf is where a claim is held: what has an address is held on its node, and everywhere if no node has it.
+func placeOf(c ports.Claim, held *ledger.Snapshot) string {
+	if node, ok := c.Scope.Node(); ok {
+		return node
+	}
+	if addr, single := c.Address.Single(); single && c.Scope.Kind == ports.AtAddress {
+		if node, _, known := held.NodeOf(addr); known {
+			return node
+		}
+		return report.EveryNode
+	}
+	if c.Scope.Kind == ports.Undecided {
+		return ""
+	}
+	return report.EveryNode
+}
+
+// since is from when on a pod or Service holds its ports.
+func (h *holdings) since(owner ports.Ref) time.Time {
+	switch object := h.objects[owner].(type) {
+	case *corev1.Pod:
+		return since(object)
+	case *corev1.Service:
+		return object.CreationTimestamp.Time
+	default:
+		return time.Time{}
+	}
+}
+
+// daemons returns what the nodes' own daemons hold, and what nodes reserve by their annotation.
+func (h *holdings) daemons() []report.HeldPort {
+	var all []report.HeldPort
+	for _, r := range h.settings.Check.Reserved {
+		all = append(all, report.HeldPort{
+			Claim: ports.Claim{Socket: r.Socket, Kind: ports.HostNetwork}, Node: report.EveryNode,
+			Holder: ports.Ref{Kind: check.DaemonKind, Name: r.Name},
+		})
+	}
+	for _, node := range h.nodes {
+		reserved, _ := extract.ReservedPorts(node) // what is malformed in it reserves nothing
+		for _, socket := range reserved {
+			all = append(all, report.HeldPort{
+				Claim: ports.Claim{Socket: socket, Kind: ports.HostNetwork, Field: "metadata.annotations[" + extract.ReservedPortsAnnotation + "]"},
+				Node:  node.Name, Holder: ports.Ref{APIVersion: "v1", Kind: check.NodeKind, Name: node.Name},
+			})
+		}
+	}
+	return all
+}
+
+// meetsDaemon reports whether a daemon holds a claim's port in the same place. It may run as a pod itself.
+func (h *holdings) meetsDaemon(one, daemon report.HeldPort) bool {
+	switch {
+	case !daemon.Claim.Overlaps(one.Claim.Socket):
+		return false
+	case one.Claim.Scope.Kind == ports.AtAddress && one.Node == report.EveryNode:
+		return false // packets for an address of no node
+	case daemon.Holder.Kind == check.DaemonKind && (check.Reserved{Name: daemon.Holder.Name}).IsRunBy(h.pods[one.Claim.Owner.Ref]):
+		return false
+	default:
+		return daemon.Node == one.Node || daemon.Node == report.EveryNode || one.Node == report.EveryNode
+	}
+}

@@ -1,0 +1,187 @@
+package audit
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/ledger"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// Everything judges all objects as what exists, and returns what is wrong, the worst first. Of two that clash the younger
+// one is the offender, by its creationTimestamp, and where that is equal by its name; what a controller has made is as old
+// as the controller, so that a pod that is replaced does not become the offender. What the template of a controller has
+// wrong is told of the controller alone, with the nodes where its pods are; pods that clash on their nodes and whose
+// template does not are told each.
+//
+// What was admitted once is found all the same, and nothing is marked as standing. tell, if it is not nil, is called after
+// each object. The error is that of New.
+func Everything(settings *extract.Settings, objects []runtime.Object, now time.Time, tell func(judged, all int)) ([]check.Finding, error) {
+	j, err := New(settings, nil, objects, now)
+	existing := j.byAge(objects)
+	var findings []check.Finding
+	for i, e := range existing {
+		findings = append(findings, j.exists(e)...)
+		if tell != nil {
+			tell(i+1, len(existing))
+		}
+	}
+	findings = toldOnce(findings, existing, j.ledger.Snapshot())
+	for i := range findings {
+		findings[i].Standing = false
+	}
+	slices.SortFunc(findings, func(a, b check.Finding) int {
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), a.Compare(b))
+	})
+	return findings, err
+}
+
+// exists returns the findings about an object that is there.
+func (j *Judge) exists(e entity) []check.Finding {
+	in := check.Input{Service: e.service, Workload: e.workload}
+	if e.stored {
+		in.OldService = e.service // the API server has taken it: what matters is whether it would again
+	}
+	if e.isResting() {
+		j.ledger.Replace(e.owner(), e.claims())
+		return nil
+	}
+	return j.ask(in, e.subject)
+}
+
+// entity is an object that exists.
+type entity struct {
+	subject
+	created time.Time // its own
+	since   time.Time // that of the topmost controller that is known
+	chain   []ports.Ref
+	stored  bool // read back from an API server
+}
+
+// isResting reports whether an object is something that a controller keeps and does not want to run: a ReplicaSet of a
+// revision that is gone, a Job that has ended. What it would want is nobody's concern.
+func (e entity) isResting() bool {
+	if e.workload == nil || e.workload.Owner.Controller == nil {
+		return false
+	}
+	claims := e.workload.Claims
+	return len(claims) > 0 && !slices.ContainsFunc(claims, func(c ports.Claim) bool { return !c.Idle })
+}
+
+// byAge reads objects and sorts them by their age, what controllers have made after these.
+func (j *Judge) byAge(objects []runtime.Object) []entity {
+	var all []entity
+	var owners ledger.Ledger
+	for _, object := range objects {
+		if pod, ok := object.(*corev1.Pod); ok && isOfNoConcern(pod) {
+			continue
+		}
+		s, ok := j.read(object)
+		if !ok {
+			continue
+		}
+		e := entity{subject: s, stored: isStored(object)}
+		if m, err := meta.Accessor(object); err == nil {
+			e.created = m.GetCreationTimestamp().Time
+		}
+		if e.workload != nil {
+			owners.Replace(e.owner(), nil)
+		}
+		all = append(all, e)
+	}
+	created := make(map[ports.Ref]time.Time, len(all))
+	for _, e := range all {
+		created[e.owner().Ref] = e.created
+	}
+	known := owners.Snapshot()
+	for i := range all {
+		e := &all[i]
+		owner := e.owner()
+		e.chain = known.Chain(&owner)
+		for _, ref := range e.chain {
+			if since, ok := created[ref]; ok {
+				e.since = since
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b entity) int {
+		return cmp.Or(a.since.Compare(b.since), a.root().Compare(b.root()), cmp.Compare(len(a.chain), len(b.chain)),
+			a.created.Compare(b.created), a.owner().Compare(b.owner().Ref))
+	})
+	return all
+}
+
+// isOfNoConcern reports whether nothing is asked about a pod: it has ended, or it names no port of its node, as nearly all
+// pods of a large cluster do not.
+func isOfNoConcern(pod *corev1.Pod) bool {
+	return extract.IsFinished(pod) || !pod.Spec.HostNetwork && len(pod.Annotations) == 0 && !extract.MayClaim(pod)
+}
+
+func (e entity) root() ports.Ref { return e.chain[len(e.chain)-1] }
+
+// sin is what makes the finding about a pod that of its template.
+type sin struct {
+	object ports.Ref
+	code   check.Code
+	number string
+	value  string
+	holder ports.Ref
+}
+
+func sinOf(f check.Finding, object ports.Ref) sin {
+	s := sin{object: object, code: f.Code, number: f.Claim.Number(), value: f.Value}
+	if f.Holder != nil {
+		s.holder = f.Holder.Ref
+	}
+	return s
+}
+
+// toldOnce leaves out what the topmost controller is found to have wrong too. The nodes where its pods are found are
+// added to what is told of it.
+func toldOnce(findings []check.Finding, existing []entity, held *ledger.Snapshot) []check.Finding {
+	places := make(map[sin]int, len(findings))
+	chains := map[ports.Ref][]ports.Ref{}
+	for i, f := range findings {
+		if _, again := places[sinOf(f, f.Object)]; !again {
+			places[sinOf(f, f.Object)] = i
+		}
+		chains[f.Object] = nil
+	}
+	for _, e := range existing {
+		if _, found := chains[e.owner().Ref]; found {
+			owner := e.owner()
+			chains[owner.Ref] = held.Chain(&owner)
+		}
+	}
+	var told []check.Finding
+	nodes := map[int][]string{} // to add, by place
+	keep := make([]bool, len(findings))
+	for i, f := range findings {
+		keep[i] = true
+		for _, controller := range slices.Backward(chains[f.Object]) {
+			if controller == f.Object {
+				break
+			}
+			if place, ok := places[sinOf(f, controller)]; ok {
+				nodes[place], keep[i] = append(nodes[place], f.Nodes...), false
+				break
+			}
+		}
+	}
+	for i, f := range findings {
+		if more := nodes[i]; len(more) > 0 {
+			f.Nodes = slices.Compact(slices.Sorted(slices.Values(append(more, f.Nodes...))))
+		}
+		if keep[i] {
+			told = append(told, f)
+		}
+	}
+	return told
+}

@@ -1,0 +1,190 @@
+package audit
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/manifest"
+)
+
+func settings(t testing.TB) *extract.Settings {
+	t.Helper()
+	config, err := configv1alpha1.Load(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := extract.NewSettings(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func objects(t testing.TB, texts ...string) []runtime.Object {
+	t.Helper()
+	scheme := manifest.Scheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	in, err := manifest.Parse("in.yaml", []byte(strings.Join(texts, "\n---\n")), scheme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []runtime.Object
+	for _, o := range in.Objects {
+		all = append(all, o.Object)
+	}
+	return all
+}
+
+// metaOf is the metadata of an object of an API server that was made at a minute of an hour.
+func metaOf(name string, minute int, more ...string) string {
+	return fmt.Sprintf("{name: %s, uid: %s, creationTimestamp: \"2026-01-01T00:%02d:00Z\"%s}", name, name, minute, strings.Join(append([]string{""}, more...), ", "))
+}
+
+func nodePort(name string, minute, number int) string {
+	return fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: %s, spec: {type: NodePort, ports: [{port: 80, nodePort: %d}]}}", metaOf(name, minute), number)
+}
+
+func hostPort(number int) string {
+	return fmt.Sprintf("containers: [{name: c, ports: [{containerPort: 80, hostPort: %d}]}]", number)
+}
+
+func bare(name string, minute int, node string, number int, more ...string) string {
+	return fmt.Sprintf("{apiVersion: v1, kind: Pod, metadata: %s, spec: {nodeName: '%s', %s}}", metaOf(name, minute, more...), node, hostPort(number))
+}
+
+func workload(kind, name string, minute int, more string, number int) string {
+	return fmt.Sprintf("{apiVersion: apps/v1, kind: %s, metadata: %s, spec: {%s selector: {matchLabels: {app: x}}, template: {metadata: {labels: {app: x}}, spec: {%s}}}}",
+		kind, metaOf(name, minute), more, hostPort(number))
+}
+
+func by(kind, name string) string {
+	version := "apps/v1"
+	if kind == "Job" {
+		version = "batch/v1"
+	}
+	return fmt.Sprintf("ownerReferences: [{apiVersion: %s, kind: %s, name: %s, uid: %s, controller: true}]", version, kind, name, name)
+}
+
+const nodes = `{apiVersion: v1, kind: Node, metadata: {name: n1}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: n2}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: n3}}`
+
+// said spells findings, without those that only explain others.
+func said(findings []check.Finding) []string {
+	var all []string
+	for _, f := range findings {
+		if strings.HasPrefix(string(f.Code), "PC06") || f.Code == check.InNodePorts || f.Code == check.TooFewNodes {
+			continue
+		}
+		text := fmt.Sprintf("%s %s", f.Code, f.Object)
+		if f.Holder != nil {
+			text += " <- " + f.Holder.Ref.String()
+		}
+		all = append(all, strings.TrimRight(text+" "+strings.Join(f.Nodes, ","), " "))
+	}
+	return all
+}
+
+func TestEverything(t *testing.T) {
+	const pool = "{apiVersion: portcullis.dev/v1alpha1, kind: PortPool, metadata: {name: team}, spec: {ranges: [{port: 30060, endPort: 30063}], namespaceSelector: {matchLabels: {team: a}}, enforcement: Deny}}"
+	labelled := func(hash string) string { return "labels: {app: x, pod-template-hash: " + hash + "}" }
+	for _, c := range []struct {
+		name string
+		in   []string
+		want []string
+	}{
+		{"nothing", nil, nil},
+		{"nothing wrong", []string{nodes, nodePort("s", 1, 30001), bare("p", 2, "n1", 8080)}, nil},
+		{"the younger is the offender", []string{nodes, nodePort("s", 2, 30001), bare("p", 1, "n1", 30001)}, []string{"PC0201 Service default/s <- Pod default/p n1"}},
+		{"whichever it is", []string{nodes, nodePort("s", 1, 30001), bare("p", 2, "n1", 30001)}, []string{"PC0201 Pod default/p <- Service default/s n1"}},
+		{"of one age it is the name that decides", []string{nodes, nodePort("s", 1, 30001), nodePort("r", 1, 30001)}, []string{"PC0201 Service default/s <- Service default/r"}},
+		{"pods on one node", []string{nodes, bare("p", 1, "n1", 80), bare("q", 2, "n1", 80), bare("r", 3, "n2", 80)}, []string{"PC0201 Pod default/q <- Pod default/p n1"}},
+		{"a pod that has ended", []string{nodes, bare("p", 1, "n1", 80), strings.Replace(bare("q", 2, "n1", 80), "spec:", "status: {phase: Failed}, spec:", 1)}, nil},
+		{"the template and its pods once", []string{nodes, nodePort("s", 1, 30001), workload("Deployment", "d", 2, "replicas: 2,", 30001),
+			strings.Replace(workload("ReplicaSet", "d-x", 3, "replicas: 2,", 30001), "uid: d-x", "uid: d-x, "+by("Deployment", "d"), 1),
+			bare("d-x-a", 4, "n1", 30001, by("ReplicaSet", "d-x"), labelled("x")), bare("d-x-b", 4, "n3", 30001, by("ReplicaSet", "d-x"), labelled("x"))},
+			[]string{"PC0201 Deployment default/d <- Service default/s n1,n3"}},
+		{"a template that nobody may read", []string{nodes, nodePort("s", 1, 30001), bare("d-x-a", 4, "n1", 30001, by("ReplicaSet", "d-x"), labelled("x"))},
+			[]string{"PC0201 Pod default/d-x-a <- Service default/s n1"}},
+		{"a controller is as old as it was, whenever its pods came", []string{nodes, workload("DaemonSet", "d", 1, "", 30001), nodePort("s", 2, 30001),
+			bare("d-a", 9, "n1", 30001, by("DaemonSet", "d"))}, []string{"PC0201 Service default/s <- DaemonSet default/d n1,n2,n3"}},
+		{"a pod whose template is right by now", []string{nodes, nodePort("s", 1, 30001), workload("DaemonSet", "d", 2, "", 8080), bare("d-a", 3, "n1", 30001, by("DaemonSet", "d"))},
+			[]string{"PC0201 Pod default/d-a <- Service default/s n1"}},
+		{"a revision that is gone", []string{nodes, nodePort("s", 1, 30001), workload("Deployment", "d", 2, "replicas: 1,", 8080),
+			strings.Replace(workload("ReplicaSet", "d-1", 3, "replicas: 0,", 30001), "uid: d-1", "uid: d-1, "+by("Deployment", "d"), 1)}, nil},
+		{"two workloads on the nodes of both", []string{nodes, workload("DaemonSet", "a", 1, "", 9100), workload("DaemonSet", "b", 2, "", 9100)},
+			[]string{"PC0202 DaemonSet default/b <- DaemonSet default/a n1,n2,n3"}},
+		{"pods that clash beside their templates", []string{nodes, workload("Deployment", "a", 1, "replicas: 1,", 80), workload("Deployment", "b", 2, "replicas: 1,", 80),
+			bare("a-x-1", 3, "n1", 80, by("ReplicaSet", "a-x"), labelled("x")), bare("b-x-1", 4, "n1", 80, by("ReplicaSet", "b-x"), labelled("x"))},
+			[]string{"PC0201 Pod default/b-x-1 <- Deployment default/a n1", "PC0202 Deployment default/b <- Deployment default/a n1"}},
+		{"a daemon's port", []string{nodes, bare("p", 1, "n1", 10250)}, []string{"PC0302 Pod default/p <- node daemon kubelet"}},
+		{"a number outside the range is kept", []string{nodePort("s", 1, 29000)}, []string{"PC0306 Service default/s"}},
+		{"a number of another team's pool", []string{nodePort("s", 1, 30061), pool}, []string{"PC0307 Service default/s <- PortPool team"}},
+		{"a file that was never applied", []string{"{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: NodePort, ports: [{port: 80, nodePort: 29000}]}}"}, []string{"PC0301 Service default/s"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			findings, err := Everything(settings(t), objects(t, c.in...), time.Now(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, said(findings)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if slices.ContainsFunc(findings, func(f check.Finding) bool { return f.Standing }) {
+				t.Error("what exists is said to have stood before")
+			}
+		})
+	}
+}
+
+// TestOrderOfInputs: what is found does not depend on the order in which objects are read.
+func TestOrderOfInputs(t *testing.T) {
+	in := objects(t, nodes, nodePort("s", 2, 30001), nodePort("r", 2, 30001), bare("p", 1, "n1", 30001), workload("DaemonSet", "d", 3, "", 30001), bare("d-a", 3, "n1", 30001, by("DaemonSet", "d")))
+	want, err := Everything(settings(t), in, time.Now(), nil)
+	if err != nil || len(want) < 3 {
+		t.Fatal(want, err)
+	}
+	slices.Reverse(in)
+	got, err := Everything(settings(t), in, time.Now(), nil)
+	if diff := cmp.Diff(said(want), said(got)); err != nil || diff != "" {
+		t.Errorf("%v (-one way +the other):\n%s", err, diff)
+	}
+}
+
+// TestInvalid: a pool that the API server would refuse is told, and the others count.
+func TestInvalid(t *testing.T) {
+	in := objects(t, nodePort("s", 1, 30001), nodePort("r", 2, 30001),
+		"{apiVersion: portcullis.dev/v1alpha1, kind: PortPool, metadata: {name: bad}, spec: {ranges: [{port: 99999}], namespaceSelector: {}}}")
+	findings, err := Everything(settings(t), in, time.Now(), nil)
+	if err == nil || !strings.Contains(err.Error(), "99999") {
+		t.Errorf("%v, want what is wrong with the pool", err)
+	}
+	if diff := cmp.Diff([]string{"PC0201 Service default/r <- Service default/s"}, said(findings)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestTells how far it is, once for each object that ports are a matter of.
+func TestTells(t *testing.T) {
+	var told []string
+	_, err := Everything(settings(t), objects(t, nodes, nodePort("s", 1, 30001), bare("p", 2, "n1", 80)), time.Now(), func(judged, all int) {
+		told = append(told, fmt.Sprint(judged, "/", all))
+	})
+	if diff := cmp.Diff([]string{"1/2", "2/2"}, told); err != nil || diff != "" {
+		t.Errorf("%v %s", err, diff)
+	}
+}

@@ -1,0 +1,214 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/explain"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// PortNumber is what is told of a number that was asked for.
+type PortNumber struct {
+	Port       int             `json:"port"`
+	Protocol   string          `json:"protocol"`
+	Free       bool            `json:"free"`              // nobody holds it on any node
+	LiesIn     []string        `json:"liesIn"`            // the ranges and pools that it is of, in words
+	Situations []PortSituation `json:"situations"`        // one for each set of holders that nodes have
+	Serves     []PortUse       `json:"serves"`            // the Services that hold it
+	New        []PortWanted    `json:"new"`               // what would become of who wants it now
+	MadeUp     []string        `json:"madeUp,omitempty"`  // what the walks had to assume, in words
+	Unknown    string          `json:"unknown,omitempty"` // why nothing is told of packets
+}
+
+// PortSituation is who gets the packets for a number on nodes that are alike.
+type PortSituation struct {
+	Nodes          []string     `json:"nodes"`
+	Winners        []PortWinner `json:"winners"`
+	OrderDependent bool         `json:"orderDependent"` // it depends on which component started first
+	Rules          []TraceStep  `json:"rules"`          // that a packet from outside matches, up to that which decides
+}
+
+// PortWinner says who gets the packets of one class.
+type PortWinner struct {
+	Of    string `json:"of"`              // "from outside", "from pods"
+	Owner *Owner `json:"owner,omitempty"` // left out where nobody does
+}
+
+// PortUse is a Service behind a number and how many of its pods are ready.
+type PortUse struct {
+	Service Owner `json:"service"`
+	Ready   int   `json:"readyEndpoints"`
+	Known   bool  `json:"known"` // it selects pods, so that they could be counted
+}
+
+// The outcomes for who wants a number.
+const (
+	PortRefused = "refused"
+	PortWarned  = "warned"
+	PortAllowed = "allowed"
+)
+
+// PortWanted is what would become of a new nodePort or hostPort with a number.
+type PortWanted struct {
+	Kind     string   `json:"kind"` // nodePort or hostPort
+	Outcome  string   `json:"outcome"`
+	Messages []string `json:"messages"`
+	Free     int      `json:"freeNodes"` // on how many nodes it would run; of a hostPort
+	Nodes    int      `json:"nodes"`
+	TakenBy  []Holder `json:"takenBy,omitempty"` // on the other nodes
+}
+
+// NewPortWanted puts into words what is found about who wants a number. Notes are left out.
+func NewPortWanted(kind ports.Kind, findings []check.Finding, settings *check.Settings) PortWanted {
+	w := PortWanted{Kind: kind.String(), Outcome: PortAllowed, Messages: []string{}}
+	for _, f := range findings {
+		switch e := settings.Enforce(f); {
+		case e == check.Deny:
+			w.Outcome = PortRefused
+		case e == check.Warn && w.Outcome == PortAllowed:
+			w.Outcome = PortWarned
+		case e == check.Audit:
+			continue
+		}
+		w.Messages = append(w.Messages, Message(f))
+	}
+	return w
+}
+
+// NewPortSituation puts into words who gets the packets. name tells who is behind a holder.
+func NewPortSituation(nodes []string, winners []check.Winner, orderDependent bool, outside explain.Answer, name func(ports.Ref) ports.Ref) PortSituation {
+	s := PortSituation{Nodes: nodes, Winners: []PortWinner{}, OrderDependent: orderDependent, Rules: []TraceStep{}}
+	for _, w := range winners {
+		s.Winners = append(s.Winners, PortWinner{w.Of, ownerOf(name(w.Who))})
+	}
+	if len(outside.Paths) == 0 {
+		return s
+	}
+	path := outside.Paths[0]
+	decides := len(path.Steps) - 1
+	for i := range path.Steps {
+		if owner := path.Steps[i].Origin().Owner; owner == path.Origin.Owner && owner != (ports.Ref{}) {
+			decides = i
+		}
+	}
+	for i := range path.Steps[:decides+1] {
+		s.Rules = append(s.Rules, traceStep(&path.Steps[i]))
+	}
+	return s
+}
+
+// NewPortUse tells of a Service how many of its pods are ready; ready is negative where that is not known.
+func NewPortUse(service ports.Ref, ready int) PortUse {
+	return PortUse{Service: *ownerOf(service), Ready: max(0, ready), Known: ready >= 0}
+}
+
+// write writes what is told of the number for a person.
+func (n *PortNumber) write(w io.Writer) error {
+	var b strings.Builder
+	number := fmt.Sprintf("%d/%s", n.Port, n.Protocol)
+	if n.Free {
+		fmt.Fprintf(&b, "%s is free: nobody holds it on any node\n", number)
+	}
+	for _, in := range n.LiesIn {
+		fmt.Fprintf(&b, "%s lies in %s\n", number, in)
+	}
+	for _, u := range n.Serves {
+		fmt.Fprintf(&b, "%s has %s\n", owned(&u.Service), endpoints(u))
+	}
+	for _, s := range n.Situations {
+		gap(&b)
+		s.write(&b, number)
+	}
+	if n.Unknown != "" {
+		fmt.Fprintf(&b, "Who gets the packets for %s is not known: %s\n", number, n.Unknown)
+	}
+	for _, m := range n.MadeUp {
+		fmt.Fprintf(&b, "Made up for the walk: %s\n", m)
+	}
+	for _, wanted := range n.New {
+		gap(&b)
+		wanted.write(&b, number)
+	}
+	_, err := io.WriteString(w, strings.Map(printableLines, b.String()))
+	return err
+}
+
+// gap puts an empty line between what was written and what follows.
+func gap(b *strings.Builder) {
+	if b.Len() > 0 {
+		b.WriteByte('\n')
+	}
+}
+
+// printableLines is printable for a text of several lines.
+func printableLines(r rune) rune {
+	if r == '\n' {
+		return r
+	}
+	return printable(r)
+}
+
+func endpoints(u PortUse) string {
+	switch {
+	case !u.Known:
+		return "no selector, so that its endpoints are not known"
+	case u.Ready == 1:
+		return "1 ready endpoint"
+	default:
+		return fmt.Sprintf("%d ready endpoints", u.Ready)
+	}
+}
+
+// write tells one situation: all classes of packets in one line where they go to one holder.
+func (s PortSituation) write(b *strings.Builder, number string) {
+	fmt.Fprintf(b, "Packets for %s on %s:\n", number, nodes(s.Nodes))
+	var words []string
+	for _, w := range s.Winners {
+		words = append(words, winnerWords(w.Owner))
+	}
+	for i := 0; i < len(s.Winners); {
+		j, of := i, []string{}
+		for ; j < len(s.Winners) && words[j] == words[i]; j++ {
+			of = append(of, s.Winners[j].Of)
+		}
+		fmt.Fprintf(b, "  %s: %s\n", strings.Join(of, ", "), words[i])
+		i = j
+	}
+	if s.OrderDependent {
+		b.WriteString("  in another order of starts they go to another holder (portcullis trace follows both orders)\n")
+	}
+	for _, r := range s.Rules {
+		rule := strings.TrimPrefix(r.Rule, "-A "+r.Chain+" ")
+		fmt.Fprintf(b, "    %-12s %s %s: %s\n", r.Hook, r.Table, r.Chain, rule)
+	}
+}
+
+func winnerWords(o *Owner) string {
+	if o == nil {
+		return "nobody gets them, unless a process of the node listens"
+	}
+	return owned(o)
+}
+
+func (n PortWanted) write(b *strings.Builder, number string) {
+	outcomes := map[string]string{PortRefused: "refused", PortWarned: "allowed, with a warning", PortAllowed: "allowed"}
+	fmt.Fprintf(b, "A new %s %s: %s", n.Kind, number, outcomes[n.Outcome])
+	switch {
+	case n.Outcome == PortRefused || n.Kind != ports.HostPort.String() || n.Nodes == 0:
+	case n.Free == n.Nodes:
+		fmt.Fprintf(b, ", and free on all %d nodes", n.Nodes)
+	default:
+		var holders []string
+		for _, h := range n.TakenBy {
+			holders = append(holders, h.words())
+		}
+		fmt.Fprintf(b, ", but free on %d of %d nodes only: held by %s", n.Free, n.Nodes, enumerate(holders))
+	}
+	b.WriteByte('\n')
+	for _, m := range n.Messages {
+		fmt.Fprintf(b, "  %s\n", m)
+	}
+}
