@@ -45,9 +45,10 @@ vulncheck: ## look for known vulnerabilities in what is shipped; needs https://v
 		case $$code in 0) ;; 3) exit 3;; *) echo "vulncheck: $$module was not checked: is the database out of reach?" >&2; exit $$code;; esac; \
 	done
 
-generate: ## write what is generated: config/crd, config/webhook, config/install.yaml, parts of the chart, examples in the docs
+generate: ## write what is generated: config/crd, config/webhook, config/policies, config/install.yaml, parts of the chart, examples in the docs
 	$(TOOL) controller-gen object crd paths=./api/v1alpha1 output:crd:dir=config/crd/bases
 	$(GO) test ./webhook ./api/config/... -run Golden -update >/dev/null
+	$(GO) test ./cmd/portcullis -run TestShippedPolicies -update >/dev/null
 	$(GO) -C test test ./install -run Golden -update >/dev/null
 	$(GO) -C test test ./docs -run Golden -update >/dev/null
 

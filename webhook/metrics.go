@@ -60,3 +60,12 @@ func operation(req admission.Request) string {
 		return "other"
 	}
 }
+
+// NewBuildMetric makes the metric that tells the version of the program, and registers it.
+func NewBuildMetric(registry prometheus.Registerer, version string) {
+	m := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "portcullis_build_info", Help: "Always 1, with the version of the program.",
+	}, []string{"version"})
+	registry.MustRegister(m)
+	m.WithLabelValues(version).Set(1)
+}

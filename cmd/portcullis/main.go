@@ -56,7 +56,8 @@ the nodes' own daemons. It refuses what cannot work and names who is in the way.
   portcullis ports 30062
   portcullis why deployment/tomcat
   portcullis audit
-  portcullis serve --config portcullis.yaml --cert-dir /certs`,
+  portcullis doctor
+  portcullis serve --config portcullis.yaml --arm`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -64,7 +65,8 @@ the nodes' own daemons. It refuses what cannot work and names who is in the way.
 		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl portcullis"}
 	}
 	root.AddCommand(
-		newLint(), newPorts(), newWhy(), newAudit(), newPool(), newRules(), newTrace(), newGenerate(), newServe(), newVersion(),
+		newLint(), newPorts(), newWhy(), newAudit(), newPool(), newRules(), newTrace(), newGenerate(),
+		newServe(), newDoctor(), newBreakGlass(), newVersion(),
 	)
 	return root
 }

@@ -239,6 +239,7 @@ func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, k
 		Seen: func(owner ports.Ref, claims []ports.Claim, gone bool) { gate.Settle(owner, claims, gone) },
 	})
 	claims := webhook.NewClaims(manager.GetClient(), manager.GetAPIReader(), observer.Claim, time.Now)
+	webhook.NewBuildMetric(metrics.Registry, programVersion())
 	gate = webhook.New(observer, claims, settings, known, webhook.NewMetrics(metrics.Registry), time.Now)
 	server := manager.GetWebhookServer() // the manager starts it only if it was asked for
 	slots := make(chan struct{}, o.serving.maxRequests)

@@ -85,6 +85,7 @@ func names(conditions []admissionregistrationv1.MatchCondition, seen map[string]
 // TestGoldenMetrics holds the table of the metrics to those that are registered.
 func TestGoldenMetrics(t *testing.T) {
 	r := &registered{}
+	webhook.NewBuildMetric(r, "v0")
 	webhook.NewMetrics(r)
 	observe.NewMetrics(r)
 	controller.NewMetrics(r)
