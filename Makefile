@@ -7,7 +7,7 @@ LIMIT  ?= 30m
 # The newest one of which all modules can be had.
 VULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
-.PHONY: help run test soak race lint verify vulncheck generate bench peers scheduler binaries
+.PHONY: help run test soak race lint verify vulncheck generate bench load peers scheduler binaries
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ generate: ## write what is generated: config/crd, config/webhook, config/policie
 
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . ./pkg/... ./webhook/... ./scheduling/...
+
+load: ## ask the program until it is slow, beside an empty webhook (about ten minutes)
+	cd test && $(GO) test ./load -run '^$$' -bench . -benchtime 3x -timeout 60m
 
 peers: ## compare lint with kube-score and kubeconform, which are built first
 	cd test && $(GO) test ./peers -run '^$$' -bench . -count 5 -timeout 30m

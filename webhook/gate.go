@@ -9,6 +9,8 @@ package webhook
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+	"sigs.k8s.io/json"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/explain"
@@ -40,7 +43,6 @@ type Gate struct {
 	strict   *extract.Settings // each code as its severity is: for probes
 	plane    explain.Plane
 	scheme   *runtime.Scheme
-	decoder  admission.Decoder
 	metrics  *Metrics
 	claims   *Claims
 	now      func() time.Time
@@ -58,7 +60,7 @@ func New(cluster Cluster, claims *Claims, settings *extract.Settings, scheme *ru
 	strict := *settings
 	strict.Check.Enforcement = nil
 	return &Gate{
-		cluster: cluster, settings: settings, strict: &strict, scheme: scheme, decoder: admission.NewDecoder(scheme), metrics: metrics,
+		cluster: cluster, settings: settings, strict: &strict, scheme: scheme, metrics: metrics,
 		claims: claims, repeats: repeats{}, booking: map[uint16]int{}, now: now, random: rand.Text, flight: newFlight(now), plane: explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback),
 	}
 }
@@ -115,19 +117,34 @@ func (g *Gate) judge(in check.Input) decision {
 func decode[T any, P interface {
 	*T
 	runtime.Object
-}](g *Gate, req admission.Request) (object, old P, err error) {
+}](req admission.Request) (object, old P, err error) {
 	object = new(T)
-	if err := g.decoder.DecodeRaw(req.Object, object); err != nil {
+	if err := decodeInto(req.Object.Raw, object, req); err != nil {
 		return nil, nil, err
 	}
 	if len(req.OldObject.Raw) == 0 {
 		return object, nil, nil
 	}
 	old = new(T)
-	if err := g.decoder.DecodeRaw(req.OldObject, old); err != nil {
+	if err := decodeInto(req.OldObject.Raw, old, req); err != nil {
 		return nil, nil, err
 	}
 	return object, old, nil
+}
+
+// decodeInto reads an object as the API server's own decoder does, but for looking through it a first time for its kind:
+// the request tells that.
+func decodeInto(raw []byte, object runtime.Object, req admission.Request) error {
+	if len(raw) == 0 {
+		return errors.New("there is no content to decode")
+	}
+	if err := json.UnmarshalCaseSensitivePreserveInts(raw, object); err != nil {
+		return fmt.Errorf("decoding the object: %w", err)
+	}
+	if kind := object.GetObjectKind().GroupVersionKind(); kind.Kind != "" && kind.Kind != req.Kind.Kind {
+		return fmt.Errorf("a request about %s brings an object of kind %s", req.Kind.Kind, kind.Kind)
+	}
+	return nil
 }
 
 func isDryRun(req admission.Request) bool { return req.DryRun != nil && *req.DryRun }

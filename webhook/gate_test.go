@@ -436,7 +436,7 @@ func BenchmarkReview(bm *testing.B) {
 	bm.Run("bound: decode a Pod", func(bm *testing.B) {
 		req := admission.Request{AdmissionRequest: request("Pod", admissionv1.Create, hostPortPod("new", 8080), nil)}
 		for bm.Loop() {
-			if _, _, err := decode[corev1.Pod](b.Gate, req); err != nil {
+			if _, _, err := decode[corev1.Pod](req); err != nil {
 				bm.Fatal(err)
 			}
 		}

@@ -81,7 +81,7 @@ func (g *Gate) pod(req admission.Request) (*corev1.Pod, decision, bool) {
 	if req.Resource.Group != corev1.GroupName || req.Resource.Resource != "pods" || req.SubResource != "" {
 		return nil, malformed(fmt.Errorf("this hook judges pods, not %s", resource(req))), false
 	}
-	pod, _, err := decode[corev1.Pod](g, req)
+	pod, _, err := decode[corev1.Pod](req)
 	if err != nil {
 		return nil, malformed(err), false
 	}
@@ -150,7 +150,7 @@ func (g *Gate) decodeAny(raw runtime.RawExtension, req admission.Request) (runti
 	if err != nil {
 		return nil, fmt.Errorf("this hook does not know %s: %w", resource(req), err)
 	}
-	return object, g.decoder.DecodeRaw(raw, object)
+	return object, decodeInto(raw.Raw, object, req)
 }
 
 // decideWorkload judges a pod or template and, if it is let through, records it in flight.
@@ -203,7 +203,7 @@ func (g *Gate) validateBinding(_ context.Context, req admission.Request) decisio
 	if r := req.Resource.Resource; req.Resource.Group != corev1.GroupName || r != "bindings" && r+"/"+req.SubResource != "pods/binding" {
 		return malformed(fmt.Errorf("this hook judges bindings, not %s", resource(req)))
 	}
-	binding, _, err := decode[corev1.Binding](g, req)
+	binding, _, err := decode[corev1.Binding](req)
 	if err != nil {
 		return malformed(err)
 	}

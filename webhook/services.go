@@ -137,7 +137,7 @@ func (g *Gate) service(req admission.Request) (svc, old *corev1.Service, d decis
 	if !isService(req) || req.SubResource != "" {
 		return nil, nil, malformed(fmt.Errorf("this hook judges services, not %s", resource(req))), false
 	}
-	svc, old, err := decode[corev1.Service](g, req)
+	svc, old, err := decode[corev1.Service](req)
 	if err != nil {
 		return nil, nil, malformed(err), false
 	}

@@ -46,6 +46,7 @@ type serveOptions struct {
 	configFile   string
 	kubeconfig   string
 	healthAddr   string
+	pprofAddr    string
 	drain        time.Duration
 	rebuildEvery time.Duration
 	verbose      bool
@@ -79,6 +80,7 @@ refused was refused, and the last one that leaves sets it back to Ignore.`,
 	f.StringVar(&o.configFile, "config", "", "configuration file; without it the defaults hold")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; without it the pod's service account, $KUBECONFIG or ~/.kube/config")
 	f.StringVar(&o.healthAddr, "health-address", ":8081", "where to serve /healthz and /readyz; 0 for nowhere")
+	f.StringVar(&o.pprofAddr, "pprof-address", "0", "where to serve Go's profiles, 127.0.0.1:6060 for example; 0 for nowhere")
 	f.DurationVar(&o.drain, "drain-delay", 5*time.Second, "how long to go on serving after the signal to stop")
 	f.DurationVar(&o.rebuildEvery, "rebuild-every", 10*time.Minute, "how often to compare the ledger with the cluster; 0 for never")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
@@ -207,7 +209,7 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 	p.manager, err = ctrl.NewManager(config, ctrl.Options{
 		Scheme: known, Cache: observe.CacheOptions(),
 		WebhookServer: crwebhook.NewServer(crwebhook.Options{Host: o.serving.host, Port: o.serving.port, TLSOpts: []func(*tls.Config){configure}}),
-		Metrics:       o.metrics.server(), HealthProbeBindAddress: o.healthAddr,
+		Metrics:       o.metrics.server(), HealthProbeBindAddress: o.healthAddr, PprofBindAddress: o.pprofAddr,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reaching the cluster: %w", err)

@@ -120,8 +120,12 @@ func (s *site) try(t *testing.T, dir, script string) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-euc", script)
+	cmd.WaitDelay = time.Second // its children hold its output
 	cmd.Dir, cmd.Env = dir, s.env
 	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = errors.Join(ctx.Err(), err)
+	}
 	return string(out), err
 }
 
@@ -142,7 +146,15 @@ func (s *site) work(t *testing.T) {
 	if err := errors.Join(s.Update(t.Context(), mutating, as), s.Update(t.Context(), validating, as), s.Create(t.Context(), secret, as)); err != nil {
 		t.Fatal(err)
 	}
-	s.run(t, s.now, "kubectl wait --for=condition=Established --timeout=60s crd --selector app.kubernetes.io/part-of=portcullis && kubectl apply -f config/samples/pools/01-team.yaml")
+	s.established(t)
+	s.run(t, s.now, "kubectl apply -f config/samples/pools/01-team.yaml")
+}
+
+// established waits until the API server serves our kinds. One that is deleted before can take it minutes to let go of.
+func (s *site) established(t *testing.T) {
+	t.Helper()
+	s.run(t, s.now, "kubectl wait --for=condition=Established --timeout=60s crd --selector app.kubernetes.io/part-of=portcullis")
+	s.run(t, s.now, "for kind in portpools portpolicies portclaims; do until kubectl get $kind; do sleep 0.2; done; done")
 }
 
 func (s *site) registrations(t *testing.T) (*admissionregistrationv1.MutatingWebhookConfiguration, *admissionregistrationv1.ValidatingWebhookConfiguration) {
