@@ -2,12 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,11 +19,9 @@ import (
 
 // auditOptions are the flags of `portcullis audit`.
 type auditOptions struct {
-	cluster
+	reportOptions
 	files         []string
 	allNamespaces bool
-	configFile    string
-	output        string
 	failOn        string
 }
 
@@ -61,41 +58,27 @@ Exit code: 0 clean, 1 findings at or above --fail-on, 2 bad usage, or a cluster 
 	f := cmd.Flags()
 	f.StringArrayVarP(&o.files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
 	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "tell of all namespaces, as without -n")
-	f.StringVar(&o.configFile, "config", "", "configuration `FILE` of the gate; without it the defaults hold")
-	f.StringVarP(&o.output, "output", "o", "table", "`FORM` of the report: "+words(auditOutputs()))
 	f.StringVar(&o.failOn, "fail-on", "error", "`LEVEL` of findings that makes the exit code 1: "+words(levels()))
-	o.addFlags(cmd)
-	if err := errors.Join(
-		cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(auditOutputs(), cobra.ShellCompDirectiveNoFileComp)),
-		cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions(levels(), cobra.ShellCompDirectiveNoFileComp)),
-		cmd.MarkFlagFilename("filename", "yaml", "yml", "json"), cmd.MarkFlagFilename("config", "yaml", "yml", "json"),
-	); err != nil {
+	o.addFlags(cmd, auditForms())
+	if err := cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions(levels(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // a flag that is not there
 	}
 	return cmd
 }
 
-func auditOutputs() []cobra.Completion {
-	return append([]cobra.Completion{
-		cobra.CompletionWithDesc("table", "for a person"),
-		cobra.CompletionWithDesc("json", "a versioned AuditReport, for scripts"),
-		cobra.CompletionWithDesc("yaml", "the same in YAML"),
-	}, outputs()[2:]...)
-}
+// auditForms are those of a report, and those of lint for other programs.
+func auditForms() []cobra.Completion { return append(forms("AuditReport"), outputs()[2:]...) }
 
 func (o *auditOptions) run(ctx context.Context, s streams) error {
-	if !slices.Contains(strings.Split(words(auditOutputs()), ", "), o.output) {
-		return fmt.Errorf("--output %q is none of %s", o.output, words(auditOutputs()))
+	settings, err := o.asked(auditForms())
+	if err != nil {
+		return err
 	}
 	failOn, err := enforcementFor(o.failOn)
 	if err != nil {
 		return err
 	}
 	namespace, err := o.only(o.allNamespaces)
-	if err != nil {
-		return err
-	}
-	settings, err := readSettings(o.configFile)
 	if err != nil {
 		return err
 	}
@@ -117,10 +100,8 @@ func (o *auditOptions) run(ctx context.Context, s streams) error {
 	l.tell(objects, findings)
 	stop()
 	switch o.output {
-	case "yaml":
-		err = writeYAML(s.out, r.WriteJSON)
-	case "table":
-		err = r.WriteTable(s.out, s.colour)
+	case "table", "json", "yaml":
+		err = o.write(s.out, r, func(w io.Writer) error { return r.WriteTable(w, s.colour) })
 	default:
 		err = writeFindings(o.output, s, &r.LintReport, l.judged)
 	}

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,14 +14,13 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/yaml"
 
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
 // doctorOptions are the flags of `portcullis doctor`.
 type doctorOptions struct {
-	cluster
+	reportOptions
 	configFile     string
 	service        string
 	installedIn    string
@@ -54,31 +51,17 @@ Exit code: 0 no problem, 1 problems, 2 bad usage or no cluster.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.configFile, "config", "", "configuration `FILE` of the gate; without it that of the ConfigMap")
 	f.StringVar(&o.installedIn, "installed-in", "portcullis-system", "`NAMESPACE` of the gate")
 	f.StringVar(&o.service, "service", "portcullis", "`NAME` of the gate's Service, Deployment, ConfigMap and Lease")
 	f.StringVar(&o.probeNamespace, "probe-namespace", "default", "`NAMESPACE` in which the dry run is tried")
-	f.StringVarP(&o.output, "output", "o", "table", "`FORM` of the report: "+words(doctorForms()))
-	o.addFlags(cmd)
-	if err := errors.Join(
-		cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(doctorForms(), cobra.ShellCompDirectiveNoFileComp)), cmd.MarkFlagFilename("config", "yaml", "yml", "json"),
-	); err != nil {
-		panic(err) // a flag that is not there
-	}
+	o.addFlags(cmd, forms("DoctorReport"))
+	f.Lookup("config").Usage = "configuration `FILE` of the gate; without it that of the ConfigMap"
 	return cmd
 }
 
-func doctorForms() []cobra.Completion {
-	return []cobra.Completion{
-		cobra.CompletionWithDesc("table", "for a person"),
-		cobra.CompletionWithDesc("json", "a versioned DoctorReport, for scripts"),
-		cobra.CompletionWithDesc("yaml", "the same in YAML"),
-	}
-}
-
 func (o *doctorOptions) run(ctx context.Context, s streams) error {
-	if !slices.Contains(strings.Split(words(doctorForms()), ", "), o.output) {
-		return fmt.Errorf("--output %q is none of %s", o.output, words(doctorForms()))
+	if err := o.validate(forms("DoctorReport")); err != nil {
+		return err
 	}
 	client, host, err := o.clientset()
 	if err != nil {
@@ -92,32 +75,13 @@ func (o *doctorOptions) run(ctx context.Context, s streams) error {
 	for _, check := range d.checks() {
 		r.Add(check(ctx)...)
 	}
-	if err := writeDoctor(s, r, o.output); err != nil {
+	if err := o.write(s.out, r, r.WriteTable); err != nil {
 		return err
 	}
 	if r.Summary.Problems > 0 {
 		return &findingsError{r.Summary.Problems}
 	}
 	return nil
-}
-
-func writeDoctor(s streams, r *report.DoctorReport, form string) error {
-	if form == "table" {
-		return r.WriteTable(s.out)
-	}
-	var b bytes.Buffer
-	if err := r.WriteJSON(&b); err != nil {
-		return err
-	}
-	text := b.Bytes()
-	if form == "yaml" {
-		var err error
-		if text, err = yaml.JSONToYAML(text); err != nil {
-			return err
-		}
-	}
-	_, err := s.out.Write(text)
-	return err
 }
 
 // clientset speaks to the cluster of kubectl's flags, and says where that is.

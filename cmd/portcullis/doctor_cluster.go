@@ -308,7 +308,9 @@ func (d *patient) nodePortRange(ctx context.Context, settings *extract.Settings)
 func (d *patient) endToEnd(ctx context.Context) []report.DoctorCheck {
 	const name = "end to end"
 	app := map[string]string{"app": "portcullis-doctor"}
-	probe := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "portcullis-doctor"}}
+	probe := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{
+		Name: "portcullis-doctor", Annotations: map[string]string{v1alpha1.ProbeAnnotation: "true"}, // however codes are enforced
+	}}
 	probe.Spec.Selector = &metav1.LabelSelector{MatchLabels: app}
 	probe.Spec.Template.Labels = app
 	probe.Spec.Template.Spec.Containers = []corev1.Container{{Name: "probe", Image: "probe", Ports: []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80, HostIP: "probe"}}}}

@@ -1,21 +1,16 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
-	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
@@ -34,41 +29,6 @@ All of it reads and nothing writes: from the cluster, or with -f or --state from
 	return cmd
 }
 
-// poolOptions are the flags that the commands about pools share.
-type poolOptions struct {
-	cluster
-	configFile string
-	output     string
-}
-
-// addFlags adds the flags with the forms of the report that there are, the first of them by default.
-func (o *poolOptions) addFlags(cmd *cobra.Command, forms []cobra.Completion) {
-	f := cmd.Flags()
-	first, _, _ := strings.Cut(words(forms), ", ")
-	f.StringVar(&o.configFile, "config", "", "configuration `FILE` of the gate; without it the defaults hold")
-	f.StringVarP(&o.output, "output", "o", first, "`FORM` of the report: "+words(forms))
-	o.cluster.addFlags(cmd)
-	errs := []error{
-		cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(forms, cobra.ShellCompDirectiveNoFileComp)), cmd.MarkFlagFilename("config", "yaml", "yml", "json"),
-	}
-	for _, paths := range []string{"filename", "state"} {
-		if f.Lookup(paths) != nil {
-			errs = append(errs, cmd.MarkFlagFilename(paths, "yaml", "yml", "json"))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		panic(err) // a flag that is not there
-	}
-}
-
-// asked returns the settings, if the flags make sense.
-func (o *poolOptions) asked(forms []cobra.Completion) (*extract.Settings, error) {
-	if !slices.Contains(strings.Split(words(forms), ", "), o.output) {
-		return nil, fmt.Errorf("--output %q is none of %s", o.output, words(forms))
-	}
-	return readSettings(o.configFile)
-}
-
 // run runs a command until it ends or is interrupted, with a line of progress in front of whom waits.
 func runPool(cmd *cobra.Command, do func(context.Context, streams, *progress) error) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
@@ -80,40 +40,8 @@ func runPool(cmd *cobra.Command, do func(context.Context, streams, *progress) er
 	return do(ctx, s, p)
 }
 
-// poolForms are the forms of a report about pools.
-func poolForms(kind string) []cobra.Completion {
-	return []cobra.Completion{
-		cobra.CompletionWithDesc("table", "for a person"),
-		cobra.CompletionWithDesc("json", "a versioned "+kind+", for scripts"),
-		cobra.CompletionWithDesc("yaml", "the same in YAML"),
-	}
-}
-
-// poolOutcome is a report about pools.
-type poolOutcome interface{ WriteJSON(w io.Writer) error }
-
-// write writes a report; table writes it for a person.
-func (o *poolOptions) write(w io.Writer, r poolOutcome, table func(io.Writer) error) error {
-	if o.output == "table" {
-		return table(w)
-	}
-	var b bytes.Buffer
-	if err := r.WriteJSON(&b); err != nil {
-		return err
-	}
-	text := b.Bytes()
-	if o.output == "yaml" {
-		var err error
-		if text, err = yaml.JSONToYAML(text); err != nil {
-			return err
-		}
-	}
-	_, err := w.Write(text)
-	return err
-}
-
 func newPoolStatus() *cobra.Command {
-	o := &poolOptions{}
+	o := &reportOptions{}
 	var files []string
 	cmd := &cobra.Command{
 		Use:   "status [NAME]",
@@ -136,12 +64,12 @@ Exit code: 0, or 2 for bad usage or if there is no such pool.`,
 		},
 	}
 	cmd.Flags().StringArrayVarP(&files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
-	o.addFlags(cmd, poolForms("PoolReport"))
+	o.addFlags(cmd, forms("PoolReport"))
 	return cmd
 }
 
-func (o *poolOptions) status(ctx context.Context, s streams, p *progress, files, names []string) error {
-	settings, err := o.asked(poolForms("PoolReport"))
+func (o *reportOptions) status(ctx context.Context, s streams, p *progress, files, names []string) error {
+	settings, err := o.asked(forms("PoolReport"))
 	if err != nil {
 		return err
 	}

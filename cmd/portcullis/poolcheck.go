@@ -20,7 +20,7 @@ import (
 
 // poolCheckOptions are the flags of `portcullis pool check`.
 type poolCheckOptions struct {
-	poolOptions
+	reportOptions
 	files, existing []string
 	deleted         []string
 	shrink          bool
@@ -56,7 +56,7 @@ Exit code: 0 nobody is displaced, 1 somebody is, 2 bad usage or unreadable input
 	f.StringArrayVar(&o.existing, "state", nil, "what exists, instead of a cluster: `PATH` is a file, a folder or -; may be repeated")
 	f.StringArrayVar(&o.deleted, "delete", nil, "`POOL` is to be deleted; may be repeated")
 	f.BoolVar(&o.shrink, "shrink", false, "pools only lose numbers: those of -f, or POOL=RANGES as arguments, the ranges that are to stay")
-	o.addFlags(cmd, poolForms("PoolCheckReport"))
+	o.addFlags(cmd, forms("PoolCheckReport"))
 	return cmd
 }
 
@@ -73,7 +73,7 @@ func (o *poolCheckOptions) validate(args []string) error {
 }
 
 func (o *poolCheckOptions) run(ctx context.Context, s streams, p *progress, args []string) error {
-	settings, err := o.asked(poolForms("PoolCheckReport"))
+	settings, err := o.asked(forms("PoolCheckReport"))
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ type held struct {
 }
 
 // state reads the objects of files, or of the cluster if there are none.
-func (o *poolOptions) state(ctx context.Context, s streams, p *progress, files []string, settings *extract.Settings) (*poolState, error) {
+func (o *reportOptions) state(ctx context.Context, s streams, p *progress, files []string, settings *extract.Settings) (*poolState, error) {
 	if len(files) > 0 {
 		objects, err := read(files, s, p)
 		if err != nil {

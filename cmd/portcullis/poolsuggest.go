@@ -19,7 +19,7 @@ import (
 
 // suggestOptions are the flags of `portcullis pool suggest`.
 type suggestOptions struct {
-	poolOptions
+	reportOptions
 	files []string
 	by    string
 	room  int

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"slices"
@@ -24,12 +24,10 @@ import (
 
 // portsOptions are the flags of `portcullis ports`.
 type portsOptions struct {
-	cluster
+	reportOptions
 	files         []string
 	node          string
 	allNamespaces bool
-	configFile    string
-	output        string
 }
 
 func newPorts() *cobra.Command {
@@ -67,30 +65,19 @@ Exit code: 0, or 2 for bad usage, or a cluster or input that cannot be read.`,
 	f.StringArrayVarP(&o.files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
 	f.StringVar(&o.node, "node", "", "only what is held on the node `NAME`, by all that is held everywhere too")
 	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "tell of all namespaces, as without -n")
-	f.StringVar(&o.configFile, "config", "", "configuration `FILE` of the gate; without it the defaults hold")
-	f.StringVarP(&o.output, "output", "o", "table", "`FORM` of the list: "+words(portsOutputs()))
-	o.addFlags(cmd)
-	if err := errors.Join(
-		cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(portsOutputs(), cobra.ShellCompDirectiveNoFileComp)),
-		cmd.MarkFlagFilename("filename", "yaml", "yml", "json"), cmd.MarkFlagFilename("config", "yaml", "yml", "json"),
-	); err != nil {
-		panic(err) // a flag that is not there
-	}
+	o.addFlags(cmd, portsForms())
 	return cmd
 }
 
-func portsOutputs() []cobra.Completion {
-	return []cobra.Completion{
-		cobra.CompletionWithDesc("table", "for a person"),
-		cobra.CompletionWithDesc("wide", "with pods and fields"),
-		cobra.CompletionWithDesc("json", "a versioned PortList, for scripts"),
-		cobra.CompletionWithDesc("yaml", "the same in YAML"),
-	}
+// portsForms are those of a report, and one more for a person.
+func portsForms() []cobra.Completion {
+	return slices.Insert(forms("PortList"), 1, cobra.CompletionWithDesc("wide", "with pods and fields"))
 }
 
 func (o *portsOptions) run(ctx context.Context, s streams, args []string) error {
-	if !slices.Contains(strings.Split(words(portsOutputs()), ", "), o.output) {
-		return fmt.Errorf("--output %q is none of %s", o.output, words(portsOutputs()))
+	settings, err := o.asked(portsForms())
+	if err != nil {
+		return err
 	}
 	var asked *number
 	if len(args) > 0 {
@@ -101,10 +88,6 @@ func (o *portsOptions) run(ctx context.Context, s streams, args []string) error 
 		asked = &n
 	}
 	namespace, err := o.only(o.allNamespaces)
-	if err != nil {
-		return err
-	}
-	settings, err := readSettings(o.configFile)
 	if err != nil {
 		return err
 	}
@@ -126,14 +109,8 @@ func (o *portsOptions) run(ctx context.Context, s streams, args []string) error 
 		}
 	}
 	stop()
-	switch o.output {
-	case "json":
-		return l.WriteJSON(s.out)
-	case "yaml":
-		return writeYAML(s.out, l.WriteJSON)
-	default:
-		return l.WriteTable(s.out, time.Now(), o.output == "wide")
-	}
+	wide := o.output == "wide"
+	return o.write(s.out, l, func(w io.Writer) error { return l.WriteTable(w, time.Now(), wide) })
 }
 
 // objects reads what holds ports, from files or from a cluster, and pools if a number is asked for.

@@ -1,20 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
@@ -23,10 +18,8 @@ import (
 
 // whyOptions are the flags of `portcullis why`.
 type whyOptions struct {
-	cluster
-	files      []string
-	configFile string
-	output     string
+	reportOptions
+	files []string
 }
 
 func newWhy() *cobra.Command {
@@ -61,31 +54,12 @@ Exit code: 0 a node fits or the pod is on one, 1 no node fits, 2 bad usage, or t
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&o.files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
-	f.StringVar(&o.configFile, "config", "", "configuration `FILE` of the gate; without it the defaults hold")
-	f.StringVarP(&o.output, "output", "o", "table", "`FORM` of the report: "+words(whyOutputs()))
-	o.addFlags(cmd)
-	if err := errors.Join(
-		cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(whyOutputs(), cobra.ShellCompDirectiveNoFileComp)),
-		cmd.MarkFlagFilename("filename", "yaml", "yml", "json"), cmd.MarkFlagFilename("config", "yaml", "yml", "json"),
-	); err != nil {
-		panic(err) // a flag that is not there
-	}
+	o.addFlags(cmd, forms("PodReport"))
 	return cmd
 }
 
-func whyOutputs() []cobra.Completion {
-	return []cobra.Completion{
-		cobra.CompletionWithDesc("table", "for a person"),
-		cobra.CompletionWithDesc("json", "a versioned PodReport, for scripts"),
-		cobra.CompletionWithDesc("yaml", "the same in YAML"),
-	}
-}
-
 func (o *whyOptions) run(ctx context.Context, s streams, name string) error {
-	if !slices.Contains(strings.Split(words(whyOutputs()), ", "), o.output) {
-		return fmt.Errorf("--output %q is none of %s", o.output, words(whyOutputs()))
-	}
-	settings, err := readSettings(o.configFile)
+	settings, err := o.asked(forms("PodReport"))
 	if err != nil {
 		return err
 	}
@@ -98,7 +72,7 @@ func (o *whyOptions) run(ctx context.Context, s streams, name string) error {
 	}
 	r := report.NewPodReport(v.placement(subject, settings))
 	stop()
-	if err := o.write(s, r); err != nil {
+	if err := o.write(s.out, r, func(w io.Writer) error { return r.WriteTable(w, time.Now()) }); err != nil {
 		return err
 	}
 	if r.Node == "" && r.Summary.Fits == 0 {
@@ -154,31 +128,6 @@ func (o *whyOptions) find(ctx context.Context, s streams, p *progress, name stri
 		return made, nil
 	})
 	return pod, v, err
-}
-
-func (o *whyOptions) write(s streams, r *report.PodReport) error {
-	switch o.output {
-	case "json":
-		return r.WriteJSON(s.out)
-	case "yaml":
-		return writeYAML(s.out, r.WriteJSON)
-	default:
-		return r.WriteTable(s.out, time.Now())
-	}
-}
-
-// writeYAML writes in YAML what writeJSON would write in JSON.
-func writeYAML(w io.Writer, writeJSON func(io.Writer) error) error {
-	var b bytes.Buffer
-	if err := writeJSON(&b); err != nil {
-		return err
-	}
-	text, err := yaml.JSONToYAML(b.Bytes())
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(text)
-	return err
 }
 
 // placement judges a pod on every node, or on its own if it is on one.
