@@ -21,11 +21,9 @@ import (
 // doctorOptions are the flags of `portcullis doctor`.
 type doctorOptions struct {
 	reportOptions
-	configFile     string
 	service        string
 	installedIn    string
 	probeNamespace string
-	output         string
 }
 
 func newDoctor() *cobra.Command {
