@@ -144,20 +144,27 @@ func (g *generator) nodePortDaemons() string {
 func (p policyRules) nodePorts() []rule {
 	n := p.NodePorts
 	var rules []rule
-	add := func(entries, key string, f check.Finding, holes map[string]string) {
+	found := func(entries, key string, f check.Finding, holes map[string]string) string {
 		f.Code = check.PolicyNodePort
 		f.Holder, f.Remark = &check.Holder{Ref: ports.Ref{Kind: "PortPolicy", Name: p.Name}}, p.Message
 		f.Object.Namespace = "⟨ns⟩"
 		all := map[string]string{"ns": "request.namespace", "v": "e.v"}
 		maps.Copy(all, holes)
-		rules = append(rules, p.rule(f.Code, fmt.Sprintf("pc0310_%d", len(rules)), finding(entries, key, eachNumber(f, all))))
+		return finding(entries, key, eachNumber(f, all))
+	}
+	ask := func(found string) {
+		rules = append(rules, p.rule(check.PolicyNodePort, fmt.Sprintf("pc0310_%d", len(rules)), found))
+	}
+	add := func(entries, key string, f check.Finding, holes map[string]string) {
+		ask(found(entries, key, f, holes))
 	}
 	if n.NoLoadBalancers {
 		allocates := "$type == 'LoadBalancer' && $object.spec.?allocateLoadBalancerNodePorts.orValue(true)"
-		add("["+number("''", "0", "''", "false")+"].filter(e, "+allocates+")", "'load balancer'",
-			check.Finding{Case: check.LoadBalancerNumber, Field: "spec.allocateLoadBalancerNodePorts"}, nil)
-		add("($type == 'LoadBalancer' && !("+allocates+") ? $all.filter(e, !e.h) : [])", "'load balancer'",
-			check.Finding{Case: check.LoadBalancerNumber, Field: "⟨f⟩.nodePort"}, map[string]string{"f": "e.f.replace('.nodePort', '')"})
+		// One rule: a Service that had numbers of its own and is to be given more had some before.
+		ask(found("["+number("''", "0", "''", "false")+"].filter(e, "+allocates+")", "'load balancer'",
+			check.Finding{Case: check.LoadBalancerNumber, Field: "spec.allocateLoadBalancerNodePorts"}, nil) + " + " +
+			found("($type == 'LoadBalancer' && !("+allocates+") ? $all.filter(e, !e.h) : [])", "'load balancer'",
+				check.Finding{Case: check.LoadBalancerNumber, Field: "⟨f⟩.nodePort"}, map[string]string{"f": "e.f.replace('.nodePort', '')"}))
 	}
 	switch n.Mode {
 	case check.ModeForbidden:

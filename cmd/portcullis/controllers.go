@@ -109,6 +109,7 @@ func (o *serveOptions) addWriters(p *process, settings *extract.Settings, pools 
 		if err != nil {
 			return err
 		}
+		leader.After = c.Watching()
 		leader.Tasks = append(leader.Tasks, c.Lead)
 		errs = append(errs, p.manager.Add(c))
 	}

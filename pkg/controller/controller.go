@@ -104,14 +104,11 @@ func (c *Controller) Start(ctx context.Context) error {
 	return nil
 }
 
-// Lead settles claims and writes status until ctx ends: when the process stops, or when another replica leads. It waits
-// for Start to have seen all that exists.
+// Watching is closed when all that exists has been seen: before, this replica is no leader.
+func (c *Controller) Watching() <-chan struct{} { return c.watching }
+
+// Lead settles claims and writes status until ctx ends: when the process stops, or when another replica leads.
 func (c *Controller) Lead(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-		return
-	case <-c.watching:
-	}
 	q := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[uint16](50*time.Millisecond, 15*time.Second))
 	c.queue.Store(&q)
 	c.touchStatus()

@@ -19,6 +19,8 @@ import (
 type Leader struct {
 	// Election is how one of several replicas is chosen. nil: this one is the only one.
 	Election *Election
+	// After is closed when this replica can do what a leader does: until then it leaves that to others. nil: at once.
+	After <-chan struct{}
 	// Tasks are what a leader does, side by side, each until its context ends.
 	Tasks []func(context.Context)
 }
@@ -28,6 +30,13 @@ func (l *Leader) NeedLeaderElection() bool { return false }
 
 // Start leads whenever this replica is elected, until ctx ends.
 func (l *Leader) Start(ctx context.Context) error {
+	if l.After != nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.After:
+		}
+	}
 	if l.Election == nil {
 		l.lead(ctx)
 		return nil

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/scheduling"
+	"github.com/portcullis-k8s/portcullis/test/rig"
 )
 
 // The metrics of kube-scheduler that tell what happened.
@@ -89,20 +90,15 @@ func (s *site) wantEvent(t *testing.T, pod, reason, text string) {
 func (c *cluster) testOurHint(t *testing.T) {
 	s := c.site(t, "", 1)
 	own := s.own(t)
+	// The number is nobody else's: pods of tests beside this one that go would wake those that want theirs.
 	for i, pair := range [][2]string{{"::", "::1"}, {"::1", "::"}, {"0:0:0:0:0:0:0:0", "fd00::1"}, {"10.0.0.1", "::ffff:10.0.0.1"}} {
 		held, wanted := fmt.Sprint("held", i), fmt.Sprint("wanted", i)
-		holder := s.pod(held, tcp(pair[0], 9000))
+		holder := s.pod(held, tcp(pair[0], 9033))
 		s.create(t, holder)
 		s.placed(t, held)
-		s.create(t, s.pod(wanted, tcp(pair[1], 9000)))
-		s.refused(t, wanted, "1 hostPort 9000/TCP is held by Pod "+s.namespace+"/"+held)
-		eventually(t, func() error {
-			n, err := own.Count(t.Context(), waitFor, `plugin="PortClaims"`)
-			if err == nil && n != 1 {
-				err = fmt.Errorf("held %q, wanted %q: %v pods wait for PortClaims, want 1", pair[0], pair[1], n)
-			}
-			return err
-		})
+		s.create(t, s.pod(wanted, tcp(pair[1], 9033)))
+		s.refused(t, wanted, "1 hostPort 9033/TCP is held by Pod "+s.namespace+"/"+held)
+		awaitWaiting(t, own)
 		if n := count(t, own, waitFor, `plugin="NodePorts"`); n != 0 {
 			t.Errorf("held %q, wanted %q: %v pods wait for NodePorts, want 0", pair[0], pair[1], n)
 		}
@@ -114,6 +110,19 @@ func (c *cluster) testOurHint(t *testing.T) {
 		}
 		s.remove(t, wanted)
 	}
+}
+
+// awaitWaiting waits until a scheduler has put one pod aside because of PortClaims: an event that comes while it still looks
+// at the pod wakes nobody.
+func awaitWaiting(t *testing.T, own *rig.Scheduler) {
+	t.Helper()
+	eventually(t, func() error {
+		n, err := own.Count(t.Context(), waitFor, `plugin="PortClaims"`)
+		if err == nil && n != 1 {
+			err = fmt.Errorf("%v pods wait for PortClaims, want 1", n)
+		}
+		return err
+	})
 }
 
 // testStall: a rollout that may not stop an old pod before a new one is ready stalls, and the new pod says why.

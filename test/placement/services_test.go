@@ -178,6 +178,7 @@ func (c *cluster) testAnnotation(t *testing.T) {
 	s.create(t, s.pod("first", tcp("", 9000)), s.pod("other", tcp("", 9001)))
 	s.refused(t, "first", reason)
 	s.placed(t, "other")
+	awaitWaiting(t, own)
 	s.annotate(t, node, "")
 	s.placed(t, "first")
 	if n := count(t, own, queued, annotationChanged) - before; n != 1 {

@@ -205,7 +205,7 @@ func (w *world) run(t *testing.T, s settings) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leader := &controller.Leader{Election: s.election, Tasks: []func(context.Context){c.Lead}}
+	leader := &controller.Leader{Election: s.election, After: c.Watching(), Tasks: []func(context.Context){c.Lead}}
 	if err := errors.Join(manager.Add(c), manager.Add(leader)); err != nil {
 		t.Fatal(err)
 	}
