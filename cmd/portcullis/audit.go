@@ -85,7 +85,7 @@ func (o *auditOptions) run(ctx context.Context, s streams) error {
 	p := &progress{w: s.err, watched: s.watched}
 	stop := p.start()
 	defer stop()
-	objects, err := o.objects(ctx, s, p)
+	objects, err := o.objects(ctx, s, p, o.files, slices.Concat(holders(), templates(), restrictions()))
 	if err != nil {
 		return err
 	}
@@ -109,18 +109,6 @@ func (o *auditOptions) run(ctx context.Context, s streams) error {
 		err = &findingsError{l.failing}
 	}
 	return err
-}
-
-// objects reads what exists, from files or from a cluster.
-func (o *auditOptions) objects(ctx context.Context, s streams, p *progress) ([]*manifest.Object, error) {
-	if len(o.files) > 0 {
-		return read(o.files, s, p)
-	}
-	r, err := o.reader(p)
-	if err != nil {
-		return nil, err
-	}
-	return r.read(ctx, slices.Concat(holders(), templates(), restrictions()))
 }
 
 // auditor makes a report of findings in their own order.

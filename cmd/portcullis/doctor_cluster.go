@@ -20,6 +20,7 @@ import (
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/controller"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
@@ -307,14 +308,7 @@ func (d *patient) nodePortRange(ctx context.Context, settings *extract.Settings)
 // endToEnd has the API server ask the gate about a dry run that must be refused.
 func (d *patient) endToEnd(ctx context.Context) []report.DoctorCheck {
 	const name = "end to end"
-	app := map[string]string{"app": "portcullis-doctor"}
-	probe := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{
-		Name: "portcullis-doctor", Annotations: map[string]string{v1alpha1.ProbeAnnotation: "true"}, // however codes are enforced
-	}}
-	probe.Spec.Selector = &metav1.LabelSelector{MatchLabels: app}
-	probe.Spec.Template.Labels = app
-	probe.Spec.Template.Spec.Containers = []corev1.Container{{Name: "probe", Image: "probe", Ports: []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80, HostIP: "probe"}}}}
-	_, err := d.AppsV1().Deployments(d.probeNamespace).Create(ctx, probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	_, err := d.AppsV1().Deployments(d.probeNamespace).Create(ctx, controller.NewProbe(d.probeNamespace), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	fix := "see the checks above; kubectl -n " + d.installedIn + " logs deployment/" + d.service
 	switch {
 	case err == nil:

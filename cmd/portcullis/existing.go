@@ -51,6 +51,18 @@ func templates() []listing {
 	}
 }
 
+// objects reads what there is: from files, or of these kinds from the cluster.
+func (c *cluster) objects(ctx context.Context, s streams, p *progress, files []string, kinds []listing) ([]*manifest.Object, error) {
+	if len(files) > 0 {
+		return read(files, s, p)
+	}
+	r, err := c.reader(p)
+	if err != nil {
+		return nil, err
+	}
+	return r.read(ctx, kinds)
+}
+
 // read reads all objects of kinds. What may not be listed and is not needed it names, and does without.
 func (r *reader) read(ctx context.Context, kinds []listing) ([]*manifest.Object, error) {
 	known, err := scheme()

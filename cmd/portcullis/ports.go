@@ -94,7 +94,11 @@ func (o *portsOptions) run(ctx context.Context, s streams, args []string) error 
 	p := &progress{w: s.err, watched: s.watched}
 	stop := p.start()
 	defer stop()
-	objects, err := o.objects(ctx, s, p, asked != nil)
+	kinds := holders()
+	if asked != nil {
+		kinds = append(kinds, pools())
+	}
+	objects, err := o.objects(ctx, s, p, o.files, kinds)
 	if err != nil {
 		return err
 	}
@@ -111,22 +115,6 @@ func (o *portsOptions) run(ctx context.Context, s streams, args []string) error 
 	stop()
 	wide := o.output == "wide"
 	return o.write(s.out, l, func(w io.Writer) error { return l.WriteTable(w, time.Now(), wide) })
-}
-
-// objects reads what holds ports, from files or from a cluster, and pools if a number is asked for.
-func (o *portsOptions) objects(ctx context.Context, s streams, p *progress, asked bool) ([]*manifest.Object, error) {
-	if len(o.files) > 0 {
-		return read(o.files, s, p)
-	}
-	r, err := o.reader(p)
-	if err != nil {
-		return nil, err
-	}
-	kinds := holders()
-	if asked {
-		kinds = append(kinds, pools())
-	}
-	return r.read(ctx, kinds)
 }
 
 // number is a port that is asked for, of one protocol or of all.

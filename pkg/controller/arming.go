@@ -140,12 +140,12 @@ func boolean(b bool) float64 {
 	return 0
 }
 
-// probe returns nil if a dry run of what must be refused was refused by us. A template is what only a validating hook
-// sees, and its hostIP is wrong in any cluster and under any policy.
-func (a *Arming) probe(ctx context.Context) error {
+// NewProbe returns what must be refused by the gate, for a dry run. A template is what only a validating hook sees, and its
+// hostIP is wrong in any cluster and under any policy.
+func NewProbe(namespace string) *appsv1.Deployment {
 	labels := map[string]string{"app.kubernetes.io/name": probeName}
 	probe := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{
-		Namespace: a.ProbeNamespace, Name: probeName, Annotations: map[string]string{v1alpha1.ProbeAnnotation: "true"},
+		Namespace: namespace, Name: probeName, Annotations: map[string]string{v1alpha1.ProbeAnnotation: "true"},
 	}}
 	probe.Spec.Replicas = new(int32)
 	probe.Spec.Selector = &metav1.LabelSelector{MatchLabels: labels}
@@ -153,7 +153,12 @@ func (a *Arming) probe(ctx context.Context) error {
 	probe.Spec.Template.Spec.Containers = []corev1.Container{{
 		Name: "probe", Image: "probe", Ports: []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80, HostIP: "probe"}},
 	}}
-	err := a.Writer.Create(ctx, probe, client.DryRunAll, fieldOwner)
+	return probe
+}
+
+// probe returns nil if a dry run of what must be refused was refused by us.
+func (a *Arming) probe(ctx context.Context) error {
+	err := a.Writer.Create(ctx, NewProbe(a.ProbeNamespace), client.DryRunAll, fieldOwner)
 	switch {
 	case err == nil:
 		return fmt.Errorf("a dry run of a Deployment that must be refused was not: the API server does not ask the gate, or not about the namespace %s", a.ProbeNamespace)
