@@ -162,7 +162,7 @@ func (c *cluster) testSecureMetrics(t *testing.T) {
 	if err := rig.Install(ctx, c.RESTConfig(), "observation/secure"); err != nil {
 		t.Fatal(err)
 	}
-	gate := c.ReplicaWith(t, "", "--metrics-secure")
+	gate := c.ReplicaAt(t, "", "", "--metrics-secure")
 	core := c.Rig.Client.CoreV1()
 	token := func(name string) string {
 		t.Helper()

@@ -39,8 +39,9 @@ type Gate struct {
 	releases    []func() // of the ports
 }
 
-// newGate prepares a gate with a configuration file's text and a kubeconfig, and does not start it.
-func newGate(ctx context.Context, dir, config, kubeconfig string) (*Gate, error) {
+// NewGate prepares a gate with a configuration file's text, a kubeconfig, and flags that win over those that the rig gives.
+// It does not start it; Close ends it.
+func NewGate(ctx context.Context, dir, config, kubeconfig string, flags ...string) (*Gate, error) {
 	g := &Gate{dir: dir, program: filepath.Join(dir, "portcullis")}
 	if err := build(ctx, g.program); err != nil {
 		return nil, err
@@ -66,6 +67,7 @@ func newGate(ctx context.Context, dir, config, kubeconfig string) (*Gate, error)
 		"--audit-every", "0", // tests count events and requests; test/live and test/operations have audits
 		"--health-address", local(g.healthPort), "--metrics-address", local(g.metricsPort),
 	}
+	g.args = append(g.args, flags...)
 	return g, nil
 }
 

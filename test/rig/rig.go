@@ -133,11 +133,10 @@ func (r *Rig) startGate(ctx context.Context, config string, flags ...string) (er
 	if err := r.grant(ctx); err != nil {
 		return err
 	}
-	r.Gate, err = r.newGate(ctx, r.dir, config, "")
+	r.Gate, err = r.newGate(ctx, r.dir, config, "", flags...)
 	if err != nil {
 		return err
 	}
-	r.Gate.args = append(r.Gate.args, flags...) // the last one wins
 	return r.Gate.Start(ctx)
 }
 
@@ -148,10 +147,10 @@ func (r *Rig) Replica(tb testing.TB, config string) *Gate {
 	return r.ReplicaAt(tb, config, "")
 }
 
-// ReplicaAt is Replica with an API server of its own; "" is the first one.
-func (r *Rig) ReplicaAt(tb testing.TB, config, host string) *Gate {
+// ReplicaAt is Replica with an API server of its own, "" for the first one, and flags that win over those that the rig gives.
+func (r *Rig) ReplicaAt(tb testing.TB, config, host string, flags ...string) *Gate {
 	tb.Helper()
-	g, err := r.newGate(tb.Context(), tb.TempDir(), config, host)
+	g, err := r.newGate(tb.Context(), tb.TempDir(), config, host, flags...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -162,7 +161,7 @@ func (r *Rig) ReplicaAt(tb testing.TB, config, host string) *Gate {
 	return g
 }
 
-func (r *Rig) newGate(ctx context.Context, dir, config, host string) (*Gate, error) {
+func (r *Rig) newGate(ctx context.Context, dir, config, host string, flags ...string) (*Gate, error) {
 	const user = "system:serviceaccount:portcullis-system:portcullis"
 	as, err := r.RESTConfigFor(user, "system:serviceaccounts", "system:serviceaccounts:portcullis-system", "system:authenticated")
 	if err != nil {
@@ -175,7 +174,7 @@ func (r *Rig) newGate(ctx context.Context, dir, config, host string) (*Gate, err
 	if err := writeKubeconfig(kubeconfig, as); err != nil {
 		return nil, err
 	}
-	return newGate(ctx, dir, config, kubeconfig)
+	return NewGate(ctx, dir, config, kubeconfig, flags...)
 }
 
 // grant installs the kinds and the rights that ship.
