@@ -6,128 +6,18 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
-	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
-	"github.com/portcullis-k8s/portcullis/pkg/ledger"
-	"github.com/portcullis-k8s/portcullis/pkg/manifest"
-	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
-
-// cluster is a Cluster whose state the test writes.
-type cluster struct {
-	extract.NodeList
-	ledger     ledger.Ledger
-	families   extract.Families
-	incomplete bool
-	pools      []pool.Pool
-}
-
-func (c *cluster) Snapshot() *ledger.Snapshot { return c.ledger.Snapshot() }
-func (c *cluster) Families() extract.Families { return c.families }
-func (c *cluster) IsComplete() bool           { return !c.incomplete }
-
-func (c *cluster) Pools() *pool.Set                         { return pool.New(c.pools, ports.Range{}) }
-func (c *cluster) Policies() []check.Policy                 { return nil }
-func (c *cluster) Node(string) *corev1.Node                 { return nil }
-func (c *cluster) Claim(uint16) *v1alpha1.PortClaim         { return nil }
-func (c *cluster) Claimed(string) []uint16                  { return nil }
-func (c *cluster) NamespaceLabels(string) map[string]string { return nil }
-
-// bench is a gate on a bench: its cluster and its clock are the test's.
-type bench struct {
-	*Gate
-	cluster  *cluster
-	registry *prometheus.Registry
-	clock    time.Time
-}
-
-func newBench(t testing.TB, config string) *bench {
-	t.Helper()
-	if config != "" {
-		config = "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\n" + config
-	}
-	loaded, err := configv1alpha1.Load([]byte(config))
-	if err != nil {
-		t.Fatal(err)
-	}
-	settings, err := extract.NewSettings(loaded)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &bench{cluster: &cluster{families: extract.Families{IPv4: true}}, registry: prometheus.NewRegistry(), clock: time.Unix(0, 0)}
-	b.Gate = New(b.cluster, nil, settings, manifest.Scheme(), NewMetrics(b.registry), func() time.Time { return b.clock })
-	return b
-}
-
-func (b *bench) ask(t testing.TB, path string, req admissionv1.AdmissionRequest) admission.Response {
-	t.Helper()
-	r := admission.Request{AdmissionRequest: req}
-	response := b.Hooks()[path].Handle(t.Context(), r)
-	if err := response.Complete(r); err != nil {
-		t.Fatal(err)
-	}
-	return response
-}
-
-func request(kind string, operation admissionv1.Operation, object, old any) admissionv1.AdmissionRequest {
-	resource := map[string]schema.GroupVersionResource{
-		"Service": {Version: "v1", Resource: "services"}, "Pod": {Version: "v1", Resource: "pods"},
-		"Deployment": {Group: "apps", Version: "v1", Resource: "deployments"}, "Binding": {Version: "v1", Resource: "bindings"},
-	}[kind]
-	r := admissionv1.AdmissionRequest{
-		UID: "1", Operation: operation, Namespace: "default", Kind: metav1.GroupVersionKind{Group: resource.Group, Version: resource.Version, Kind: kind},
-		Resource: metav1.GroupVersionResource(resource), Object: runtime.RawExtension{Raw: raw(object)},
-	}
-	if old != nil {
-		r.OldObject = runtime.RawExtension{Raw: raw(old)}
-	}
-	return r
-}
-
-func raw(object any) []byte {
-	data, err := json.Marshal(object)
-	if err != nil {
-		panic(err) // an object that the test made itself
-	}
-	return data
-}
-
-func nodePortService(name string, numbers ...int32) *corev1.Service {
-	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"}}
-	s.Spec.Type = corev1.ServiceTypeNodePort
-	for i, n := range numbers {
-		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: fmt.Sprintf("p%d", i), Protocol: corev1.ProtocolTCP, Port: int32(80 + i), NodePort: n})
-	}
-	return s
-}
-
-func hostPortPod(name string, port int32) *corev1.Pod {
-	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"}}
-	p.Spec.Containers = []corev1.Container{{Name: "c", Image: "i", Ports: []corev1.ContainerPort{{ContainerPort: 80, HostPort: port, Protocol: corev1.ProtocolTCP}}}}
-	return p
-}
-
-func code(r admission.Response) int32 {
-	if r.Result == nil {
-		return http.StatusOK
-	}
-	return r.Result.Code
-}
 
 // chosen returns the numbers that an answer writes.
 func chosen(t *testing.T, r admission.Response) map[string]float64 {
@@ -217,21 +107,16 @@ func TestUpdateHoldsBoth(t *testing.T) {
 
 func TestRefusedByTheValidatingHookIsNotRemembered(t *testing.T) {
 	b := newBench(t, "")
-	b.hold(hostPortPod("p", 30100))
+	b.holds(hostPortPod("p", 30100))
 	r := b.ask(t, PathValidateServices, request("Service", admissionv1.Create, nodePortService("a", 30100), nil))
 	if code(r) != http.StatusUnprocessableEntity || len(b.flight.wanted) != 0 {
 		t.Errorf("%+v, in flight %v", r.Result, b.flight.wanted)
 	}
 }
 
-func (b *bench) hold(pod *corev1.Pod) {
-	w := extract.Pod(pod, nil)
-	b.cluster.ledger.Replace(w.Owner, w.Claims)
-}
-
 func TestNeverChooses(t *testing.T) {
 	b := newBench(t, "allocateFrom: 30100-30105\nnodePortRange: 30000-32767\nnodeReserved: [{name: daemon, port: 30101}]\n")
-	b.hold(hostPortPod("p", 30100))
+	b.holds(hostPortPod("p", 30100))
 	s := extract.Service(nodePortService("s", 30102), b.settings.NodePorts)
 	b.cluster.ledger.Replace(s.Owner, s.Claims)
 	lb := nodePortService("lb", 30200)
@@ -419,7 +304,7 @@ func benchHolders(b *bench, pods, nodes, services int) {
 	for i := range pods {
 		p := hostPortPod(fmt.Sprintf("pod-%d", i), int32(9000+i/nodes))
 		p.Spec.NodeName = fmt.Sprintf("node-%d", i%nodes)
-		b.hold(p)
+		b.holds(p)
 	}
 	for i := range services {
 		number := int32(20000 + i*7919%12768) // scattered, as numbers are that somebody chose
@@ -470,7 +355,7 @@ func FuzzHooks(f *testing.F) {
 	}
 	f.Add("Pod", "v1", "pods", "CREATE", []byte(`{"spec":{"containers":[{"ports":[{"hostPort":-1,"protocol":"x"}]}]}}`), []byte(nil), false)
 	b := newBench(f, "")
-	b.hold(hostPortPod("holder", 8080))
+	b.holds(hostPortPod("holder", 8080))
 	f.Fuzz(func(t *testing.T, kind, version, resource, operation string, object, old []byte, dryRun bool) {
 		for _, group := range []string{"", "apps", "batch"} {
 			req := admissionv1.AdmissionRequest{

@@ -1,0 +1,60 @@
+package webhook
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// stored is a Service as the API server shows it to a validating webhook.
+func stored(s *corev1.Service) {
+	s.UID = "uid"
+	s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
+}
+
+// TestValidateService: what the API server has made of a Service is judged, its own allocation among it.
+func TestValidateService(t *testing.T) {
+	np := nodePortService
+	for _, c := range []serviceCase{
+		{"free", "", nil, with(np("a", 30001), stored), nil, "allow", ""},
+		{"in the dynamic band", "", nil, with(np("a", 30100), stored), nil, "allow", ""},
+		{"no node ports", "", nil, with(np("a", 0), stored, serviceType("ClusterIP")), nil, "allow", ""},
+		{"without a nodePort", "", nil, with(np("a", 0), stored), nil, "allow", ""},
+		{"held by a Service", "", holding(np("b", 30001)), with(np("a", 30001), stored), nil, "deny: PC0201 spec.ports[0].nodePort by Service default/b", ""},
+		{"held by a hostPort", "", holding(with(hostPortPod("p", 30001), onNode("n1"))), with(np("a", 30001), stored), nil, "deny: PC0201 spec.ports[0].nodePort by Pod default/p; PC0601 spec.ports[0].nodePort by Pod default/p", ""},
+		{"held by a hostPort of the other family", "", holding(with(hostPortPod("p", 30001), hostIP("2001:db8::1"))), with(np("a", 30001), stored), nil, "allow", ""},
+		{"health check held", "", holding(np("b", 30001)), with(np("a", 30002), stored, loadBalancer, local, healthCheck(30001)), nil, "deny: PC0201 spec.healthCheckNodePort by Service default/b; PC0601 spec.healthCheckNodePort by Service default/b", ""},
+		{"a daemon's", "nodeReserved: [{name: d, port: 30001}]\n", nil, with(np("a", 30001), stored), nil, "deny: PC0302 spec.ports[0].nodePort by node daemon d", ""},
+		{"outside of the range", "", nil, with(np("a", 20000), stored), nil, "deny: PC0301 spec.ports[0].nodePort", ""},
+		{"moved to a held nodePort", "", holding(np("b", 30002)), with(np("a", 30002), stored), with(np("a", 30001), stored), "deny: PC0201 spec.ports[0].nodePort by Service default/b", ""},
+		{"a conflict from before", "", holding(with(hostPortPod("p", 30001), onNode("n1"))), with(np("a", 30001), stored), with(np("a", 30001), stored), "warn: PC0201 spec.ports[0].nodePort by Pod default/p before; PC0601 spec.ports[0].nodePort by Pod default/p before", ""},
+		{"external IP of a node's hostPort", "", nil, with(np("a", 30001), stored, func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"192.0.2.1"} }), nil, "allow", ""},
+		{"a daemon does not hold an external IP", "nodeReserved: [{name: d, port: 80}]\n", nil, with(np("a", 30001), stored, func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"192.0.2.1"} }), nil, "allow", ""},
+	} {
+		c.run(t, PathValidateServices)
+	}
+}
+
+// TestValidateServiceDryRun: on a dry run the API server makes nodePorts up, which are not judged. Those that the Service
+// has, and other ports, are.
+func TestValidateServiceDryRun(t *testing.T) {
+	np := nodePortService
+	for _, c := range []struct {
+		name string
+		req  serviceCase
+		want string
+	}{
+		{"made up", serviceCase{service: np("a", 32769)}, "allow"},
+		{"made up and held", serviceCase{service: np("a", 30002)}, "allow"},
+		{"had before and outside", serviceCase{service: np("a", 20000), old: np("a", 20000)}, "warn: PC0306 spec.ports[0].nodePort before"},
+		{"made up beside one that it had", serviceCase{service: np("a", 20000, 32769), old: np("a", 20000)}, "warn: PC0306 spec.ports[0].nodePort before"},
+		{"left over", serviceCase{service: with(np("a", 30001), serviceType("ClusterIP")), old: np("a", 30001)}, "warn: PC0104 spec.ports[0].nodePort"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, "").holds(np("b", 30002))
+			if got := outcome(b.decideOn(t, PathValidateServices, dryRun(c.req.request()))); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
