@@ -11,9 +11,8 @@ import (
 	"testing"
 	"time"
 
-	jsonpatch "gomodules.xyz/jsonpatch/v2"
-
 	"github.com/prometheus/client_golang/prometheus"
+	jsonpatch "gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -206,7 +205,7 @@ func request(kind string, operation admissionv1.Operation, object, old any) admi
 	return r
 }
 
-// creates, updates and dryRun are requests for an object.
+// creates, updates and dryRun make requests about an object.
 func creates(kind string, object any) admissionv1.AdmissionRequest {
 	return request(kind, admissionv1.Create, object, nil)
 }
