@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -396,7 +397,7 @@ func series(t *testing.T, registry *prometheus.Registry) string {
 				name += " " + l.GetValue()
 			}
 			if v := metric.GetGauge().GetValue() + metric.GetCounter().GetValue(); v != 0 {
-				all = append(all, fmt.Sprintf("%s=%v", name, v))
+				all = append(all, name+"="+strconv.FormatFloat(v, 'f', -1, 64))
 			}
 		}
 	}
