@@ -104,7 +104,7 @@ func TestArm(t *testing.T) {
 		{"no configuration", nil, refused, "", "", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inBubble(t, func(b *bench) {
+			inBubble(t, func(t *testing.T, b *bench) {
 				if c.configuration != nil {
 					b.create(c.configuration)
 				}
@@ -141,7 +141,7 @@ func TestArm(t *testing.T) {
 
 // TestArmWrites: what is armed stays as it is, but for failurePolicy, and is written once.
 func TestArmWrites(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(t *testing.T, b *bench) {
 		before := validating(ignores, map[string]string{"a": "b"})
 		before.Webhooks[0].FailurePolicy = nil // which is Fail for the API server, but says so nowhere
 		before.Webhooks[0].ClientConfig.CABundle = []byte("bundle")
@@ -201,7 +201,7 @@ func TestArmAgain(t *testing.T) {
 		}, isArmed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inBubble(t, func(b *bench) {
+			inBubble(t, func(t *testing.T, b *bench) {
 				b.create(validating(ignores, nil))
 				end := b.refuse("dryrun Deployment", refused)
 				a, _ := newArming(b, nil)
@@ -228,7 +228,7 @@ func TestArmAgain(t *testing.T) {
 
 // TestArmComplains: an error is logged when it begins, when it changes, and not while it lasts.
 func TestArmComplains(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(t *testing.T, b *bench) {
 		b.create(validating(ignores, nil))
 		a, _ := newArming(b, nil)
 		end := b.refuse("dryrun Deployment", errDown)
@@ -253,7 +253,7 @@ func TestArmComplains(t *testing.T) {
 
 // TestLeavingArmsNoMore: a replica that is told to stop must not undo what it does in Leave.
 func TestLeavingArmsNoMore(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(t *testing.T, b *bench) {
 		leaving := make(chan struct{})
 		a, _ := newArming(b, leaving)
 		b.refuse("dryrun Deployment", refused)

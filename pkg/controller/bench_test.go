@@ -63,12 +63,12 @@ type rule struct {
 }
 
 // inBubble runs a test with a bench, and time that passes only when everybody waits.
-func inBubble(t *testing.T, test func(b *bench), objects ...client.Object) {
+func inBubble(t *testing.T, test func(t *testing.T, b *bench)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { test(newBench(t, objects...)) })
+	synctest.Test(t, func(t *testing.T) { test(t, newBench(t)) })
 }
 
-func newBench(t *testing.T, objects ...client.Object) *bench {
+func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{t: t}
 	scheme := runtime.NewScheme() // as small as can be: the fake client goes through all of it with each write
@@ -80,10 +80,7 @@ func newBench(t *testing.T, objects ...client.Object) *bench {
 			t.Fatal(err)
 		}
 	}
-	for _, object := range objects {
-		b.admit(object)
-	}
-	b.stored = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+	b.stored = fake.NewClientBuilder().WithScheme(scheme).
 		WithStatusSubresource(&v1alpha1.PortPool{}, &v1alpha1.PortPolicy{}, &v1alpha1.PortClaim{}, &corev1.Service{}, &corev1.Pod{}).Build()
 	b.WithWatch = interceptor.NewClient(b.stored, b.intercepted())
 	b.informers = newInformers(t, b)

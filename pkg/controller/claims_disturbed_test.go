@@ -70,7 +70,7 @@ func TestStale(t *testing.T) {
 		}, 20 * time.Second, "Requested other", "Requested other"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inBubble(t, func(b *bench) {
+			inBubble(t, func(t *testing.T, b *bench) {
 				leading(b)
 				c.before(b)
 				b.informers.pause()
@@ -94,7 +94,7 @@ func TestStale(t *testing.T) {
 
 // TestStaleOther: another Service that was seen with the port has it no more.
 func TestStaleOther(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(t *testing.T, b *bench) {
 		leading(b)
 		b.create(service("thief", "2", 30100), requested())
 		if got := claimOf(b); got != "Requested HeldByAnother web" {
@@ -107,7 +107,7 @@ func TestStaleOther(t *testing.T) {
 			t.Errorf("%q, want to be freed: nobody has the port", got)
 		}
 	})
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(t *testing.T, b *bench) {
 		leading(b)
 		bound(b)
 		b.create(service("thief", "2", 30100))                    // it cannot be, but for a moment
@@ -145,7 +145,7 @@ func TestBetweenReadAndWrite(t *testing.T) {
 		}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inBubble(t, func(b *bench) {
+			inBubble(t, func(t *testing.T, b *bench) {
 				leading(b)
 				bound(b)
 				happened := false
@@ -186,7 +186,7 @@ func TestRefusedReads(t *testing.T) {
 		{"no pool", "cache-get PortPool", errDown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inBubble(t, func(b *bench) {
+			inBubble(t, func(t *testing.T, b *bench) {
 				leading(b, func(o *Options) { o.StatusEvery = time.Hour }) // what is counted is not status
 				bound(b)
 				end := b.refuse(c.call, c.err)
@@ -237,7 +237,7 @@ func TestRefusedSteps(t *testing.T) {
 		{"deletion", "delete PortClaim", func(b *bench) { b.create(requested()); pass(time.Minute) }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inBubble(t, func(b *bench) {
+			inBubble(t, func(t *testing.T, b *bench) {
 				leading(b)
 				refused := 0
 				b.before(c.call, func(client.Object) error {
@@ -265,7 +265,7 @@ func imported(b *bench) {
 
 // TestHanging: a request that hangs costs one worker its time for one port, and nobody else any.
 func TestHanging(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(t *testing.T, b *bench) {
 		leading(b)
 		bound(b)
 		b.create(service("other", "2", 30101))
@@ -293,7 +293,7 @@ func TestHanging(t *testing.T) {
 func TestTouchAllIsTriedAgain(t *testing.T) {
 	for _, kind := range []string{"Service", "PortClaim"} {
 		t.Run(kind, func(t *testing.T) {
-			inBubble(t, func(b *bench) {
+			inBubble(t, func(t *testing.T, b *bench) {
 				c := watching(b)
 				imported(b)
 				end := b.refuse("cache-list "+kind, errDown)
@@ -314,7 +314,7 @@ func TestTouchAllIsTriedAgain(t *testing.T) {
 
 // TestResync: what no event tells is found within ten minutes.
 func TestResync(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(t *testing.T, b *bench) {
 		c := watching(b)
 		b.start(leads(c.Lead))
 		bound(b)
@@ -334,7 +334,7 @@ func TestResync(t *testing.T) {
 
 // TestNamespaceWaits: a namespace whose Services cannot be listed waits for the next round.
 func TestNamespaceWaits(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(t *testing.T, b *bench) {
 		leading(b)
 		b.create(portPool(), namespace("ns", "red"), service("web", "1", 30100))
 		pass(10 * time.Second)

@@ -202,7 +202,7 @@ func TestClaimLife(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inBubble(t, func(b *bench) {
+			inBubble(t, func(t *testing.T, b *bench) {
 				leading(b)
 				for _, s := range c.steps {
 					s.do(b)
@@ -221,7 +221,7 @@ func TestClaimLife(t *testing.T) {
 
 // TestClaimFields: a claim that is made for a Service says what the webhook would say.
 func TestClaimFields(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(t *testing.T, b *bench) {
 		leading(b)
 		svc := service("web", "1", 30100, 30200)
 		svc.Spec.Ports[0].Name = "http"
@@ -246,7 +246,7 @@ func TestClaimFields(t *testing.T) {
 
 // TestClaimTransitions: each is counted once, and a release is an event of the pool.
 func TestClaimTransitions(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(t *testing.T, b *bench) {
 		registry := prometheus.NewRegistry()
 		c := watching(b, func(o *Options) { o.Metrics = NewMetrics(registry) })
 		end := b.start(leads(c.Lead))
@@ -276,7 +276,7 @@ func TestClaimTransitions(t *testing.T) {
 
 // TestOnlyTheLeaderWrites: another replica watches and waits; one whose term is over stops; a new term begins with all.
 func TestOnlyTheLeaderWrites(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(t *testing.T, b *bench) {
 		c := watching(b)
 		b.create(portPool(), namespace("ns", "blue"), service("web", "1", 30100))
 		pass(time.Hour)
@@ -305,7 +305,7 @@ func TestOnlyTheLeaderWrites(t *testing.T) {
 
 // TestTwoLeaders: one that does not know yet that it is none does no harm, and nothing is counted twice.
 func TestTwoLeaders(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(t *testing.T, b *bench) {
 		registries := []*prometheus.Registry{prometheus.NewRegistry(), prometheus.NewRegistry()}
 		for _, r := range registries {
 			leading(b, func(o *Options) { o.Metrics = NewMetrics(r) })

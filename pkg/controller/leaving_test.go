@@ -66,7 +66,7 @@ func TestLeave(t *testing.T) {
 		{"it does not know itself", one(self), func(a *Arming) { a.Pod, a.Address = "", "" }, isArmed, serves, serves + time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inBubble(t, func(b *bench) {
+			inBubble(t, func(t *testing.T, b *bench) {
 				b.create(validating(fails, nil))
 				b.create(c.slices...)
 				a, _ := newArming(b, nil)
@@ -88,7 +88,7 @@ func TestLeave(t *testing.T) {
 
 // TestLeaveWaits: the API servers see what was written before this replica stops.
 func TestLeaveWaits(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(t *testing.T, b *bench) {
 		b.create(validating(fails, nil))
 		var wrote time.Time
 		b.before("update ValidatingWebhookConfiguration", func(client.Object) error { wrote = time.Now(); return nil })
@@ -149,7 +149,7 @@ func TestLeaveDisturbed(t *testing.T) {
 		}, isArmed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inBubble(t, func(b *bench) {
+			inBubble(t, func(t *testing.T, b *bench) {
 				b.create(validating(fails, nil))
 				c.arrange(b)
 				a, _ := newArming(b, nil)
@@ -168,7 +168,7 @@ func TestLeaveDisturbed(t *testing.T) {
 
 // TestLeaveDisarmed: there is nothing to write.
 func TestLeaveDisarmed(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(t *testing.T, b *bench) {
 		b.create(validating(ignores, nil))
 		a, _ := newArming(b, nil)
 		a.Leave(b.context(), time.Minute)
@@ -180,7 +180,7 @@ func TestLeaveDisarmed(t *testing.T) {
 
 // TestLeaveEnds: it does not outlive the process that it is for.
 func TestLeaveEnds(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(t *testing.T, b *bench) {
 		b.create(validating(fails, nil), slice("a", "portcullis", endpoint("pod-2", "10.0.0.2", nil)))
 		ctx, cancel := context.WithTimeout(b.context(), time.Second)
 		defer cancel()
