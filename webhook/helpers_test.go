@@ -312,6 +312,17 @@ func hostPortPod(name string, port int32) *corev1.Pod {
 
 func onNode(name string) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Spec.NodeName = name } }
 func hostNetwork(p *corev1.Pod)            { p.Spec.HostNetwork = true }
+
+// requiresNode pins a pod to a node as the DaemonSet controller does.
+func requiresNode(name string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		field := corev1.NodeSelectorRequirement{Key: metav1.ObjectNameField, Operator: corev1.NodeSelectorOpIn, Values: []string{name}}
+		p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+			NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchFields: []corev1.NodeSelectorRequirement{field}}},
+		}}}
+	}
+}
+
 func annotated(key, value string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		if p.Annotations == nil {

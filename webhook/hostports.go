@@ -22,6 +22,9 @@ func (g *Gate) giveHostPorts(pod *corev1.Pod, w *check.Workload, state *ledger.S
 	}
 	who := pool.Requester{For: pool.HostPorts, Namespace: pod.Namespace, Name: pod.Name,
 		NamespaceLabels: g.cluster.NamespaceLabels(pod.Namespace), Labels: pod.Labels}
+	if w.Eligible == nil { // not known, or the one node that the pod can only be on
+		w.Eligible = g.cluster.Eligible(extract.PlacementOf(&pod.Spec, false))
+	}
 	for _, request := range w.Requests {
 		places := extract.HostPortPlaces(&pod.Spec, request.Name)
 		lacking := slices.DeleteFunc(slices.Clone(places), func(p extract.HostPortPlace) bool { return p.Of(pod).HostPort != 0 })
