@@ -353,3 +353,7 @@ func controlledBy(kind, name string) func(*corev1.Pod) {
 func node(name string) *corev1.Node {
 	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kubernetes.io/hostname": name}}}
 }
+
+func admissionRequest(req admissionv1.AdmissionRequest) admission.Request {
+	return admission.Request{AdmissionRequest: req}
+}
