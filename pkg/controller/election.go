@@ -73,7 +73,9 @@ func (e *Election) run(ctx context.Context, lead func(context.Context)) error {
 		lease = 15 * time.Second
 	}
 	config := rest.CopyConfig(e.Config)
-	config.Timeout = lease / 3 // a request that hangs must not cost the lease
+	// A request that hangs must not cost the lease. When renewing has failed the elector tries to give the Lease back, and
+	// only then is the term over: RetryPeriod, RenewDeadline and this must end before another replica takes over.
+	config.Timeout = lease / 4
 	client, err := coordinationv1.NewForConfig(config)
 	if err != nil {
 		return fmt.Errorf("a client for leases: %w", err)
@@ -86,7 +88,7 @@ func (e *Election) run(ctx context.Context, lead func(context.Context)) error {
 			Client:     client,
 			LockConfig: resourcelock.ResourceLockConfig{Identity: e.Identity},
 		},
-		LeaseDuration: lease, RenewDeadline: lease * 2 / 3, RetryPeriod: lease * 2 / 15,
+		LeaseDuration: lease, RenewDeadline: lease * 3 / 5, RetryPeriod: lease * 2 / 15,
 		ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(term context.Context) { terms <- term },
