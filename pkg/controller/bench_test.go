@@ -216,7 +216,7 @@ func (b *bench) writes() []string {
 	defer b.mu.Unlock()
 	var all []string
 	for _, call := range b.calls {
-		if verb, _, _ := strings.Cut(call, " "); verb != "get" && verb != "list" && verb != "dryrun" {
+		if verb, _, _ := strings.Cut(call, " "); !slices.Contains([]string{"get", "list", "dryrun", "cache-get", "cache-list"}, verb) {
 			all = append(all, call)
 		}
 	}
