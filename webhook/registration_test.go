@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"flag"
 	"os"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -36,5 +39,71 @@ func TestGolden(t *testing.T) {
 	}
 	if diff := cmp.Diff(string(golden), rendered.String()); diff != "" {
 		t.Errorf("%s differs from the code (-file +code); run make generate:\n%s", file, diff)
+	}
+}
+
+// TestRegistration: what differs between installations reaches every webhook of both configurations.
+func TestRegistration(t *testing.T) {
+	r := Registration{ClientConfig: URLClient("https://127.0.0.1:9443", []byte("ca")), FailurePolicy: admissionregistrationv1.Fail, GuardBindings: true}
+	type entry struct {
+		Name, URL string
+		Policy    admissionregistrationv1.FailurePolicyType
+		Timeout   int32
+	}
+	var got []entry
+	for _, w := range Mutating(r).Webhooks {
+		got = append(got, entry{w.Name, *w.ClientConfig.URL, *w.FailurePolicy, *w.TimeoutSeconds})
+		if string(w.ClientConfig.CABundle) != "ca" || len(w.NamespaceSelector.MatchExpressions) != 0 {
+			t.Errorf("%s: %+v", w.Name, w)
+		}
+	}
+	for _, w := range Validating(r).Webhooks {
+		got = append(got, entry{w.Name, *w.ClientConfig.URL, *w.FailurePolicy, *w.TimeoutSeconds})
+	}
+	want := []entry{
+		{"mutate-pods.portcullis.dev", "https://127.0.0.1:9443/mutate-pods", "Fail", 2},
+		{"mutate-services.portcullis.dev", "https://127.0.0.1:9443/mutate-services", "Fail", 3},
+		{"validate-pods.portcullis.dev", "https://127.0.0.1:9443/validate-pods", "Fail", 3},
+		{"validate-services.portcullis.dev", "https://127.0.0.1:9443/validate-services", "Fail", 3},
+		{"validate-workloads.portcullis.dev", "https://127.0.0.1:9443/validate-workloads", "Fail", 3},
+		{"validate-cronjobs.portcullis.dev", "https://127.0.0.1:9443/validate-workloads", "Fail", 3},
+		{"guard-bindings.portcullis.dev", "https://127.0.0.1:9443/validate-bindings", "Ignore", 1}, // else no pod could be bound while it is down
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	r.GuardBindings = false
+	if webhooks := Validating(r).Webhooks; len(webhooks) != 4 {
+		t.Errorf("%d validating webhooks without the guard on bindings", len(webhooks))
+	}
+}
+
+// TestEveryWebhookIsServed: a path of the configurations has a handler, and every handler is registered.
+func TestEveryWebhookIsServed(t *testing.T) {
+	r := Registration{ClientConfig: ServiceClient("ns", "name"), GuardBindings: true}
+	handlers := newBench(t, "").Hooks()
+	var paths []string
+	for _, w := range Mutating(r).Webhooks {
+		paths = append(paths, *w.ClientConfig.Service.Path)
+	}
+	for _, w := range Validating(r).Webhooks {
+		paths = append(paths, *w.ClientConfig.Service.Path)
+	}
+	for _, path := range paths {
+		if handlers[path] == nil {
+			t.Errorf("nothing is served at %s", path)
+		}
+	}
+	for path := range handlers {
+		if !slices.Contains(paths, path) {
+			t.Errorf("nobody calls %s", path)
+		}
+	}
+}
+
+// TestWebhookTimeout: the claims of a Service are made within the webhook's timeout.
+func TestWebhookTimeout(t *testing.T) {
+	if limit := time.Duration(mutateServices().timeout) * time.Second; claimTime >= limit {
+		t.Errorf("claims may take %v of %v", claimTime, limit)
 	}
 }
