@@ -1,40 +1,47 @@
 # Everything that make does. The test module has its own go.mod; programs that it runs are built once into a cache.
-GO     ?= go
-TOOL   := $(GO) tool -modfile=tools/go.mod
-REPEAT ?= 1
-LIMIT  ?= 30m
+GO       ?= go
+TOOL     := $(GO) tool -modfile=$(CURDIR)/tools/go.mod
+REPEAT   ?= 1
+LIMIT    ?= 30m
+PARALLEL ?= 3
+PACKAGES ?=
+# All of them; what the Kubernetes of other minor versions is built from is tidied by hand, as it takes a download each.
+MODULES  := . test test/lab/binaries/cni test/lab/binaries/helm test/repo/release cmd/portcullis-scheduler
+export GO REPEAT LIMIT PARALLEL
 
 # The newest one of which all modules can be had.
 VULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
-.PHONY: help run test soak race lint verify vulncheck generate bench load peers scheduler binaries
+.PHONY: help run test soak explore race lint verify vulncheck generate bench load peers scheduler binaries
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: ## start a real API server with etcd behind the gate, apply the samples, show what became of them, stay up
-	$(GO) -C test run ./cmd/run
+run: ## start a real API server with etcd behind the webhook, apply the samples, show what became of them, stay up
+	@$(GO) -C test run ./cmd/binaries -exec etcd kube-apiserver kube-controller-manager kube-scheduler kubectl portcullis run
 
-test: binaries ## run all tests, those against the real components among them
-	$(TOOL) gotestsum --format pkgname -- -count=$(REPEAT) ./...
-	cd test/release && $(TOOL:tools/go.mod=../../tools/go.mod) gotestsum --format pkgname -- -count=$(REPEAT) ./...
-	cd test && $(TOOL:tools/go.mod=../tools/go.mod) gotestsum --format pkgname -- -count=$(REPEAT) -p 1 -timeout $(LIMIT) ./...
+test: binaries ## run all tests, those against the real components among them; PACKAGES=cluster/pools for some
+	@test/run.sh $(PACKAGES)
 
 soak: export PORTCULLIS_SOAK = 1
+soak: export PORTCULLIS_SEED = random
 soak: LIMIT = 180m
-soak: race test ## the same tests with larger counts
+soak: race test ## the same tests with larger counts and fresh seeds
+
+explore: binaries ## run the randomised tests with fresh seeds until interrupted, and keep what fails in bin/explore
+	$(GO) -C test run ./cmd/explore $(PACKAGES)
 
 race: ## run the core's tests under the race detector, which needs a C compiler
-	PORTCULLIS_SOAK= CGO_ENABLED=1 $(GO) test -race ./pkg/... ./webhook/... ./scheduling/...
+	PORTCULLIS_SOAK= PORTCULLIS_SEED= CGO_ENABLED=1 $(GO) test -race ./pkg/... ./webhook/... ./scheduling/...
 
 lint: ## read the code for mistakes
 	$(TOOL) golangci-lint run --allow-serial-runners ./...
-	cd test && $(TOOL:tools/go.mod=../tools/go.mod) golangci-lint run --allow-serial-runners ./...
-	cd test/release && $(TOOL:tools/go.mod=../../tools/go.mod) golangci-lint run -c ../../.golangci.yaml --allow-serial-runners ./...
-	cd cmd/portcullis-scheduler && $(TOOL:tools/go.mod=../../tools/go.mod) golangci-lint run -c ../../.golangci.yaml --allow-serial-runners ./...
+	cd test && $(TOOL) golangci-lint run --allow-serial-runners ./...
+	cd test/repo/release && $(TOOL) golangci-lint run -c $(CURDIR)/.golangci.yaml --allow-serial-runners ./...
+	cd cmd/portcullis-scheduler && $(TOOL) golangci-lint run -c $(CURDIR)/.golangci.yaml --allow-serial-runners ./...
 
 verify: generate ## fail if something generated, formatted or tidied is not committed
-	$(GO) mod tidy -diff && $(GO) -C test mod tidy -diff && $(GO) -C test/binaries/cni mod tidy -diff && $(GO) -C test/binaries/helm mod tidy -diff && $(GO) -C test/release mod tidy -diff && $(GO) -C cmd/portcullis-scheduler mod tidy -diff
+	for module in $(MODULES); do $(GO) -C $$module mod tidy -diff || exit 1; done
 	test -z "$$(gofmt -l .)"
 	git diff --exit-code
 
@@ -49,21 +56,21 @@ generate: ## write what is generated: config/crd, config/webhook, config/policie
 	$(TOOL) controller-gen object crd paths=./api/v1alpha1 output:crd:dir=config/crd/bases
 	$(GO) test ./webhook ./api/config/... -run Golden -update >/dev/null
 	$(GO) test ./cmd/portcullis -run TestShippedPolicies -update >/dev/null
-	$(GO) -C test test ./install -run Golden -update >/dev/null
-	$(GO) -C test test ./docs -run Golden -update >/dev/null
+	$(GO) -C test test ./cluster/install -run Golden -update >/dev/null
+	$(GO) -C test test ./repo/docs -run Golden -update >/dev/null
 
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . ./pkg/... ./webhook/... ./scheduling/...
 
 load: ## ask the program until it is slow, beside an empty webhook (about ten minutes)
-	cd test && $(GO) test ./load -run '^$$' -bench . -benchtime 3x -timeout 60m
+	cd test && $(GO) test ./perf/load -run '^$$' -bench . -benchtime 3x -timeout 60m
 
 peers: ## compare lint with kube-score and kubeconform, which are built first
-	cd test && $(GO) test ./peers -run '^$$' -bench . -count 5 -timeout 30m
+	cd test && $(GO) test ./perf/peers -run '^$$' -bench . -count 5 -timeout 30m
 
 scheduler: ## build kube-scheduler with the plugin into bin/
 	CGO_ENABLED=0 $(GO) build -C cmd/portcullis-scheduler -trimpath -o ../../bin/portcullis-scheduler \
-		-ldflags "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.1" .
+		-ldflags "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2" .
 
-binaries: ## build the Kubernetes programs that the tests run, once (about five minutes), into the user's cache folder
-	$(GO) -C test run ./cmd/binaries
+binaries: ## build the programs that the tests run into the user's cache folder, once
+	@$(GO) -C test run ./cmd/binaries >/dev/null

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/allocator"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 // book is who holds which number.
@@ -112,24 +112,6 @@ func TestNextWithoutHeld(t *testing.T) {
 	}
 }
 
-// seeded returns the generator of a random test and how many rounds it runs. A failure is repeated with its seed in
-// PORTCULLIS_SEED; `make soak` sets PORTCULLIS_SOAK.
-func seeded(t *testing.T, rounds, soak int) (*rand.Rand, int) {
-	t.Helper()
-	seed := rand.Uint64()
-	if s := os.Getenv("PORTCULLIS_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("PORTCULLIS_SEED: %v", err)
-		}
-	}
-	t.Logf("PORTCULLIS_SEED=%d", seed)
-	if os.Getenv("PORTCULLIS_SOAK") != "" {
-		rounds = soak
-	}
-	return rand.New(rand.NewPCG(seed, 0)), rounds
-}
-
 // naive is every number that the request allows as an answer: the free ones of the first range that has any.
 func naive(ranges []ports.Range, except map[int]bool, held book) []uint16 {
 	for _, r := range ranges {
@@ -158,7 +140,7 @@ func randomRanges(r *rand.Rand) []ports.Range {
 
 // Numbers are taken and given back at random; each answer is compared with a map and a scan.
 func TestNextAsTheModel(t *testing.T) {
-	r, rounds := seeded(t, 200, 20_000)
+	r, rounds := seed.Rand(t), seed.Rounds(200, 20_000)
 	for range rounds {
 		ranges, held, except := randomRanges(r), book{}, map[int]bool{}
 		var reserved ports.Ranges

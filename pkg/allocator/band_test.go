@@ -9,7 +9,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// The numbers of KEP-3668 and of calculateRangeOffset; test/conformance asks the real allocator.
+// The numbers of KEP-3668 and of calculateRangeOffset; test/upstream/conformance asks the real allocator.
 func TestBands(t *testing.T) {
 	for _, c := range []struct{ whole, static, dynamic string }{
 		{"30000-32767", "30000-30085", "30086-32767"}, // 2768: a 32nd is 86

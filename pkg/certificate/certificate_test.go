@@ -4,14 +4,13 @@ import (
 	"crypto/x509"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 const name = "portcullis.portcullis-system.svc"
@@ -71,12 +70,7 @@ func TestIssue(t *testing.T) {
 // is trusted by every bundle from that moment until it expires, and by the bundle that is everywhere since the last
 // time that somebody looked.
 func TestNoGap(t *testing.T) {
-	seed := rand.Uint64()
-	if v, err := strconv.ParseUint(os.Getenv("PORTCULLIS_SEED"), 10, 64); err == nil {
-		seed = v
-	}
-	t.Logf("PORTCULLIS_SEED=%d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
+	random := seed.Rand(t)
 	for range 4 {
 		lifetime := time.Duration(1+random.IntN(100)) * time.Minute
 		now := start

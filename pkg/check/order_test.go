@@ -3,11 +3,8 @@ package check_test
 import (
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -16,21 +13,8 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
-
-// seeded returns the generator of a random test. A failure is repeated with its seed in PORTCULLIS_SEED.
-func seeded(t *testing.T) *rand.Rand {
-	t.Helper()
-	seed := rand.Uint64()
-	if s := os.Getenv("PORTCULLIS_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("PORTCULLIS_SEED: %v", err)
-		}
-	}
-	t.Logf("PORTCULLIS_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
-}
 
 // everything returns all that is held in all scenes, each object once, and all that is judged in them.
 func everything() (held, judged []string) {
@@ -61,7 +45,7 @@ func refOf(line string) ports.Ref {
 
 // TestOrderOfWrites judges everything against ledgers that were written in random order.
 func TestOrderOfWrites(t *testing.T) {
-	r := seeded(t)
+	r := seed.Rand(t)
 	held, judged := everything()
 	want := verdicts(mustLedger(held...), judged)
 	if len(want) < len(judged) {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 // TestRangeIsSaidOnce: a host port in the node port range is a remark beside a policy that forbids it less strictly than the
@@ -231,11 +231,8 @@ func enforced(t *testing.T, s scene) map[string]check.Enforcement {
 // TestPoliciesAgainstSets: random policies and random pods are judged as sets of sockets say: a socket is allowed if all its
 // points are, and reserved if any is; each sin is told once, by the strictest policy.
 func TestPoliciesAgainstSets(t *testing.T) {
-	r := seeded(t)
-	rounds, told := 3000, 0
-	if os.Getenv("PORTCULLIS_SOAK") != "" {
-		rounds *= 20
-	}
+	r := seed.Rand(t)
+	rounds, told := seed.Rounds(3000, 60_000), 0
 	for range rounds {
 		var policies []model
 		var lines []string

@@ -12,6 +12,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 // TestOffers: of a number that is held another one is offered, which can be had.
@@ -81,7 +82,7 @@ func TestOffers(t *testing.T) {
 
 // TestOffersCanBeHad: whatever is offered draws no finding that a Service with any number would not draw.
 func TestOffersCanBeHad(t *testing.T) {
-	r := seeded(t)
+	r := seed.Rand(t)
 	offers := 0
 	for range 300 {
 		var l ledger.Ledger

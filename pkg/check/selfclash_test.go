@@ -10,6 +10,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 // clashes is selfClashes pair by pair.
@@ -50,7 +51,7 @@ func writtenFirst(list []ports.ServicePort, port uint16) uint16 {
 func sorted(lines []string) []string { return slices.Sorted(slices.Values(lines)) }
 
 func TestSelfClashesPairByPair(t *testing.T) {
-	r := seeded(t)
+	r := seed.Rand(t)
 	for range 3000 {
 		var words []string
 		for range 2 + r.IntN(5) {

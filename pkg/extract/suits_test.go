@@ -13,7 +13,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
-// TestExclusions holds what is said; that it is said when kube-scheduler refuses is held in test/scheduling.
+// TestExclusions holds what is said; that it is said when kube-scheduler refuses is held in test/upstream/scheduling.
 func TestExclusions(t *testing.T) {
 	const plain = "{metadata: {name: n1, labels: {disk: hdd}}}"
 	const small = "{metadata: {name: n1}, status: {allocatable: {cpu: '2', memory: 1Gi, pods: '3'}}}"

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 // model is the ledger as a list: every question looks at every claim.
@@ -98,13 +98,6 @@ func spoken(conflicts []ports.Conflict) []string {
 	return found
 }
 
-func steps(normal int) int {
-	if os.Getenv("PORTCULLIS_SOAK") != "" {
-		return normal * 50
-	}
-	return normal
-}
-
 // world draws owners and claims from few values, so that they meet often.
 type world struct{ *rand.Rand }
 
@@ -174,12 +167,10 @@ func (w world) claims() []ports.Claim {
 }
 
 func TestLedgerAgreesWithAList(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	w := world{rand.New(rand.NewPCG(seed, 0))}
+	w := world{seed.Rand(t)}
 	l, m := &Ledger{}, newModel()
 	var log []string
-	for step := range steps(4000) {
+	for step := range seed.Rounds(4000, 200000) {
 		switch w.IntN(8) {
 		case 0:
 			ref := w.ref()
@@ -209,11 +200,11 @@ func TestLedgerAgreesWithAList(t *testing.T) {
 		wanted.Owner = &asking
 		got, want := spoken(l.Snapshot().Conflicts(wanted)), m.conflicts(wanted)
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Fatalf("seed %d step %d, conflicts of %v (-model +ledger):\n%s\nlast steps:\n%s", seed, step, wanted, diff,
+			t.Fatalf("step %d, conflicts of %v (-model +ledger):\n%s\nlast steps:\n%s", step, wanted, diff,
 				strings.Join(log[max(0, len(log)-20):], "\n"))
 		}
 		if got, want := l.Snapshot().IsNodePort(wanted.Port), m.isNodePort(wanted.Port); got != want {
-			t.Fatalf("seed %d step %d: IsNodePort(%d) = %v, want %v", seed, step, wanted.Port, got, want)
+			t.Fatalf("step %d: IsNodePort(%d) = %v, want %v", step, wanted.Port, got, want)
 		}
 		owners, claims, nodes := l.Snapshot().Size()
 		total := 0
@@ -221,17 +212,15 @@ func TestLedgerAgreesWithAList(t *testing.T) {
 			total += len(c)
 		}
 		if owners != len(m.owners) || claims != total || nodes != len(m.nodes) {
-			t.Fatalf("seed %d step %d: sizes %d %d %d, want %d %d %d", seed, step, owners, claims, nodes, len(m.owners), total, len(m.nodes))
+			t.Fatalf("step %d: sizes %d %d %d, want %d %d %d", step, owners, claims, nodes, len(m.owners), total, len(m.nodes))
 		}
 	}
 }
 
 // TestOverIsReplace holds a snapshot on top of another to a ledger in which the top's owners replaced the others.
 func TestOverIsReplace(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	w := world{rand.New(rand.NewPCG(seed, 0))}
-	for range steps(300) {
+	w := world{seed.Rand(t)}
+	for range seed.Rounds(300, 15000) {
 		base, top, both := &Ledger{}, &Ledger{}, &Ledger{}
 		for range 8 {
 			o, c := w.owner(), w.claims()
@@ -250,22 +239,20 @@ func TestOverIsReplace(t *testing.T) {
 			wanted, asking := w.claim(), w.owner()
 			wanted.Owner = &asking
 			if diff := cmp.Diff(spoken(both.Snapshot().Conflicts(wanted)), spoken(over.Conflicts(wanted))); diff != "" {
-				t.Fatalf("seed %d, conflicts of %v (-one ledger +two layers):\n%s", seed, wanted, diff)
+				t.Fatalf("conflicts of %v (-one ledger +two layers):\n%s", wanted, diff)
 			}
 			if diff := cmp.Diff(fmt.Sprint(both.Snapshot().Holders(wanted.Socket)), fmt.Sprint(over.Holders(wanted.Socket))); diff != "" {
-				t.Fatalf("seed %d, holders of %v (-one ledger +two layers):\n%s", seed, wanted.Socket, diff)
+				t.Fatalf("holders of %v (-one ledger +two layers):\n%s", wanted.Socket, diff)
 			}
 		}
 		if diff := cmp.Diff(fmt.Sprint(both.Snapshot().Claims()), fmt.Sprint(over.Claims())); diff != "" {
-			t.Fatalf("seed %d, claims (-one ledger +two layers):\n%s", seed, diff)
+			t.Fatalf("claims (-one ledger +two layers):\n%s", diff)
 		}
 	}
 }
 
 func TestSnapshotNeverChanges(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	w := world{rand.New(rand.NewPCG(seed, 0))}
+	w := world{seed.Rand(t)}
 	l := &Ledger{}
 	type kept struct {
 		snapshot *Snapshot
@@ -279,7 +266,7 @@ func TestSnapshotNeverChanges(t *testing.T) {
 	}
 	for i, h := range history {
 		if now := fmt.Sprint(h.snapshot.Claims()); now != h.claims {
-			t.Fatalf("seed %d: snapshot %d was\n%s\nand is\n%s", seed, i, h.claims, now)
+			t.Fatalf("snapshot %d was\n%s\nand is\n%s", i, h.claims, now)
 		}
 	}
 }
@@ -291,14 +278,14 @@ func TestReadersAndWriters(t *testing.T) {
 	for n := range 4 {
 		group.Go(func() {
 			w := world{rand.New(rand.NewPCG(uint64(n), 1))}
-			for range steps(500) {
+			for range seed.Rounds(500, 25000) {
 				l.Replace(w.owner(), w.claims())
 				l.Release(w.ref())
 			}
 		})
 		group.Go(func() {
 			w := world{rand.New(rand.NewPCG(uint64(n), 2))}
-			for range steps(500) {
+			for range seed.Rounds(500, 25000) {
 				wanted, asking := w.claim(), w.owner()
 				wanted.Owner = &asking
 				s := l.Snapshot()

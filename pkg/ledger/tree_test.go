@@ -2,8 +2,9 @@ package ledger
 
 import (
 	"hash/maphash"
-	"math/rand/v2"
 	"testing"
+
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 type item struct{ k, v int }
@@ -16,12 +17,10 @@ func (i *item) key() itemKey { return itemKey(i.k) }
 
 // TestTreeAgreesWithAMap makes trees large and small again, and keeps old versions.
 func TestTreeAgreesWithAMap(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := seed.Rand(t)
 	var tr tree[itemKey, *item]
 	m := map[int]int{}
-	for step := range steps(20000) {
+	for step := range seed.Rounds(20000, 1000000) {
 		k := r.IntN(1 + step/4)
 		if r.IntN(3) > 0 && step%4000 < 3000 {
 			before, beforeSize := tr, tr.size
@@ -35,13 +34,13 @@ func TestTreeAgreesWithAMap(t *testing.T) {
 			delete(m, k)
 		}
 		if tr.size != len(m) {
-			t.Fatalf("seed %d step %d: size %d, want %d", seed, step, tr.size, len(m))
+			t.Fatalf("step %d: size %d, want %d", step, tr.size, len(m))
 		}
 		probe := r.IntN(1 + step/4)
 		got, ok := tr.get(itemKey(probe))
 		want, wantOK := m[probe]
 		if ok != wantOK || ok && got.v != want {
-			t.Fatalf("seed %d step %d: get(%d) = %v %v, want %d %v", seed, step, probe, got, ok, want, wantOK)
+			t.Fatalf("step %d: get(%d) = %v %v, want %d %v", step, probe, got, ok, want, wantOK)
 		}
 	}
 	seen := map[int]int{}

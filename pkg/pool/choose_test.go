@@ -13,6 +13,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 func TestChoose(t *testing.T) {
@@ -307,7 +308,7 @@ func randomRequest(r *rand.Rand, nodePorts bool) pool.Request {
 // The pool is the one that a table of all numbers says, the numbers are its own, free, different and not on request only;
 // the order of the pools, and asking again, change nothing.
 func TestChooseAsTheModel(t *testing.T) {
-	r, rounds := seeded(t, 60, 3000)
+	r, rounds := seed.Rand(t), seed.Rounds(60, 3000)
 	served := 0
 	for range rounds {
 		lines, nodePortRange := randomLines(r), randomNodePortRange(r)
@@ -358,7 +359,7 @@ func text(c pool.Choice, err error) string {
 // What Hashed promises: whoever comes in whichever order, the same numbers are taken; who would have a number alone gets
 // it where it is free; and without such clashes everybody has the same number every time.
 func TestHashedWhateverTheOrder(t *testing.T) {
-	r, rounds := seeded(t, 300, 20_000)
+	r, rounds := seed.Rand(t), seed.Rounds(300, 20_000)
 	calm := 0
 	for range rounds {
 		lines := []string{"a " + randomText(r) + " age=1", "b " + randomText(r) + " age=2 only=" + randomText(r)}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 func mustEntry(text string) ports.ServicePort {
@@ -68,7 +69,7 @@ func TestGaps(t *testing.T) {
 // Whatever a Service lacks, filled in: entries with one port share a number, entries with different ports never do, the
 // health check shares none, and what is given is told once.
 func TestGapsFilled(t *testing.T) {
-	r, rounds := seeded(t, 2000, 200_000)
+	r, rounds := seed.Rand(t), seed.Rounds(2000, 200_000)
 	s := mustSet("a 30000-30063")
 	for range rounds {
 		entries := make([]ports.ServicePort, 1+r.IntN(6))

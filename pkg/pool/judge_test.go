@@ -10,6 +10,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 func TestJudge(t *testing.T) {
@@ -176,7 +177,7 @@ func TestPlace(t *testing.T) {
 
 // Place agrees with Judge and OwnerOf, and with a table of all numbers.
 func TestPlaceAsTheModel(t *testing.T) {
-	r, rounds := seeded(t, 60, 3000)
+	r, rounds := seed.Rand(t), seed.Rounds(60, 3000)
 	for range rounds {
 		lines, nodePortRange := randomLines(r), randomNodePortRange(r)
 		pools := mustPools(lines...)
@@ -267,7 +268,7 @@ func TestUsage(t *testing.T) {
 
 // Every number is asked about once, and counted once.
 func TestUsageCountsEachOnce(t *testing.T) {
-	r, rounds := seeded(t, 300, 30_000)
+	r, rounds := seed.Rand(t), seed.Rounds(300, 30_000)
 	for range rounds {
 		for _, m := range pool.New(mustPools(randomLines(r)...), ports.Range{}).Members() {
 			asked := map[uint16]int{}

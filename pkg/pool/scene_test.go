@@ -3,11 +3,9 @@ package pool_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
@@ -161,24 +159,6 @@ func wants(n int) []string {
 		keys[i] = strconv.Itoa(80 + i)
 	}
 	return keys
-}
-
-// seeded returns the generator of a random test and how many rounds it runs. A failure is repeated with its seed in
-// PORTCULLIS_SEED; `make soak` sets PORTCULLIS_SOAK.
-func seeded(t *testing.T, rounds, soak int) (*rand.Rand, int) {
-	t.Helper()
-	seed := rand.Uint64()
-	if s := os.Getenv("PORTCULLIS_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("PORTCULLIS_SEED: %v", err)
-		}
-	}
-	t.Logf("PORTCULLIS_SEED=%d", seed)
-	if os.Getenv("PORTCULLIS_SOAK") != "" {
-		rounds = soak
-	}
-	return rand.New(rand.NewPCG(seed, 0)), rounds
 }
 
 // randomText is a few short ranges near both ends of the numbers and in the middle.

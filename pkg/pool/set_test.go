@@ -10,6 +10,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 // told is what a Set says of a pool, in one line.
@@ -170,7 +171,7 @@ func shuffled(r *rand.Rand, pools []pool.Pool) []pool.Pool {
 
 // Every number of every pool, and who owns it, as in a table; and the order of the input is nothing.
 func TestSetAsTheModel(t *testing.T) {
-	r, rounds := seeded(t, 60, 3000)
+	r, rounds := seed.Rand(t), seed.Rounds(60, 3000)
 	for range rounds {
 		lines, nodePortRange := randomLines(r), randomNodePortRange(r)
 		pools := mustPools(lines...)
@@ -222,7 +223,7 @@ func compareTable(t *testing.T, what string, want []bool, got ports.Ranges) {
 
 // What comes later takes nothing from an older exclusive pool.
 func TestOlderKeeps(t *testing.T) {
-	r, rounds := seeded(t, 500, 50_000)
+	r, rounds := seed.Rand(t), seed.Rounds(500, 50_000)
 	for range rounds {
 		s := pool.New(mustPools(randomLines(r)...), defaultRange())
 		later := mustPool("later " + randomText(r) + " age=99")
@@ -238,7 +239,7 @@ func TestOlderKeeps(t *testing.T) {
 
 // Each overlap is told to both, and one of the two has it.
 func TestOverlapsHaveTwoSides(t *testing.T) {
-	r, rounds := seeded(t, 500, 50_000)
+	r, rounds := seed.Rand(t), seed.Rounds(500, 50_000)
 	for range rounds {
 		s := pool.New(mustPools(randomLines(r)...), defaultRange())
 		for _, m := range s.Members() {

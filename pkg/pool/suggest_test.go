@@ -11,6 +11,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 // every returns numbers from first on, each so far from the one before.
@@ -112,7 +113,7 @@ func TestSuggestScattered(t *testing.T) {
 
 // Whatever is held, the suggested pools and one for everybody take every number in use in, and nobody's is lost.
 func TestSuggestKeepsAll(t *testing.T) {
-	r, rounds := seeded(t, 300, 30_000)
+	r, rounds := seed.Rand(t), seed.Rounds(300, 30_000)
 	for range rounds {
 		within := randomNodePortRange(r)
 		if within.IsEmpty() || within.Size() > 4000 {

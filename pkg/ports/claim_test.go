@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 func TestScope(t *testing.T) {
@@ -178,7 +179,7 @@ func vary(r *rand.Rand, c ports.Claim) ports.Claim {
 
 // Compare is a total order: one answer whatever the order of asking, and equal only where it says so.
 func TestCompareIsATotalOrder(t *testing.T) {
-	r, rounds := seeded(t, 5_000, 200_000)
+	r, rounds := seed.Rand(t), seed.Rounds(5_000, 200_000)
 	sign := func(n int) int { return max(-1, min(1, n)) }
 	for range rounds {
 		a := vary(r, mustClaim(randomClaim(r)))

@@ -4,15 +4,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 // worldNodes is what the model's nodes list about themselves, as the package asks for it.
@@ -37,24 +36,6 @@ func spellings() []string {
 		"fd00::/64", "fd00::/16", "fd00::2/127", "fd00::1/128", "::1/128", "::/0",
 	}
 	return append(all, modelAddresses()...)
-}
-
-// seeded returns the generator of a random test and how many rounds it runs. A failure is repeated with its seed in
-// PORTCULLIS_SEED; `make soak` sets PORTCULLIS_SOAK.
-func seeded(t *testing.T, rounds, soak int) (*rand.Rand, int) {
-	t.Helper()
-	seed := rand.Uint64()
-	if s := os.Getenv("PORTCULLIS_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("PORTCULLIS_SEED: %v", err)
-		}
-	}
-	t.Logf("PORTCULLIS_SEED=%d", seed)
-	if os.Getenv("PORTCULLIS_SOAK") != "" {
-		rounds = soak
-	}
-	return rand.New(rand.NewPCG(seed, 0)), rounds
 }
 
 func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
@@ -97,7 +78,7 @@ func TestAddressOverlapsAsTheModel(t *testing.T) {
 }
 
 func TestSocketOverlapsAsTheModel(t *testing.T) {
-	r, rounds := seeded(t, 8_000, 300_000)
+	r, rounds := seed.Rand(t), seed.Rounds(8_000, 300_000)
 	for range rounds {
 		x, y := randomClaim(r), randomClaim(r)
 		a, b := mustClaim(x).Socket, mustClaim(y).Socket
@@ -109,7 +90,7 @@ func TestSocketOverlapsAsTheModel(t *testing.T) {
 }
 
 func TestMeetAsTheModel(t *testing.T) {
-	r, rounds := seeded(t, 8_000, 300_000)
+	r, rounds := seed.Rand(t), seed.Rounds(8_000, 300_000)
 	met, apart := 0, 0
 	for range rounds {
 		x, y := randomClaim(r), randomClaim(r)

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 // The size of a range is what counting finds, at the ends of the numbers too.
@@ -51,7 +52,7 @@ func TestRangeOverlapsAndCovers(t *testing.T) {
 
 // A list of ranges against an array with a place for every port.
 func TestNewRangesAsTheModel(t *testing.T) {
-	r, rounds := seeded(t, 60, 3000)
+	r, rounds := seed.Rand(t), seed.Rounds(60, 3000)
 	for range rounds {
 		var model [65536]bool
 		given := make([]ports.Range, r.IntN(12))

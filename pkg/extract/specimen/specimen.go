@@ -4,42 +4,29 @@ package specimen
 
 import (
 	"math/rand/v2"
-	"os"
 	"reflect"
-	"strconv"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 // Source is where specimens come from.
 type Source struct{ *rand.Rand }
 
-// New returns a source and tells its seed. A failure is repeated with the seed in PORTCULLIS_SEED.
+// New returns the source of a test: its seed is seed.Of's.
 func New(t testing.TB) Source {
 	t.Helper()
-	seed := rand.Uint64()
-	if s := os.Getenv("PORTCULLIS_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("PORTCULLIS_SEED: %v", err)
-		}
-	}
-	t.Logf("PORTCULLIS_SEED=%d", seed)
-	return FromSeed(seed)
+	return Source{seed.Rand(t)}
 }
 
 // FromSeed returns the source that a seed stands for.
-func FromSeed(seed uint64) Source { return Source{rand.New(rand.NewPCG(seed, 0))} }
+func FromSeed(s uint64) Source { return Source{seed.From(s)} }
 
-// Rounds returns how many specimens a test looks at: normal, or fifty times as many where PORTCULLIS_SOAK is set.
-func Rounds(normal int) int {
-	if os.Getenv("PORTCULLIS_SOAK") != "" {
-		return normal * 50
-	}
-	return normal
-}
+// Rounds returns how many specimens a test looks at: normal, or fifty times as many when soaking.
+func Rounds(normal int) int { return seed.Rounds(normal, normal*50) }
 
 // Draw returns a random T.
 func Draw[T any](s Source) *T {

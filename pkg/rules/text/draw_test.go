@@ -4,30 +4,18 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"strconv"
 	"testing"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 	"github.com/portcullis-k8s/portcullis/pkg/rules"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
-// rounds runs a test with random input, over and over, and tells its seed: PORTCULLIS_SEED repeats it, PORTCULLIS_SOAK
-// makes it fifty times as long.
+// rounds runs a test with random input, over and over.
 func rounds(t *testing.T, n int, do func(t *testing.T, d draw)) {
-	seed := rand.Uint64()
-	if text := os.Getenv("PORTCULLIS_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("PORTCULLIS_SEED=%d", seed)
-	d := draw{rand.New(rand.NewPCG(seed, 0))}
-	if os.Getenv("PORTCULLIS_SOAK") != "" {
-		n *= 50
-	}
-	for range n {
+	t.Helper()
+	d := draw{seed.Rand(t)}
+	for range seed.Rounds(n, n*50) {
 		do(t, d)
 	}
 }

@@ -4,33 +4,23 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"strconv"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 	"github.com/portcullis-k8s/portcullis/pkg/rules"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 // TestIndexedIsNaive walks random packets through random rulesets twice: as the package does, and as the obvious
 // evaluator does.
 func TestIndexedIsNaive(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if s, err := strconv.ParseUint(os.Getenv("PORTCULLIS_SEED"), 10, 64); err == nil {
-		seed = s
-	}
-	rounds := 500
-	if os.Getenv("PORTCULLIS_SOAK") != "" {
-		rounds *= 50
-	}
-	t.Logf("PORTCULLIS_SEED=%d", seed)
+	from, rounds := seed.Of(t), seed.Rounds(500, 25_000)
 	var paths, steps, indexed int
 	verdicts := map[Verdict]int{}
 	for i := range rounds {
-		d := draw{rand.New(rand.NewPCG(seed, uint64(i))), new(5)}
+		d := draw{rand.New(rand.NewPCG(from, uint64(i))), new(5)}
 		rs, host := d.ruleset(), d.host()
 		w := New(rs, host)
 		for _, e := range w.v4.hooks[rules.Prerouting] {
@@ -42,7 +32,7 @@ func TestIndexedIsNaive(t *testing.T) {
 			p := d.packet()
 			got, want := w.Walk(p), naiveWalk(rs, host, p)
 			if diff := cmp.Diff(plain(want), plain(got)); diff != "" {
-				t.Fatalf("seed %d round %d: %+v: -naive +indexed\n%s", seed, i, p, diff)
+				t.Fatalf("seed %d round %d: %+v: -naive +indexed\n%s", from, i, p, diff)
 			}
 			sum := 0.0
 			for _, path := range got {
@@ -50,7 +40,7 @@ func TestIndexedIsNaive(t *testing.T) {
 				verdicts[path.Verdict]++
 			}
 			if sum < 0.999999 || sum > 1.000001 {
-				t.Fatalf("seed %d round %d: %+v: probabilities add up to %v", seed, i, p, sum)
+				t.Fatalf("seed %d round %d: %+v: probabilities add up to %v", from, i, p, sum)
 			}
 		}
 	}

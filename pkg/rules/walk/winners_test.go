@@ -11,7 +11,7 @@ import (
 )
 
 // Who answers on a port that is both a host port and a node port, out of rendered rules. What is expected was measured
-// with real components and packets; test/dataplane sends such packets again and holds the walker to who answers.
+// with real components and packets; test/upstream/dataplane sends such packets again and holds the walker to who answers.
 
 // web is the lab's world: a pod with a host port, and a Service with the same node port that leads to another pod.
 func web() *rules.World {

@@ -1,5 +1,6 @@
-// Command run is `make run`: a real API server with etcd, controllers, a scheduler and three nodes behind the gate, to
-// which the samples are applied. It shows what became of each of them and stays up until it is interrupted.
+// Command run is `make run`: a real API server with etcd, controllers, a scheduler and three nodes behind the webhook, to
+// which the samples are applied. It shows what became of each of them and stays up until it is interrupted. Command
+// binaries, which starts it, has built everything before.
 package main
 
 import (
@@ -17,13 +18,15 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/portcullis-k8s/portcullis/test/binaries"
-	"github.com/portcullis-k8s/portcullis/test/controlplane"
-	"github.com/portcullis-k8s/portcullis/test/kubelet"
-	"github.com/portcullis-k8s/portcullis/test/rig"
+	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
+	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
+	"github.com/portcullis-k8s/portcullis/test/lab/kubelet"
+	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
 
 func main() {
@@ -37,22 +40,24 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	programs, err := binaries.Ensure(ctx, os.Stderr)
+	logf.SetLogger(logr.Discard()) // client libraries have nothing to add to what is shown
+	programs, err := binaries.Ensure(ctx, binaries.Options{}, binaries.Kubectl)
 	if err != nil {
 		return err
 	}
-	say := func(format string, args ...any) { fmt.Printf("==> "+format+"\n", args...) }
+	steps := &steps{}
 	r, err := rig.Start(ctx, rig.Options{
 		ControlPlane: controlplane.Options{ControllerManager: true, Scheduler: true},
 		Kubelet:      kubelet.Options{Nodes: kubelet.Nodes(3)},
 		SelfArmed:    true,
-		Say:          say,
+		Say:          steps.begin,
 	})
 	if err != nil {
 		return err
 	}
 	defer r.Stop()
-	s := &show{Rig: r, kubectl: programs.Path(binaries.Kubectl)}
+	steps.end()
+	s := &show{Rig: r, steps: steps, kubectl: programs.Path(binaries.Kubectl)}
 	dir, err := os.MkdirTemp("", "portcullis-run-")
 	if err != nil {
 		return err
@@ -76,15 +81,37 @@ func run(ctx context.Context) error {
 	if err := s.print(ctx); err != nil {
 		return err
 	}
-	fmt.Printf("\nThe gate stands until you interrupt it. In another terminal:\n\nexport KUBECONFIG=%s\nready\n", s.kubeconfig)
+	fmt.Printf("\nThe cluster runs until you interrupt it. In another terminal:\n\nexport KUBECONFIG=%s\n", s.kubeconfig)
+	if _, err := exec.LookPath("kubectl"); err != nil {
+		fmt.Printf("alias kubectl=%s\n", s.kubectl)
+	}
+	fmt.Println("ready")
 	<-ctx.Done()
-	say("stopping")
+	steps.begin("stopping")
 	return nil
+}
+
+// steps announces what is done, and how long it took.
+type steps struct{ began time.Time }
+
+func (s *steps) begin(format string, args ...any) {
+	s.end()
+	s.began = time.Now()
+	fmt.Printf("==> "+format+"\n", args...)
+}
+
+// end prints how long the current step took, if there is one.
+func (s *steps) end() {
+	if !s.began.IsZero() {
+		fmt.Printf("    took %.1f s\n", time.Since(s.began).Seconds())
+	}
+	s.began = time.Time{}
 }
 
 // show applies manifests and prints what became of them.
 type show struct {
 	*rig.Rig
+	*steps
 	kubectl, kubeconfig string
 }
 
@@ -94,7 +121,8 @@ func (s *show) apply(ctx context.Context, what, folder string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\n==> %s\n", what)
+	s.begin("%s", what)
+	defer s.end()
 	for _, file := range files {
 		cmd := exec.CommandContext(ctx, s.kubectl, "--kubeconfig", s.kubeconfig, "apply", "-f", file)
 		out, err := cmd.CombinedOutput()
@@ -116,7 +144,8 @@ func (s *show) apply(ctx context.Context, what, folder string) error {
 
 // settle waits until the scheduler and the nodes have done what they can, so that what is printed is the outcome.
 func (s *show) settle(ctx context.Context) error {
-	fmt.Printf("\n==> waiting for the pods\n")
+	s.begin("waiting for the pods")
+	defer s.end()
 	const quiet = 2 * time.Second // nothing has changed for so long
 	deadline := time.Now().Add(time.Minute)
 	last, since := "", time.Now()
@@ -158,7 +187,7 @@ func (s *show) print(ctx context.Context) error {
 			if p.NodePort != 0 {
 				number, by = strconv.Itoa(int(p.NodePort)), "the manifest"
 				if !strings.Contains(svc.Annotations[corev1.LastAppliedConfigAnnotation], `"nodePort":`+number) {
-					by = "the gate"
+					by = "the webhook"
 				}
 			}
 			fmt.Fprintf(t, "%s\t%s\t%d/%s\t%s\t%s\t%s\n", svc.Name, svc.Spec.Type, p.Port, p.Protocol, p.TargetPort.String(), number, by)

@@ -1,0 +1,330 @@
+package admission
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
+	"github.com/portcullis-k8s/portcullis/test/lab/poll"
+)
+
+// create makes the objects of a text in a namespace and returns them as the API server answered.
+func (c *cluster) create(t *testing.T, ns, text string) []client.Object {
+	t.Helper()
+	list := objects(t, ns, text)
+	for _, o := range list {
+		if err := c.Create(t.Context(), o); err != nil {
+			t.Fatalf("%s: %v", o.GetName(), err)
+		}
+	}
+	return list
+}
+
+func (c *cluster) service(t *testing.T, ns, text string) *corev1.Service {
+	t.Helper()
+	return c.create(t, ns, text)[0].(*corev1.Service)
+}
+
+// refusedEventually waits until the gate has seen what it refuses an object for, and compares its one cause.
+func (c *cluster) refusedEventually(t *testing.T, o client.Object, want string) {
+	t.Helper()
+	poll.Until(t, func(context.Context) error {
+		got, err := c.refused(t.Context(), o)
+		if diff := cmp.Diff([]string{want}, got); err == nil && diff != "" {
+			err = fmt.Errorf("causes (-want +got):\n%s", diff)
+		}
+		return err
+	})
+}
+
+// testTemplates gives every kind of object that has a pod template a host port that a Service holds.
+func (c *cluster) testTemplates(t *testing.T) {
+	ns := c.namespace(t)
+	c.service(t, ns, svc("s", "type: NodePort, ports: [{port: 80, nodePort: 31033}]"))
+	const labels = "metadata: {labels: {app: x}}"
+	spec := "spec: {restartPolicy: %s, " + containers("containerPort: 80, hostPort: 31033") + "}"
+	always, never := "template: {"+labels+", "+fmt.Sprintf(spec, "Always")+"}", "template: {"+labels+", "+fmt.Sprintf(spec, "Never")+"}"
+	const selector = "selector: {matchLabels: {app: x}}, "
+	for _, k := range []struct{ version, kind, spec, path string }{
+		{"apps/v1", "Deployment", selector + always, "spec.template.spec"},
+		{"apps/v1", "StatefulSet", "serviceName: s, " + selector + always, "spec.template.spec"},
+		{"apps/v1", "DaemonSet", selector + always, "spec.template.spec"},
+		{"apps/v1", "ReplicaSet", selector + always, "spec.template.spec"},
+		{"v1", "ReplicationController", "selector: {app: x}, " + always, "spec.template.spec"},
+		{"batch/v1", "Job", never, "spec.template.spec"},
+		{"batch/v1", "CronJob", `schedule: "0 0 1 1 *", jobTemplate: {spec: {` + never + "}}", "spec.jobTemplate.spec.template.spec"},
+	} {
+		o := object(t, ns, fmt.Sprintf("{apiVersion: %s, kind: %s, metadata: {name: x}, spec: {%s}}", k.version, k.kind, k.spec))
+		got, err := c.refused(t.Context(), o)
+		want := k.path + ".containers[0].ports[0].hostPort: 31033/TCP is held by Service " + ns + "/s (spec.ports[0].nodePort) on "
+		if err != nil || len(got) != 1 || !strings.HasPrefix(got[0], want) {
+			t.Errorf("%s: %v %q, want %q", k.kind, err, got, want)
+		}
+		if err := c.Create(t.Context(), o, &client.CreateOptions{DryRun: []string{metav1.DryRunAll}}); err == nil {
+			t.Errorf("%s: a dry run was admitted", k.kind)
+		}
+	}
+}
+
+func (c *cluster) testLoadBalancerIP(t *testing.T) {
+	ns := c.namespace(t)
+	s := c.service(t, ns, svc("lb", "type: LoadBalancer, ports: [{port: 8023}]"))
+	blocked := pod("p", "nodeName: n2, "+containers("containerPort: 80, hostPort: 8023"))
+	set := func(mode corev1.LoadBalancerIPMode) {
+		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.168.10.2", IPMode: &mode}}
+		if err := c.Status().Update(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(corev1.LoadBalancerIPModeVIP)
+	c.refusedEventually(t, object(t, ns, blocked), "spec.containers[0].ports[0].hostPort: 8023/TCP is held by Service "+ns+
+		"/lb (spec.ports[0].port) on node n2; choose another hostPort, or expose the pod by a Service (PC0201)")
+	c.create(t, ns, strings.ReplaceAll(strings.ReplaceAll(blocked, "n2", "n1"), "name: p", "name: elsewhere"))
+	set(corev1.LoadBalancerIPModeProxy)
+	poll.Until(t, func(context.Context) error { return c.Create(t.Context(), object(t, ns, blocked)) })
+}
+
+func (c *cluster) testWarnings(t *testing.T) {
+	ns := c.namespace(t)
+	s := c.service(t, ns, svc("s", "type: NodePort, ports: [{port: 80, nodePort: 31024}]"))
+	c.warnings.take()
+
+	s.Spec.Type = corev1.ServiceTypeClusterIP
+	if err := c.Update(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"spec.ports[0].nodePort: 31024 is left over from a type with node ports; the API server drops it now and refuses it next time; remove nodePort from the manifest (PC0104)"}
+	if diff := cmp.Diff(want, c.warnings.take()); diff != "" {
+		t.Errorf("a left-over number (-want +got):\n%s", diff)
+	}
+	if s.Spec.Ports[0].NodePort != 0 {
+		t.Errorf("the API server kept %d", s.Spec.Ports[0].NodePort)
+	}
+
+	c.create(t, ns, workload("DaemonSet", "a", "", "nodeSelector: {kubernetes.io/hostname: n1}, "+containers("containerPort: 80, hostPort: 8024")))
+	c.running(t, ns, "a-", 1)
+	c.create(t, ns, workload("DaemonSet", "b", "", containers("containerPort: 80, hostPort: 8024")))
+	want = []string{"spec.template.spec.containers[0].ports[0].hostPort: 8024/TCP is held by DaemonSet " + ns +
+		"/a (spec.template.spec.containers[0].ports[0].hostPort) on 1 of the 3 nodes that it may run on (n1); choose another hostPort (PC0202)"}
+	if diff := cmp.Diff(want, c.warnings.take()); diff != "" {
+		t.Errorf("DaemonSets that meet on some nodes (-want +got):\n%s", diff)
+	}
+
+	// What is only worth knowing is not said aloud.
+	inits := "initContainers: [{name: a, image: i, ports: [{containerPort: 1, hostPort: 8025}]}, {name: b, image: i, ports: [{containerPort: 2, hostPort: 8025}]}], "
+	c.create(t, ns, pod("inits", inits+"containers: [{name: c, image: i}]"))
+	if said := c.warnings.take(); len(said) > 0 {
+		t.Errorf("warned of %q", said)
+	}
+}
+
+func (c *cluster) testAdmitted(t *testing.T) {
+	ns := c.namespace(t)
+	c.warnings.take()
+	dns := c.service(t, ns, svc("dns", "type: NodePort, ports: [{name: t, port: 53, nodePort: 31025}, {name: u, port: 53, protocol: UDP, nodePort: 31025}]"))
+	if dns.Spec.Ports[0].NodePort != 31025 || dns.Spec.Ports[1].NodePort != 31025 {
+		t.Errorf("TCP and UDP on one number: %v", dns.Spec.Ports)
+	}
+	chosen := c.service(t, ns, svc("dns2", "type: NodePort, ports: [{name: t, port: 53}, {name: u, port: 53, protocol: UDP}]"))
+	if a, b := chosen.Spec.Ports[0].NodePort, chosen.Spec.Ports[1].NodePort; a != b || a == 0 {
+		t.Errorf("TCP and UDP of one port got %d and %d, want one number", a, b)
+	}
+	c.service(t, ns, svc("tcp", "type: NodePort, ports: [{port: 80, nodePort: 31026}]"))
+	c.create(t, ns, pod("udp", containers("containerPort: 80, hostPort: 31026, protocol: UDP")))
+	c.create(t, ns, pod("udp2", containers("containerPort: 80, hostPort: 31027, protocol: UDP")))
+	c.service(t, ns, svc("tcp2", "type: NodePort, ports: [{port: 80, nodePort: 31027}]"))
+	inRange := func(said string) bool { return strings.HasSuffix(said, "(PC0303)") } // where hostPorts had better not be
+	if said := slices.DeleteFunc(c.warnings.take(), inRange); len(said) > 0 {
+		t.Errorf("warned of %q", said)
+	}
+}
+
+func (c *cluster) testDryRun(t *testing.T) {
+	ns := c.namespace(t)
+	dryRun := &client.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+	assigned := func() float64 {
+		n, err := c.Gate.Count(t.Context(), "portcullis_allocations_total")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := assigned()
+	for _, text := range []string{
+		svc("s", "type: NodePort, ports: [{port: 80}, {name: b, port: 81}]"),
+		svc("l", "type: LoadBalancer, externalTrafficPolicy: Local, ports: [{port: 80}]"),
+	} {
+		text = strings.Replace(text, "[{port: 80}, ", "[{name: a, port: 80}, ", 1)
+		if err := c.Create(t.Context(), object(t, ns, text), dryRun); err != nil {
+			t.Errorf("a dry run without numbers: %v", err)
+		}
+	}
+	if after := assigned(); after != before {
+		t.Errorf("dry runs chose %v numbers", after-before)
+	}
+	// A number that is only tried stays free for others.
+	if err := c.Create(t.Context(), object(t, ns, svc("try", "type: NodePort, ports: [{port: 80, nodePort: 31028}]")), dryRun); err != nil {
+		t.Fatal(err)
+	}
+	c.service(t, ns, svc("taker", "type: NodePort, ports: [{port: 80, nodePort: 31028}]"))
+	err := c.Create(t.Context(), object(t, ns, svc("late", "type: NodePort, ports: [{port: 80, nodePort: 31028}]")), dryRun)
+	want := "spec.ports[0].nodePort: 31028/TCP is held by Service " + ns + "/taker (spec.ports[0].nodePort) on every node; choose another nodePort, or leave it out to get a free one (PC0201)"
+	if got, e := causes(err); e != nil || !cmp.Equal(got, []string{want}) {
+		t.Errorf("a dry run of a taken number: %v %q", e, got)
+	}
+}
+
+func (c *cluster) testPut(t *testing.T) {
+	ns := c.namespace(t)
+	text := svc("s", "type: NodePort, ports: [{name: a, port: 80}, {name: b, port: 81}]")
+	first := c.service(t, ns, text)
+	again := object(t, ns, strings.Replace(text, "port: 81", "port: 82", 1)).(*corev1.Service)
+	again.ResourceVersion = first.ResourceVersion
+	if err := c.Update(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range again.Spec.Ports {
+		if want := first.Spec.Ports[i].NodePort; p.NodePort != want || want == 0 {
+			t.Errorf("port %s has %d after a PUT without numbers, want %d", p.Name, p.NodePort, want)
+		}
+	}
+	// In another order, and with one more.
+	more := object(t, ns, svc("s", "type: NodePort, ports: [{name: extra, port: 90}, {name: b, port: 82}, {name: a, port: 80}]")).(*corev1.Service)
+	more.ResourceVersion = again.ResourceVersion
+	if err := c.Update(t.Context(), more); err != nil {
+		t.Fatal(err)
+	}
+	if n, b, a := more.Spec.Ports[0].NodePort, more.Spec.Ports[1].NodePort, more.Spec.Ports[2].NodePort; a != first.Spec.Ports[0].NodePort ||
+		b != first.Spec.Ports[1].NodePort || n == 0 || n == a || n == b {
+		t.Errorf("reordered, with a new port: n %d, b %d, a %d; had a %d, b %d", n, b, a, first.Spec.Ports[0].NodePort, first.Spec.Ports[1].NodePort)
+	}
+}
+
+func (c *cluster) testRelease(t *testing.T) {
+	ns := c.namespace(t)
+	holder := c.service(t, ns, svc("holder", "type: NodePort, ports: [{port: 80, nodePort: 31029}]"))
+	next := svc("next", "type: NodePort, ports: [{port: 80, nodePort: 31029}]")
+	if _, err := c.refused(t.Context(), object(t, ns, next)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Delete(t.Context(), holder); err != nil {
+		t.Fatal(err)
+	}
+	poll.Until(t, func(context.Context) error { return c.Create(t.Context(), object(t, ns, next)) })
+
+	p := c.create(t, ns, pod("p", "nodeName: n1, "+containers("containerPort: 80, hostPort: 31030")))[0]
+	c.running(t, ns, "p", 1)
+	wanting := svc("wanting", "type: NodePort, ports: [{port: 80, nodePort: 31030}]")
+	if _, err := c.refused(t.Context(), object(t, ns, wanting)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Kubelet.Complete(t.Context(), ns, p.GetName()); err != nil { // it stays, and holds nothing
+		t.Fatal(err)
+	}
+	poll.Until(t, func(context.Context) error { return c.Create(t.Context(), object(t, ns, wanting)) })
+}
+
+func (c *cluster) testGenerateName(t *testing.T) {
+	ns := c.namespace(t)
+	numbers := map[int32]bool{}
+	for range 20 {
+		s := object(t, ns, svc("x", "type: NodePort, ports: [{port: 80}]")).(*corev1.Service)
+		s.Name, s.GenerateName = "", "made-"
+		if err := c.Create(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		numbers[s.Spec.Ports[0].NodePort] = true
+	}
+	if len(numbers) != 20 {
+		t.Errorf("20 Services got %d numbers", len(numbers))
+	}
+}
+
+// testRollout changes a Deployment that has more room than pods: old and new pods stand side by side on one port number
+// of different nodes, and nothing may be said against it.
+func (c *cluster) testRollout(t *testing.T) {
+	ns := c.namespace(t)
+	c.warnings.take()
+	findings := func() float64 {
+		n, err := c.Gate.Count(t.Context(), "portcullis_admission_findings_total")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := findings()
+	text := workload("Deployment", "d", "replicas: 2, strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 1}},", containers("containerPort: 80, hostPort: 8031"))
+	d := c.create(t, ns, text)[0].(*appsv1.Deployment)
+	c.running(t, ns, "d-", 2)
+	poll.Until(t, func(context.Context) error {
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(d), d); err != nil {
+			return err
+		}
+		d.Spec.Template.Spec.Containers[0].Image = "new"
+		return c.Update(t.Context(), d)
+	})
+	poll.Until(t, func(context.Context) error {
+		err := c.Get(t.Context(), client.ObjectKeyFromObject(d), d)
+		if s := d.Status; err == nil && (s.ObservedGeneration < d.Generation || s.UpdatedReplicas != 2 || s.AvailableReplicas != 2 || s.Replicas != 2) {
+			err = fmt.Errorf("the rollout is at %+v", s)
+		}
+		return err
+	})
+	if said := c.warnings.take(); len(said) > 0 {
+		t.Errorf("warned of %q", said)
+	}
+	if after := findings(); after != before {
+		t.Errorf("%v findings against its own rollout", after-before)
+	}
+}
+
+// testConfig gives what ships in config/ to the API server, by way of the real kubectl.
+func (c *cluster) testConfig(t *testing.T) {
+	programs := binaries.For(t, binaries.Kubectl)
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := c.WriteKubeconfig(kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), programs, "--kubeconfig", kubeconfig,
+		"apply", "--dry-run=server", "--server-side", "--force-conflicts", "-k", "../../../config/default")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	} else {
+		t.Logf("%s", out)
+	}
+}
+
+// testBindings arms the optional guard and binds a pod past the scheduler, as another scheduler might.
+func (c *cluster) testBindings(t *testing.T) {
+	ns := c.namespace(t)
+	c.create(t, ns, pod("holder", "nodeName: n1, "+containers("containerPort: 80, hostPort: 8032")))
+	c.create(t, ns, pod("wanting", "schedulerName: nobody, "+containers("containerPort: 80, hostPort: 8032")))
+	c.running(t, ns, "holder", 1)
+	c.guardBindings(t)
+	bind := func(node string, o ...client.SubResourceCreateOption) error {
+		b := &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: "wanting", Namespace: ns}, Target: corev1.ObjectReference{Kind: "Node", Name: node}}
+		return c.Client.SubResource("binding").Create(t.Context(), &corev1.Pod{ObjectMeta: b.ObjectMeta}, b, o...)
+	}
+	// The API server may ask the guard only some time after it was registered.
+	poll.Until(t, func(context.Context) error {
+		_, err := causes(bind("n1", client.DryRunAll))
+		return err
+	})
+	if _, err := causes(bind("n1")); err != nil {
+		t.Fatalf("the guard let it through: %v", err)
+	}
+	if err := bind("n2"); err != nil {
+		t.Errorf("to a free node: %v", err)
+	}
+}

@@ -1,0 +1,115 @@
+//go:build linux
+
+// Package operations proves what an installation must withstand: certificates that are replaced under load, replicas that
+// are killed, cut off, and replaced by another version, an API server that restarts, an etcd that hangs. The real API
+// server reaches the real program as in a cluster: through a Service, its EndpointSlices, TLS and the webhook
+// configurations that ship, which begin with Ignore and without a caBundle.
+//
+// The tests run in a network namespace of their own, in which the API server listens on all addresses. Each replica has
+// another one, joined to it by a pair of interfaces, as a pod has. What is missing of a cluster is the kubelet and the
+// controller that writes EndpointSlices: a stand-in asks each replica whether it is ready, and writes them.
+package operations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/go-logr/logr"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
+	"github.com/portcullis-k8s/portcullis/test/lab/netns"
+)
+
+// inside is the folder of the programs, for the process in the namespace.
+const inside = "PORTCULLIS_OPERATIONS"
+
+func TestMain(m *testing.M) {
+	logf.SetLogger(logr.Discard()) // client libraries have nothing to add to what the tests say
+	if os.Getenv(inside) != "" {
+		os.Exit(m.Run())
+	}
+	code, err := runInside()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// runInside runs this program again in a network namespace, with what it needs of the network made before. A machine
+// that cannot make one runs the tests where it is: each says why it cannot.
+func runInside() (int, error) {
+	ctx := context.Background()
+	if netns.Missing("ip", "unshare", "nsenter") != "" {
+		return runAgain(ctx, os.Args[0], os.Args[1:], "nowhere")
+	}
+	if _, err := binaries.Ensure(ctx, binaries.Options{}, binaries.Etcd, binaries.KubeAPIServer, binaries.KubeControllerManager, binaries.KubeScheduler, binaries.Kubectl); err != nil {
+		return 1, err
+	}
+	dir, err := os.MkdirTemp("", "portcullis-operations-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	if err := buildVersions(ctx, dir); err != nil {
+		return 1, err
+	}
+	return runAgain(ctx, "unshare", append([]string{"--net", "--", os.Args[0]}, os.Args[1:]...), dir)
+}
+
+func runAgain(ctx context.Context, program string, args []string, dir string) (int, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), inside+"="+dir)
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+// The two versions of the program: the working tree, and the commit before.
+const (
+	thisVersion     = "portcullis-this"
+	previousVersion = "portcullis-previous"
+)
+
+func program(version string) string { return filepath.Join(os.Getenv(inside), version) }
+
+// buildVersions builds both. Where the history is not there, as in a shallow clone, or has no program that makes its own
+// certificates, the working tree stands in for the commit before, under another version.
+func buildVersions(ctx context.Context, dir string) error {
+	const root = "../../.."
+	build := func(from, version string) error {
+		return binaries.Build(ctx, io.Discard, from, filepath.Join(dir, version), "-ldflags=-X main.version="+version, "./cmd/portcullis")
+	}
+	if err := build(root, thisVersion); err != nil {
+		return err
+	}
+	before := filepath.Join(dir, "before")
+	if err := checkOut(ctx, root, before); err != nil {
+		fmt.Fprintln(os.Stderr, "the previous version is this one, under another name:", err)
+		before = root
+	}
+	return build(before, previousVersion)
+}
+
+// checkOut writes the files of the commit before into a folder.
+func checkOut(ctx context.Context, root, to string) error {
+	if err := os.Mkdir(to, 0o755); err != nil {
+		return err
+	}
+	script := `git -C "$1" cat-file -e HEAD~1:pkg/controller/certificates.go && git -C "$1" archive HEAD~1 | tar -x -C "$2"`
+	out, err := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", script, "bash", root, to).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("the commit before is not to be had: %w\n%s", err, out)
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+package policies
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
+)
+
+// many makes a Deployment with n ports.
+func many(n int, port func(i int) corev1.ContainerPort) func(*testing.T, string) client.Object {
+	return func(t *testing.T, namespace string) client.Object {
+		o := object(t, namespace, `{apiVersion: apps/v1, kind: Deployment, metadata: {name: many}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: x}]}}}}`)
+		c := &templateOf(o).Spec.Containers[0]
+		for i := range n {
+			c.Ports = append(c.Ports, port(i))
+		}
+		return o
+	}
+}
+
+func containerPort(port int, hostIP string) corev1.ContainerPort {
+	return corev1.ContainerPort{ContainerPort: 1, HostPort: int32(port), HostIP: hostIP, Protocol: corev1.ProtocolTCP}
+}
+
+// manyEntries makes a Service with n node ports, none beside another.
+func manyEntries(from, n int) func(*testing.T, string) client.Object {
+	return func(t *testing.T, namespace string) client.Object {
+		o := object(t, namespace, `{apiVersion: v1, kind: Service, metadata: {name: many}, spec: {type: NodePort, ports: []}}`)
+		svc := o.(*corev1.Service)
+		for i := range n {
+			svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: fmt.Sprintf("p%d", i), Port: int32(1 + i), NodePort: int32(from + 4*i), Protocol: corev1.ProtocolTCP})
+		}
+		return svc
+	}
+}
+
+// TestHostile: whatever an object is like, it is judged or refused as one that cannot be, and CEL's limits hold.
+func TestHostile(t *testing.T) {
+	c := newCluster(t, controlplane.Options{})
+	plain := c.namespace(t, map[string]string{"policy": "some", "team": "a"})
+	apart := func(i int) corev1.ContainerPort { return containerPort(1000+i, "") }
+	bad := func(i int) corev1.ContainerPort {
+		return containerPort(30000+i, fmt.Sprintf("%s-%d", strings.Repeat("x", 60), i))
+	}
+	ranged := func(i int) corev1.ContainerPort {
+		return containerPort(30000+i, fmt.Sprintf("10.1.%d.%d", i/250, i%250))
+	}
+	same := func(i int) corev1.ContainerPort {
+		return containerPort(8080, fmt.Sprintf("10.0.%d.%d", i/250, 1+i%250))
+	}
+	six := func(i int) corev1.ContainerPort {
+		return containerPort(8080, fmt.Sprintf("fd00:0:0:0:0000:0:0:%x", 1+i))
+	}
+	one := func(i int) corev1.ContainerPort {
+		p := containerPort(8080, []string{"", fmt.Sprintf("10.0.0.%d", i)}[min(i, 1)])
+		p.ContainerPort = int32(1 + i) // else the API server warns of so many of them that nobody else is heard
+		return p
+	}
+	type made = func(*testing.T, string) client.Object
+	type row struct {
+		why    string
+		before made // nil: it is created
+		object made
+		want   string // what the answer tells, the warnings included
+		not    string // what it does not
+	}
+	rows := []row{
+		{"as many ports as can be judged", nil, many(600, apart), "PC0311", "a policy cannot judge"},
+		{"one more", nil, many(601, apart), "a policy cannot judge", "PC0102"},
+		{"many more", nil, many(5000, apart), "a policy cannot judge", "PC0102"},
+		{"all on one number, on addresses of their own", nil, many(100, same), "", "PC0102"},
+		{"the same in IPv6", nil, many(100, six), "", "PC0102"},
+		{"one more than can be compared", nil, many(101, same), "a policy cannot judge", "PC0102"},
+		{"all of them one socket", nil, many(100, one), "PC0102", "a policy cannot judge"},
+		{"no addresses", nil, many(600, bad), "PC0101", "a policy cannot judge"},
+		{"all in the range", nil, many(600, ranged), "PC0303", "a policy cannot judge"},
+		{"as much as before", many(600, ranged), many(599, ranged), "it stood so before", "a policy cannot judge"},
+		{"all of it new", many(600, apart), many(600, ranged), "PC0303", "a policy cannot judge"},
+		{"no addresses, as before", many(600, bad), many(599, bad), "it stood so before", "a policy cannot judge"},
+		{"the same sockets as before", many(100, one), many(99, one), "it stood so before", "a policy cannot judge"},
+		{"many node ports", nil, manyEntries(30001, 600), "PC0310", "a policy cannot judge"},
+		{"more node ports than can be judged", nil, manyEntries(30001, 601), "a policy cannot judge", "PC0310"},
+		{"all of them new", manyEntries(30000, 2), manyEntries(30000, 599), "PC0310", "a policy cannot judge"},
+	}
+	stored := make([]client.Object, len(rows))
+	for i, tt := range rows {
+		if tt.before != nil {
+			stored[i] = tt.before(t, plain)
+			stored[i].SetName(fmt.Sprintf("many-%d", i))
+			if err := c.Create(t.Context(), stored[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	c.install(t, source(t, everyConfig, everyRestriction))
+	c.settle(t)
+	for i, tt := range rows {
+		o := tt.object(t, plain)
+		request := func() error { return c.Create(t.Context(), o, client.DryRunAll) }
+		if old := stored[i]; old != nil {
+			o.SetName(old.GetName())
+			o.SetResourceVersion(old.GetResourceVersion())
+			if svc, ok := o.(*corev1.Service); ok {
+				svc.Spec.ClusterIP, svc.Spec.ClusterIPs = old.(*corev1.Service).Spec.ClusterIP, old.(*corev1.Service).Spec.ClusterIPs
+			}
+			request = func() error { return c.Update(t.Context(), o, client.DryRunAll) }
+		}
+		a := c.try(request)
+		said := strings.Join(a.said(), "\n")
+		if a.other != nil || strings.Contains(said, "budget") || strings.Contains(said, "cost") || !strings.Contains(said, tt.want) || strings.Contains(said, tt.not) {
+			t.Errorf("%s: %v, %.2000q, want %q and not %q", tt.why, a.other, said, tt.want, tt.not)
+		}
+	}
+}

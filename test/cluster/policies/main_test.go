@@ -1,0 +1,223 @@
+// Package vap proves the admission policies that stand in for the gate on a real API server: that it takes them, that it
+// judges by them as pkg/check does, and that each rule can refuse.
+package policies
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/manifest"
+	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
+	"github.com/portcullis-k8s/portcullis/webhook"
+)
+
+// typeChecked is how long the API server may take to check the types of a policy: it is in no hurry.
+const typeChecked = 5 * time.Minute
+
+func TestMain(m *testing.M) {
+	logf.SetLogger(logr.Discard()) // client libraries have nothing to add to what the tests say
+	os.Exit(m.Run())
+}
+
+// cluster is an API server with a client that remembers warnings.
+type cluster struct {
+	client.Client
+	*warnings
+	config *rest.Config
+}
+
+func newCluster(t *testing.T, o controlplane.Options) *cluster {
+	t.Helper()
+	cp := controlplane.Run(t, o)
+	return clusterOf(t, cp.RESTConfig())
+}
+
+func clusterOf(t *testing.T, config *rest.Config) *cluster {
+	t.Helper()
+	c := &cluster{warnings: &warnings{}, config: rest.CopyConfig(config)}
+	config.QPS = -1
+	config.WarningHandlerWithContext = c.warnings
+	scheme := manifest.Scheme()
+	err := admissionregistrationv1.AddToScheme(scheme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// warnings collects what the API server warns of.
+type warnings struct {
+	mu   sync.Mutex
+	said []string
+}
+
+// HandleWarningHeaderWithContext implements rest.WarningHandlerWithContext.
+func (w *warnings) HandleWarningHeaderWithContext(_ context.Context, _ int, _, text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.said = append(w.said, text)
+}
+
+// take returns what policies of ours warned of since the last time, and forgets it.
+func (w *warnings) take() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var said []string
+	for _, text := range w.said {
+		if policy, sentence, ok := strings.Cut(text, "': "); ok && strings.Contains(policy, "'portcullis-") {
+			said = append(said, sentence)
+		}
+	}
+	w.said = nil
+	return said
+}
+
+// source makes policies of a configuration's text and of pools and policies.
+func source(t *testing.T, config, objects string) webhook.PolicySource {
+	t.Helper()
+	read, err := configv1alpha1.Load([]byte(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := webhook.PolicySource{ExcludedNamespaces: webhook.Shipped().ExcludedNamespaces, Now: time.Now()}
+	if s.Settings, err = extract.NewSettings(read); err != nil {
+		t.Fatal(err)
+	}
+	scheme := manifest.Scheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	in, err := manifest.Parse("restrictions", []byte(objects), scheme)
+	if err != nil && objects != "" {
+		t.Fatal(err)
+	}
+	for _, o := range in.Objects {
+		switch o := o.Object.(type) {
+		case *v1alpha1.PortPool:
+			s.Pools = append(s.Pools, o)
+		case *v1alpha1.PortPolicy:
+			s.Policies = append(s.Policies, o)
+		}
+	}
+	return s
+}
+
+// install creates the policies of a source and removes them when the test ends. It returns when the API server judges by the
+// last of them: each is taken up for itself, in any order, so that all are asked for.
+func (c *cluster) install(t *testing.T, s webhook.PolicySource) *webhook.AdmissionPolicies {
+	t.Helper()
+	made, err := s.Validating()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, object := range made.Objects {
+		c.create(t, object)
+	}
+	return made
+}
+
+func (c *cluster) create(t *testing.T, object runtime.Object) {
+	t.Helper()
+	o := object.(client.Object)
+	if err := c.Create(t.Context(), o); err != nil {
+		t.Fatalf("%T %s: %v", o, o.GetName(), err)
+	}
+	t.Cleanup(func() {
+		if err := c.Delete(context.WithoutCancel(t.Context()), o); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// namespace makes a namespace of a test's own with labels.
+func (c *cluster) namespace(t *testing.T, labels map[string]string) string {
+	t.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "vap-", Labels: labels}}
+	if err := c.Create(t.Context(), ns); err != nil {
+		t.Fatal(err)
+	}
+	return ns.Name
+}
+
+// object reads one manifest and puts it into a namespace.
+func object(t *testing.T, namespace, text string) client.Object {
+	t.Helper()
+	in, err := manifest.Parse("manifest", []byte(text), manifest.Scheme())
+	if err != nil || len(in.Objects) != 1 {
+		t.Fatalf("%v, %d objects in\n%s", err, len(in.Objects), text)
+	}
+	o := in.Objects[0].Object.(client.Object)
+	o.SetNamespace(namespace)
+	return o
+}
+
+// answer is what became of a request.
+type answer struct {
+	denied   string   // what a policy of ours said
+	warnings []string // of ours
+	other    error    // somebody else refused
+}
+
+// said returns all that our policies said.
+func (a answer) said() []string {
+	if a.denied != "" {
+		return append([]string{a.denied}, a.warnings...)
+	}
+	return a.warnings
+}
+
+// try makes a request and tells the answer.
+func (c *cluster) try(request func() error) answer {
+	c.take()
+	err := request()
+	a := answer{warnings: c.take()}
+	if err == nil {
+		return a
+	}
+	if _, rest, ours := strings.Cut(err.Error(), "ValidatingAdmissionPolicy 'portcullis-"); ours && apierrors.IsInvalid(err) {
+		if _, a.denied, ours = strings.Cut(rest, " denied request: "); ours {
+			return a
+		}
+	}
+	a.other = err
+	return a
+}
+
+func (c *cluster) dryRun(ctx context.Context, o client.Object) answer {
+	return c.try(func() error { return c.Create(ctx, o, client.DryRunAll) })
+}
+
+// codes returns the codes at the end of sentences, sorted, each once.
+func codes(sentences []string) []string {
+	var found []string
+	for _, s := range sentences {
+		code := s
+		if i := strings.LastIndex(s, "("); i >= 0 {
+			code = strings.TrimSuffix(s[i+1:], ")")
+		}
+		found = append(found, code)
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
