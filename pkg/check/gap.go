@@ -1,6 +1,8 @@
 package check
 
 import (
+	"slices"
+
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
@@ -19,23 +21,12 @@ func Gaps(service, previous *Service) []Gap {
 	if previous == nil {
 		previous = &Service{}
 	}
-	type entry struct {
-		port     uint16
-		protocol ports.Protocol
-	}
-	byName, byPort := map[string]bool{}, map[entry]bool{}
-	for _, p := range previous.Ports {
-		if p.NodePort != 0 {
-			byName[p.Name], byPort[entry{p.Port, p.Protocol}] = true, true
-		}
-	}
+	e := newEdit(service, previous)
 	keeps := func(entries []int) bool {
-		for _, i := range entries {
-			if p := service.Ports[i]; byName[p.Name] || byPort[entry{p.Port, p.Protocol}] {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(entries, func(i int) bool {
+			p := service.Ports[i]
+			return e.kept(p) != 0 || e.byPort[number{p.Port, p.Protocol}].NodePort != 0
+		})
 	}
 	lacksHealthCheck := service.Type == "LoadBalancer" && service.ExternalTrafficPolicy == "Local" &&
 		service.HealthCheckNodePort == 0 && previous.HealthCheckNodePort == 0

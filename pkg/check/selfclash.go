@@ -52,12 +52,11 @@ func selfClashes(s subject) []Finding {
 // numbered are the port entries of a Service with the numbers that they will have: an update gives those back that are
 // left out, and drops those that are left over.
 func (s subject) numbered() []ports.ServicePort {
-	isLeftOver := !s.service.HasNodePorts() && s.nodePortsAreLeftOver()
-	keepsNames := s.previous != nil && s.service.getsNodePorts() && s.previous.getsNodePorts()
-	if !isLeftOver && !keepsNames {
+	if s.previous == nil {
 		return s.service.Ports
 	}
-	e := newEdit(s.previous.Ports, s.service.Ports, keepsNames)
+	isLeftOver := !s.service.HasNodePorts() && s.nodePortsAreLeftOver()
+	e := newEdit(s.service, s.previous)
 	list := slices.Clone(s.service.Ports)
 	for i, p := range list {
 		switch {

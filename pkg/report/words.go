@@ -113,11 +113,20 @@ func inEdits(f check.Finding) (what, way string) {
 		return fmt.Sprintf("%s after %s decides for new connections only; those that stand keep their path and their source address", f.Value, f.Other),
 			"nothing needs to be done, or let clients connect again"
 	case f.Case == check.LostAnyway:
-		return fmt.Sprintf("%s loses nodePort %s and gets another", called(f.Other), f.Value), "write nodePort: " + f.Value + " into it, or keep the name"
+		return fmt.Sprintf("%s loses nodePort %s and gets another", called(f.Other), f.Value), keepNodePort(f)
 	default:
 		return fmt.Sprintf("%s loses nodePort %s and gets another if the Service is replaced (PUT) and not merged", called(f.Other), f.Value),
-			"write nodePort: " + f.Value + " into it, or keep the name"
+			keepNodePort(f)
 	}
+}
+
+// keepNodePort tells how a port keeps its nodePort. Its name helps only if it is the name that changed.
+func keepNodePort(f check.Finding) string {
+	way := "write nodePort: " + f.Value + " into it"
+	if strings.HasSuffix(f.Field, ".name") {
+		way += ", or keep the name"
+	}
+	return way
 }
 
 func called(name string) string {
