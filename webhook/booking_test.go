@@ -169,6 +169,16 @@ func TestBookingRaces(t *testing.T) {
 	}
 }
 
+// TestExplicitPortLost: a nodePort that the client wrote is not tried again in vain, as no other one will do.
+func TestExplicitPortLost(t *testing.T) {
+	b := newBench(t, "")
+	a := b.books(t, []pool.Pool{portPool("pool", "30000-30001")}, claimed(30001, "b", v1alpha1.ClaimRequested))
+	d := b.decideOn(t, PathMutateServices, creates("Service", nodePortService("a", 30001)))
+	if got := strings.Join(a.calls, " "); !d.busy || got != "create 30001 get 30001 get 30001" {
+		t.Errorf("%s, calls %s", outcome(d), got)
+	}
+}
+
 // TestBookingTimeout: the webhook answers within its own time, though the API server does not.
 func TestBookingTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -222,6 +232,7 @@ func TestClaimsOfTheRequester(t *testing.T) {
 		{"its own, released", with(claimed(30100, "a", ""), releasedAt(0)), nodePortService("a", 0), "/spec/ports/0/nodePort=30100"},
 		{"another's, released", with(claimed(30100, "b", ""), releasedAt(0)), nodePortService("a", 0), "/spec/ports/0/nodePort=30101"},
 		{"another's, bound", with(claimed(30100, "b", ""), boundTo("u")), nodePortService("a", 0), "/spec/ports/0/nodePort=30101"},
+		{"of the same generateName", with(claimed(30100, "", "Requested"), requestedAt(0), func(c *v1alpha1.PortClaim) { c.Spec.Service.GenerateName = "a-" }), with(nodePortService("a", 0), unnamed), "/spec/ports/0/nodePort=30101"},
 		{"without a name it has none", with(claimed(30100, "a", "Requested"), requestedAt(0)), with(nodePortService("a", 0), unnamed), "/spec/ports/0/nodePort=30101"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -51,6 +51,17 @@ func TestInFlightTime(t *testing.T) {
 	}
 }
 
+// TestRefusalEndsTheAnswerInFlight: what the mutating webhook let through is forgotten once the validating one refuses it.
+func TestRefusalEndsTheAnswerInFlight(t *testing.T) {
+	b := newBench(t, "")
+	req := creates("Service", nodePortService("a", 30001))
+	b.ask(t, PathMutateServices, req)
+	b.holds(hostPortPod("p", 30001))
+	if r := b.ask(t, PathValidateServices, req); r.Allowed || len(b.flight.wanted) != 0 {
+		t.Errorf("allowed %v, in flight %v", r.Allowed, b.flight.wanted)
+	}
+}
+
 // TestInFlightIsProlonged: an object that comes again is held from then on, and the first end changes nothing.
 func TestInFlightIsProlonged(t *testing.T) {
 	b := newBench(t, "")
