@@ -179,7 +179,7 @@ func TestRotation(t *testing.T) {
 				c.disturb(b)
 				authorities, leaves := map[string]bool{}, map[string]bool{}
 				earlier := injected(b)
-				for end := time.Now().Add(3 * authorityLife); time.Now().Before(end); pass(7 * time.Second) {
+				for end := time.Now().Add(2 * authorityLife); time.Now().Before(end); pass(11 * time.Second) {
 					now := injected(b)
 					for _, bundle := range append(earlier, now...) {
 						for _, replica := range []*Certificates{leader, other} {
@@ -195,8 +195,8 @@ func TestRotation(t *testing.T) {
 					}
 					authorities[string(leaf.Leaf.RawIssuer)], leaves[leaf.Leaf.SerialNumber.String()] = true, true
 				}
-				if len(authorities) < 4 || len(leaves) < 12 {
-					t.Errorf("%d authorities, %d serving certificates in %s", len(authorities), len(leaves), 3*authorityLife)
+				if len(authorities) < 3 || len(leaves) < 8 {
+					t.Errorf("%d authorities, %d serving certificates in %s", len(authorities), len(leaves), 2*authorityLife)
 				}
 			})
 		})
@@ -209,7 +209,7 @@ func TestTwoRotators(t *testing.T) {
 		b.create(mutating(), validating(ignores, nil))
 		one, two := keeper(b), keeper(b)
 		b.start(one.Start, two.Start, leads(one.Lead), leads(two.Lead))
-		for range 2 * authorityLife / (20 * time.Second) {
+		for range authorityLife / (20 * time.Second) {
 			pass(20 * time.Second)
 			for _, bundle := range injected(b) {
 				for _, c := range []*Certificates{one, two} {
