@@ -142,4 +142,11 @@ func TestProgramFile(t *testing.T) {
 			t.Errorf("go install calls %s %s, want %s", pkg, got, want)
 		}
 	}
+	for _, s := range sources(checkout{}, versions{}) {
+		for _, p := range s.programs {
+			if got := p.file(); got != string(p.name) && p.name != Etcd {
+				t.Errorf("go install calls %s %s", p.name, got)
+			}
+		}
+	}
 }

@@ -70,7 +70,7 @@ func sources(c checkout, v versions) []source {
 		{dir: c.root(), folder: tree, isTree: true, programs: []program{{Portcullis, "./cmd/portcullis"}}},
 		{
 			dir: c.schedulerDir(), folder: tree, isTree: true, flags: ldflags(versionFlags(v.kubernetes)...),
-			programs: []program{{PortcullisScheduler, "."}},
+			programs: []program{{PortcullisScheduler, "github.com/portcullis-k8s/portcullis/cmd/portcullis-scheduler"}},
 		},
 		{dir: c.test, folder: tree, isTree: true, programs: []program{{Run, "./cmd/run"}, {Empty, "./perf/load/empty"}}},
 	}
