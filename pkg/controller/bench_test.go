@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,7 +53,7 @@ type bench struct {
 	calls  []string // "verb Kind name"
 	rules  []*rule
 	events []string // "type reason Kind/name"
-	uids   int
+	uids   atomic.Int64
 }
 
 // rule is what happens before calls that begin with a pattern.
@@ -90,8 +91,7 @@ func newBench(t *testing.T) *bench {
 // admit gives an object what the API server gives it.
 func (b *bench) admit(object client.Object) {
 	if object.GetUID() == "" {
-		b.uids++
-		object.SetUID(types.UID(fmt.Sprint("uid-", b.uids)))
+		object.SetUID(types.UID(fmt.Sprint("uid-", b.uids.Add(1))))
 	}
 	if object.GetCreationTimestamp().Time.IsZero() {
 		object.SetCreationTimestamp(metav1.NewTime(time.Now().Truncate(time.Second)))

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,20 +149,20 @@ func TestBetweenReadAndWrite(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bench) {
 				leading(b)
 				bound(b)
-				happened := false
+				var happened atomic.Bool
 				b.once(c.call, func(client.Object) error {
-					happened = true
+					happened.Store(true)
 					c.meanwhile(b)
 					return nil
 				})
 				b.remove(service("web", ""))
 				for range 70 { // the reuseDelay, and a lifetime is not over
-					if !happened {
+					if !happened.Load() {
 						pass(time.Second)
 					}
 				}
 				pass(2 * time.Second)
-				if got := claimOf(b); got != c.want || !happened {
+				if got := claimOf(b); got != c.want || !happened.Load() {
 					t.Errorf("%q, want %q", got, c.want)
 				}
 			})

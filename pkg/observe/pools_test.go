@@ -208,8 +208,11 @@ func (d deafInformer) AddEventHandler(toolscache.ResourceEventHandler) (toolscac
 }
 
 func (l *lacking) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
-	if l.lists != nil {
-		return l.lists
+	l.mu.Lock()
+	err := l.lists
+	l.mu.Unlock()
+	if err != nil {
+		return err
 	}
 	return l.cluster.List(ctx, list, options...)
 }
@@ -277,7 +280,9 @@ func TestListsThatFail(t *testing.T) {
 		go func() { done <- o.Start(ctx) }()
 		time.Sleep(time.Second)
 		before := held(o)
+		l.mu.Lock()
 		l.lists = errDown
+		l.mu.Unlock()
 		l.set(newNode("n2", "a"))
 		time.Sleep(time.Hour)
 		if _, err := o.Rebuild(t.Context()); !errors.Is(err, errDown) {
