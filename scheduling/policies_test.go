@@ -78,7 +78,7 @@ func but(exceptions string) string {
 }
 
 func TestPolicies(t *testing.T) {
-	const by = "UnschedulableAndUnresolvable: hostPort 9100/TCP is held by node-exporter (PortPolicy baseline)"
+	const by = "UnschedulableAndUnresolvable: hostPort 9100/TCP by node-exporter (PortPolicy baseline)"
 	edge := func(n *nodeInfo) *nodeInfo {
 		n.node.Labels = map[string]string{"tier": "edge"}
 		return n
@@ -109,12 +109,12 @@ func TestPolicies(t *testing.T) {
 		{"its namespace", []string{strings.Replace(exporter, "{}", "{matchLabels: {tier: edge}}", 1)}, pod("new", list(port(9100)), in("edge")), node("n", 1), by},
 		{"a namespace that nobody has seen", []string{strings.Replace(exporter, "{}", "{matchLabels: {kubernetes.io/metadata.name: new}}", 1)}, pod("new", list(port(9100)), in("new")), node("n", 1), by},
 
-		{"on a selected node", []string{proxy}, pod("new", list(port(80))), edge(node("n", 1)), "UnschedulableAndUnresolvable: hostPort 80/TCP is held by proxy (PortPolicy edge)"},
-		{"the end of the range", []string{proxy}, pod("new", list(port(90))), edge(node("n", 1)), "UnschedulableAndUnresolvable: hostPort 90/TCP is held by proxy (PortPolicy edge)"},
+		{"on a selected node", []string{proxy}, pod("new", list(port(80))), edge(node("n", 1)), "UnschedulableAndUnresolvable: hostPort 80/TCP by proxy (PortPolicy edge)"},
+		{"the end of the range", []string{proxy}, pod("new", list(port(90))), edge(node("n", 1)), "UnschedulableAndUnresolvable: hostPort 90/TCP by proxy (PortPolicy edge)"},
 		{"on another node", []string{proxy}, pod("new", list(port(80))), node("n", 1), ""},
-		{"on its address", []string{proxy}, pod("new", list(at("127.0.0.1", port(9000)))), edge(node("n", 1)), "UnschedulableAndUnresolvable: hostPort 9000/TCP is held by proxy (PortPolicy edge)"},
+		{"on its address", []string{proxy}, pod("new", list(at("127.0.0.1", port(9000)))), edge(node("n", 1)), "UnschedulableAndUnresolvable: hostPort 9000/TCP by proxy (PortPolicy edge)"},
 		{"on another address", []string{proxy}, pod("new", list(at("127.0.0.2", port(9000)))), edge(node("n", 1)), ""},
-		{"beside a pod", []string{proxy}, pod("new", list(port(80))), edge(node("n", 1, pod("a", list(port(80))))), "UnschedulableAndUnresolvable: hostPort 80/TCP is held by Pod default/a and proxy (PortPolicy edge)"},
+		{"beside a pod", []string{proxy}, pod("new", list(port(80))), edge(node("n", 1, pod("a", list(port(80))))), "UnschedulableAndUnresolvable: hostPort 80/TCP by Pod default/a and proxy (PortPolicy edge)"},
 		{"two policies, the second for this node", []string{strings.Replace(exporter, "nodeSelector: {}", "nodeSelector: {matchLabels: {tier: core}}", 1), strings.Replace(strings.Replace(exporter, "nodeSelector: {}", "nodeSelector: {matchLabels: {tier: edge}}", 1), "baseline", "second", 1)},
 			wanted, edge(node("n", 1)), strings.Replace(by, "baseline", "second", 1)},
 
@@ -304,7 +304,7 @@ func TestNewPolicies(t *testing.T) {
 		want         string // an error, or what is said of a pod
 		events       int
 	}{
-		{"there are", listed, 200, "UnschedulableAndUnresolvable: hostPort 9100/TCP is held by node-exporter (PortPolicy baseline)", 5},
+		{"there are", listed, 200, "UnschedulableAndUnresolvable: hostPort 9100/TCP by node-exporter (PortPolicy baseline)", 5},
 		{"no such kind", `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}`, 404, "", 3},
 		{"no right", `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403}`, 403,
 			"policies: true needs the right to list and watch portpolicies.portcullis.dev: bind the scheduler's user to the ClusterRole portcullis-scheduler-policies, or leave policies out", 0},

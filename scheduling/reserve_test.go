@@ -1,7 +1,6 @@
 package scheduling
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -38,15 +37,15 @@ func TestReserve(t *testing.T) {
 	}{
 		{"nothing", wanted, func(*handle) {}, ""},
 		{"a pod", wanted, func(h *handle) { h.bind(t, pod("a", list(port(9000)), on("n"), of("tomcat"))) },
-			"Unschedulable: hostPort 9000/TCP is held by Deployment default/tomcat"},
+			"Unschedulable: hostPort 9000/TCP by Deployment default/tomcat"},
 		{"a pod on another address", pod("new", list(at("127.0.0.1", port(9000)))), func(h *handle) { h.bind(t, pod("a", list(at("127.0.0.2", port(9000))), on("n"))) }, ""},
 		{"a pod with another port", wanted, func(h *handle) { h.bind(t, pod("a", list(port(9001)), on("n"))) }, ""},
 		{"a pod on another node", wanted, func(h *handle) { h.bind(t, pod("a", list(port(9000)), on("m"))) }, ""},
 		{"a pod on no node", wanted, func(h *handle) { h.bind(t, pod("a", list(port(9000)))) }, ""},
 		{"one that has ended", wanted, func(h *handle) { h.bind(t, ended) }, ""},
 		{"the pod itself", wanted, func(h *handle) { h.bind(t, self) }, ""},
-		{"a Service", wanted, func(h *handle) { h.store(t, nodePort("app", 9000)) }, "UnschedulableAndUnresolvable: hostPort 9000/TCP is held by Service default/app"},
-		{"an external IP of the node", wanted, func(h *handle) { h.store(t, external) }, "UnschedulableAndUnresolvable: hostPort 9000/TCP is held by Service default/external"},
+		{"a Service", wanted, func(h *handle) { h.store(t, nodePort("app", 9000)) }, "UnschedulableAndUnresolvable: hostPort 9000/TCP by Service default/app"},
+		{"an external IP of the node", wanted, func(h *handle) { h.store(t, external) }, "UnschedulableAndUnresolvable: hostPort 9000/TCP by Service default/external"},
 		{"a pod, but nothing is wanted", pod("plain", nil), func(h *handle) { h.bind(t, pod("a", list(port(9000)), on("n"))) }, ""},
 	} {
 		p, h := newPlugin(t, "")
@@ -60,7 +59,7 @@ func TestReserve(t *testing.T) {
 		tt.come(h)
 		status, got := p.Reserve(t.Context(), s, tt.pod, "n"), ""
 		if !status.IsSuccess() {
-			got = status.Code().String() + ": " + strings.Join(status.Reasons(), "; ")
+			got = brief(status)
 		}
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)

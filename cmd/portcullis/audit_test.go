@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -38,9 +39,9 @@ error     PC0201  Deployment default/web  n1, n2
 error     PC0201  Pod shop/late           n1
 warning   PC0601  Deployment default/web  n1, n2
 
-Deployment default/web: spec.template.spec.containers[0].ports[0].hostPort: 30062/TCP is held by Service default/app1 (spec.ports[0].nodePort) on nodes n1, n2; choose another hostPort, or expose the pod by a Service (PC0201)
-Pod shop/late: spec.containers[0].ports[0].hostPort: 8080/TCP is held by Pod default/early (spec.containers[0].ports[0].hostPort) on node n1; choose another hostPort, or expose the pod by a Service (PC0201)
-Deployment default/web: spec.template.spec.containers[0].ports[0].hostPort: the packets for 30062/TCP go to Service default/app1, wherever they come from; choose another hostPort, or expose the pod by a Service (PC0601)
+Deployment default/web: spec.template.spec.containers[0].ports[0].hostPort: … (PC0201)
+Pod shop/late: spec.containers[0].ports[0].hostPort: … (PC0201)
+Deployment default/web: spec.template.spec.containers[0].ports[0].hostPort: … (PC0601)
 
 2 errors, 1 warning
 Explain a code: portcullis lint --explain PC0201
@@ -61,12 +62,12 @@ func TestAudit(t *testing.T) {
 		{"-f state.yaml", 1, auditSays},
 		{"-f state.yaml -A", 1, auditSays},
 		{"-f clean.yaml", 0, "no findings\n"},
-		{"-f state.yaml -n shop -o github", 1, "::error file=state.yaml,line=13,title=PC0201::spec.containers[0].ports[0].hostPort: 8080/TCP is held by Pod default/early (spec.containers[0].ports[0].hostPort) on node n1; choose another hostPort, or expose the pod by a Service (PC0201)\n"},
+		{"-f state.yaml -n shop -o github", 1, "::error file=state.yaml,line=13,title=PC0201::spec.containers[0].ports[0].hostPort: … (PC0201)\n"},
 		{"-f state.yaml -n nobody", 0, "no findings\n"},
 		{"-f state.yaml --fail-on never", 0, auditSays},
 		{"-f state.yaml --config audited.yaml", 0, auditSays},
 		{"-f state.yaml --config audited.yaml --fail-on warning", 1, auditSays},
-		{"-f pool.yaml -o github", 1, "::warning file=pool.yaml,line=3,title=PC0307::spec.ports[0].nodePort: 30062 belongs to PortPool team (namespaces team=a); if you named none, create the Service again to get another, or choose a number that belongs to no PortPool (PC0307)\n"},
+		{"-f pool.yaml -o github", 1, "::warning file=pool.yaml,line=3,title=PC0307::spec.ports[0].nodePort: … (PC0307)\n"},
 
 		{"-f state.yaml -n shop -A", 2, "-n shop and -A: leave one of the two out"},
 		{"-f state.yaml -o wide", 2, `--output "wide" is none of table, json, yaml, sarif, junit, github`},
@@ -78,7 +79,7 @@ func TestAudit(t *testing.T) {
 		{"", 2, "there is no kubeconfig that names a cluster: name one with --kubeconfig, or give the objects with -f"},
 	} {
 		o := runCommand(t, "", append([]string{"audit"}, strings.Fields(c.args)...)...)
-		said := o.stdout
+		said := wordless(o.stdout)
 		if c.exit == exitUsage && strings.Contains(o.stderr, c.says) {
 			said = c.says
 		}
@@ -86,6 +87,11 @@ func TestAudit(t *testing.T) {
 			t.Errorf("%s: exit %d, want %d %s (-want +got):\n%s", c.args, o.exit, c.exit, o.stderr, diff)
 		}
 	}
+}
+
+// wordless leaves out the sentences, which the tests of pkg/report hold.
+func wordless(out string) string {
+	return regexp.MustCompile(`(?m)(\.\w+): [^\n]* (\(PC\d{4}\))$`).ReplaceAllString(out, "$1: … $2")
 }
 
 // TestAuditForms: JSON and YAML are one AuditReport, and the others tell the same findings.
@@ -166,8 +172,8 @@ func TestAuditReads(t *testing.T) {
 	run := func(server string, args ...string) outcome {
 		return runCommand(t, "", append([]string{"audit", "--insecure-skip-tls-verify", "--server", server}, args...)...)
 	}
-	if o := run(clusterServer(t, lists)); o.exit != exitFindings || o.stdout != auditSays || o.stderr != "" {
-		t.Errorf("exit %d: %s\n%s", o.exit, cmp.Diff(auditSays, o.stdout), o.stderr)
+	if o := run(clusterServer(t, lists)); o.exit != exitFindings || wordless(o.stdout) != auditSays || o.stderr != "" {
+		t.Errorf("exit %d: %s\n%s", o.exit, cmp.Diff(auditSays, wordless(o.stdout)), o.stderr)
 	}
 	o := run(clusterServer(t, lists, "/apis/apps/v1/deployments", "/apis/portcullis.dev/v1alpha1/portpools"))
 	if want := "not looked at, as you may not list them in all namespaces: deployments.apps, portpools.portcullis.dev\n"; o.exit != exitFindings || o.stderr != want {
@@ -181,7 +187,7 @@ func TestAuditReads(t *testing.T) {
 		t.Errorf("exit %d, said %q, want %q", o.exit, o.stderr, want)
 	}
 	o = run(clusterServer(t, lists), "-o", "github", "-n", "shop")
-	if want := "::error title=PC0201::Pod shop/late: spec.containers[0].ports[0].hostPort: 8080/TCP is held by"; !strings.HasPrefix(o.stdout, want) {
+	if want := "::error title=PC0201::Pod shop/late: spec.containers[0].ports[0].hostPort: "; !strings.HasPrefix(o.stdout, want) {
 		t.Errorf("%s, want %s", o.stdout, want)
 	}
 	o = run(clusterServer(t, lists), "-o", "junit")

@@ -145,7 +145,7 @@ func TestLintExitCodes(t *testing.T) {
 		{[]string{"lint", "-f", "bad.yaml", "--config", "audit.yaml"}, 0, "PC0201"},
 		{[]string{"lint", "-f", "warn.yaml"}, 0, "1 warning"},
 		{[]string{"lint", "-f", "warn.yaml", "--fail-on", "warning"}, 1, "1 warning"},
-		{[]string{"lint", "-f", "bad.yaml", "-o", "github"}, 1, "::error file=bad.yaml,line=3,title=PC0201::spec.ports[0].nodePort: 30062/TCP is held by Service default/app1"},
+		{[]string{"lint", "-f", "bad.yaml", "-o", "github"}, 1, "::error file=bad.yaml,line=3,title=PC0201::spec.ports[0].nodePort: "},
 		{[]string{"lint", "-f", "warn.yaml", "-f", "bad.yaml", "-o", "json"}, 1, `"kind": "LintReport"`},
 		{[]string{"lint", "-f", "broken.yaml"}, 2, "broken.yaml:1"},
 		{[]string{"lint", "-f", "missing.yaml"}, 2, "missing.yaml: no such file"},

@@ -20,6 +20,7 @@ import (
 	"encoding/json"
 
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
+	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 	"github.com/portcullis-k8s/portcullis/test/lab/kubelet"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
@@ -73,20 +74,17 @@ func TestWhatStoodBefore(t *testing.T) {
 	})
 	t.Run("its image is changed", func(t *testing.T) {
 		stood := c.running(t, ns, "old-", 2)
-		c.warnings.take()
 		poll.Until(t, func(context.Context) error {
+			c.warnings.take() // of an attempt that met a conflict
 			if err := c.Get(t.Context(), client.ObjectKeyFromObject(d), d); err != nil {
 				return err
 			}
 			d.Spec.Template.Spec.Containers[0].Image = "new"
 			return c.Update(t.Context(), d)
 		})
-		const field, way = "spec.template.spec.containers[0].ports[0].hostPort: ", "; choose another hostPort, or expose the pod by a Service; it stood so before "
-		want := []string{
-			field + "31040/TCP is held by Service " + ns + "/s (spec.ports[0].nodePort) on every node" + way + "(PC0201)",
-			field + "the packets for 31040/TCP go to Service " + ns + "/s, wherever they come from" + way + "(PC0601)",
-		}
-		if diff := cmp.Diff(want, c.warnings.take()); diff != "" {
+		const field = " spec.template.spec.containers[0].ports[0].hostPort "
+		want := []string{"PC0201" + field + "Service " + ns + "/s", "PC0601" + field + "Service " + ns + "/s"}
+		if diff := cmp.Diff(want, finding.All(c.warnings.take())); diff != "" {
 			t.Errorf("warned of (-want +got):\n%s", diff)
 		}
 		c.awaitOthers(t, ns, stood)
@@ -122,9 +120,9 @@ func TestWhatStoodBefore(t *testing.T) {
 	}
 	t.Run("the same conflict anew", func(t *testing.T) {
 		fresh := strings.ReplaceAll(text, "old", "fresh")
-		want := "spec.template.spec.containers[0].ports[0].hostPort: 31040/TCP is held by Service " + ns + "/s (spec.ports[0].nodePort) on every node; choose another hostPort, or expose the pod by a Service (PC0201)"
+		want := "PC0201 spec.template.spec.containers[0].ports[0].hostPort Service " + ns + "/s"
 		got, err := c.refused(t.Context(), object(t, ns, fresh))
-		if err != nil || len(got) == 0 || got[0] != want {
+		if err != nil || len(got) == 0 || finding.Of(got[0]) != want {
 			t.Errorf("%v %q, want %q", err, got, want)
 		}
 	})
@@ -192,7 +190,7 @@ func (c *cluster) createOne(t *testing.T, ns string, i int, down bool) string {
 	}
 	kind := i % len(texts)
 	err := c.Create(t.Context(), object(t, ns, texts[kind]))
-	_, refusedByUs := causes(err)
+	why, refusedByUs := causes(err)
 	switch {
 	case down && kind == 1 && err == nil:
 		return "down: admitted, does not match"
@@ -200,7 +198,7 @@ func (c *cluster) createOne(t *testing.T, ns string, i int, down bool) string {
 		return "down: refused by failurePolicy"
 	case !down && kind != 2 && err == nil:
 		return "up: admitted"
-	case !down && kind == 2 && refusedByUs == nil && strings.Contains(err.Error(), "is held by Service "+ns+"/holder"):
+	case !down && kind == 2 && refusedByUs == nil && strings.HasSuffix(finding.Of(why[0]), "Service "+ns+"/holder"):
 		return "up: refused by name"
 	}
 	t.Fatalf("create %d, gate down %v: %v", i, down, err)

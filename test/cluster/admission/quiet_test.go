@@ -24,6 +24,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
+	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 	"github.com/portcullis-k8s/portcullis/webhook"
@@ -186,7 +187,7 @@ func (c *cluster) race(t *testing.T, ns [2]string) (ours, theirs int) {
 			t.Fatalf("round %d: %v and %v, want exactly one winner", round, errs[0], errs[1])
 		}
 		switch got, err := causes(errs[loser]); {
-		case err == nil && strings.Contains(got[0], fmt.Sprintf("is held by Service %s/r%d-%d ", ns[winner], round, winner)):
+		case err == nil && strings.HasSuffix(finding.Of(got[0]), fmt.Sprintf("Service %s/r%d-%d", ns[winner], round, winner)):
 			ours++
 		case strings.Contains(errs[loser].Error(), "provided port is already allocated"):
 			theirs++

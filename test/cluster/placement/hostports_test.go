@@ -48,13 +48,14 @@ func (c *cluster) testTooManyReplicas(t *testing.T) {
 	s := c.site(t, shipped, 3)
 	s.create(t, s.deployment("tomcat", 4, tcp("", 9000)))
 	s.oneOnEach(t, "tomcat")
-	reason := "3 hostPort 9000/TCP is held by Deployment " + s.namespace + "/tomcat"
-	s.refused(t, s.waiting(t, "tomcat"), reason)
+	const port = "3 hostPort 9000/TCP"
+	holder := "Deployment " + s.namespace + "/tomcat"
+	s.refused(t, s.waiting(t, "tomcat"), port, holder)
 	before, err := s.running(t.Context(), "tomcat")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.wantEvent(t, s.waiting(t, "tomcat"), "FailedScheduling", reason)
+	s.wantEvent(t, s.waiting(t, "tomcat"), "FailedScheduling", holder)
 	for node, pod := range before {
 		s.wantEvent(t, s.waiting(t, "tomcat"), scheduling.EventReason,
 			fmt.Sprintf("on %s by Pod %s/%s of Deployment %[2]s/tomcat", node, s.namespace, pod.Name))
@@ -68,7 +69,7 @@ func (c *cluster) testTooManyReplicas(t *testing.T) {
 		}
 		return err
 	})
-	s.refused(t, s.waiting(t, "tomcat"), reason)
+	s.refused(t, s.waiting(t, "tomcat"), port, holder)
 }
 
 // wantEvent waits for an event on a pod that contains the text.
@@ -99,7 +100,7 @@ func (c *cluster) testOurHint(t *testing.T) {
 		s.create(t, holder)
 		s.placed(t, held)
 		s.create(t, s.pod(wanted, tcp(pair[1], 9033)))
-		s.refused(t, wanted, "1 hostPort 9033/TCP is held by Pod "+s.namespace+"/"+held)
+		s.refused(t, wanted, "1 hostPort 9033/TCP", "Pod "+s.namespace+"/"+held)
 		awaitWaiting(t, own)
 		if n := count(t, own, waitFor, `plugin="NodePorts"`); n != 0 {
 			t.Errorf("held %q, wanted %q: %v pods wait for NodePorts, want 0", pair[0], pair[1], n)
@@ -145,7 +146,7 @@ func (c *cluster) testStall(t *testing.T) {
 	if err := s.Patch(t.Context(), d, change); err != nil {
 		t.Fatal(err)
 	}
-	s.refused(t, s.waiting(t, "web"), "2 hostPort 9000/TCP is held by Deployment "+s.namespace+"/web")
+	s.refused(t, s.waiting(t, "web"), "2 hostPort 9000/TCP", "Deployment "+s.namespace+"/web")
 	after, err := s.running(t.Context(), "web")
 	if err != nil {
 		t.Fatal(err)
@@ -181,7 +182,7 @@ func (c *cluster) testDaemonSet(t *testing.T) {
 		}
 		said := 0
 		for _, p := range pods.Items {
-			if v := verdict(&p); v.node == "" && strings.Contains(v.message, "1 hostPort 9000/TCP is held by DaemonSet "+s.namespace+"/first") {
+			if v := verdict(&p); v.node == "" && strings.Contains(v.message, "1 hostPort 9000/TCP") && strings.Contains(v.message, "DaemonSet "+s.namespace+"/first") {
 				said++
 			}
 		}

@@ -200,7 +200,7 @@ func (s *site) try(t *testing.T, f *follower, trials []trial) {
 		if is := got.node == ""; is != a.isRefused() {
 			t.Errorf("held %v, wanted %v: refused by %s: %v, want %v", a.held, a.wanted, a.scheduler, is, a.isRefused())
 		}
-		byUs := strings.Contains(got.message, "is held by Pod "+s.namespace+"/"+a.holder)
+		byUs := strings.Contains(got.message, "Pod "+s.namespace+"/"+a.holder)
 		byUpstream := strings.Contains(got.message, nodeports.ErrReason)
 		if ours := a.scheduler != upstream && a.held.meets(a.wanted); got.node == "" && (byUs != ours || byUpstream == ours) {
 			t.Errorf("held %v, wanted %v: %s says %q", a.held, a.wanted, a.scheduler, got.message)

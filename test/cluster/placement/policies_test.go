@@ -123,7 +123,7 @@ func (c *cluster) testPolicies(t *testing.T) {
 			poll.Until(t, func(context.Context) error { return s.Create(t.Context(), p) }) // the kind may not be served yet
 			name := fmt.Sprint("wanted", i)
 			pod := s.pod(name, tcp("", 9100))
-			s.awaitRefusal(t, pod, "hostPort 9100/TCP is held by node-exporter (PortPolicy "+p.GetName()+")")
+			s.awaitRefusal(t, pod, "node-exporter (PortPolicy "+p.GetName()+")")
 			before := count(t, own, queued, `event="`+tc.event+`"`)
 			tc.do(t, p, pod)
 			s.placed(t, name)

@@ -103,7 +103,7 @@ func (c *cluster) testNoPreemption(t *testing.T) {
 	s.create(t, s.prior(1, on(s.nodes[0].Name, s.pod("first", tcp("", 31041)))), s.prior(1, on(s.nodes[1].Name, s.pod("second", tcp("", 31041)))), svc)
 	s.awaitSeen(t, svc, 31041)
 	s.create(t, s.prior(500, s.pod("wanted", tcp("", 31041))))
-	s.refused(t, "wanted", "hostPort 31041/TCP is held by Service "+s.namespace+"/app")
+	s.refused(t, "wanted", "hostPort 31041/TCP", "Service "+s.namespace+"/app")
 	if gone := s.gone(t, "first", "second"); len(gone) > 0 {
 		t.Errorf("%v are gone, want none", gone)
 	}

@@ -16,8 +16,8 @@ func (c *cluster) testRestart(t *testing.T) {
 	s.placed(t, "held")
 	s.awaitSeen(t, svc, 31051)
 	s.create(t, s.pod("for-pod", tcp("::1", 9000)), s.pod("for-service", tcp("", 31051)))
-	s.refused(t, "for-pod", "1 hostPort 9000/TCP is held by Pod "+s.namespace+"/held")
-	s.refused(t, "for-service", "hostPort 31051/TCP is held by Service "+s.namespace+"/before")
+	s.refused(t, "for-pod", "1 hostPort 9000/TCP", "Pod "+s.namespace+"/held")
+	s.refused(t, "for-service", "hostPort 31051/TCP", "Service "+s.namespace+"/before")
 
 	if err := c.Kill(binaries.KubeAPIServer); err != nil {
 		t.Fatal(err)
@@ -34,8 +34,8 @@ func (c *cluster) testRestart(t *testing.T) {
 	s.create(t, after)
 	s.awaitSeen(t, after, 31052)
 	s.create(t, s.pod("third", tcp("", 9000)), s.pod("fourth", tcp("", 31052)))
-	s.refused(t, "third", "1 hostPort 9000/TCP is held by Pod "+s.namespace+"/for-pod")
-	s.refused(t, "fourth", "hostPort 31052/TCP is held by Service "+s.namespace+"/after")
+	s.refused(t, "third", "1 hostPort 9000/TCP", "Pod "+s.namespace+"/for-pod")
+	s.refused(t, "fourth", "hostPort 31052/TCP", "Service "+s.namespace+"/after")
 	s.delete(t, after)
 	s.placed(t, "fourth")
 }

@@ -71,7 +71,7 @@ func (c *cluster) testServices(t *testing.T) {
 			pod.Spec.NodeSelector = map[string]string{corev1.LabelHostname: s.nodes[0].Name}
 			s.awaitSeen(t, tc.svc, tc.number)
 			s.create(t, pod)
-			s.refused(t, pod.Name, fmt.Sprintf("hostPort %d/TCP is held by Service %s/%s", tc.number, s.namespace, tc.svc.Name))
+			s.refused(t, pod.Name, fmt.Sprintf("hostPort %d/TCP", tc.number), "Service "+s.namespace+"/"+tc.svc.Name)
 			event := serviceUpdated
 			if tc.free == nil {
 				event = serviceDeleted
@@ -139,12 +139,12 @@ func (c *cluster) testServiceComesLater(t *testing.T) {
 	s.create(t, held)
 	s.placed(t, "held")
 	s.create(t, wanted)
-	s.refused(t, "wanted", "1 hostPort 31021/TCP is held by Pod "+s.namespace+"/held")
+	s.refused(t, "wanted", "1 hostPort 31021/TCP", "Pod "+s.namespace+"/held")
 	svc := s.service("later", 31021)
 	s.create(t, svc)
 	s.awaitSeen(t, svc, 31021)
 	s.delete(t, held)
-	s.refused(t, "wanted", "hostPort 31021/TCP is held by Service "+s.namespace+"/later")
+	s.refused(t, "wanted", "hostPort 31021/TCP", "Service "+s.namespace+"/later")
 	s.delete(t, svc)
 	s.placed(t, "wanted")
 }
@@ -170,7 +170,7 @@ func (s *site) annotate(t *testing.T, node, reserved string) {
 // malformed in the annotation reserves nothing and does no harm.
 func (c *cluster) testAnnotation(t *testing.T) {
 	const itself = "the node itself (annotation portcullis.dev/reserved-ports)"
-	const reason = "1 hostPort 9000/TCP is held by " + itself
+	const port = "1 hostPort 9000/TCP"
 	s := c.site(t, "", 1)
 	own := s.own(t)
 	node := s.nodes[0].Name
@@ -178,7 +178,7 @@ func (c *cluster) testAnnotation(t *testing.T) {
 	s.annotate(t, node, "9000/TCP")
 	s.awaitSaid(t, node, 9000, itself)
 	s.create(t, s.pod("first", tcp("", 9000)), s.pod("other", tcp("", 9001)))
-	s.refused(t, "first", reason)
+	s.refused(t, "first", port, itself)
 	s.placed(t, "other")
 	awaitWaiting(t, own)
 	s.annotate(t, node, "")
@@ -191,7 +191,7 @@ func (c *cluster) testAnnotation(t *testing.T) {
 	s.annotate(t, node, "nonsense,,9002,9000/TCP,99999999/UDP")
 	s.awaitSaid(t, node, 9000, itself)
 	s.create(t, s.pod("second", tcp("127.0.0.1", 9000)), s.pod("free", tcp("", 9002)))
-	s.refused(t, "second", reason)
+	s.refused(t, "second", port, itself)
 	s.placed(t, "free")
 	s.annotate(t, node, "nonsense")
 	s.placed(t, "second")
@@ -210,8 +210,8 @@ func (c *cluster) testNoAddresses(t *testing.T) {
 	s.placed(t, "external")
 	s.awaitSeen(t, svc, 31031)
 	s.create(t, s.pod("on-pod", tcp("::1", 9000)), s.pod("on-service", tcp("", 31031)))
-	s.refused(t, "on-pod", "1 hostPort 9000/TCP is held by Pod "+s.namespace+"/held")
-	s.refused(t, "on-service", "hostPort 31031/TCP is held by Service "+s.namespace+"/app")
+	s.refused(t, "on-pod", "1 hostPort 9000/TCP", "Pod "+s.namespace+"/held")
+	s.refused(t, "on-service", "hostPort 31031/TCP", "Service "+s.namespace+"/app")
 }
 
 // testSkip: a pod without host ports is no business of the plugin: it is asked nothing about any node.

@@ -48,8 +48,25 @@ const (
 // again is one of which we say so.
 func TestServicesAsTheAPIServer(t *testing.T) {
 	cp := controlplane.Run(t, controlplane.Options{NodePortRange: nodePortRange})
-	c := newServiceCases(t, cp)
-	for range seed.Rounds(500, 5000) {
+	leaked := map[int32]bool{}
+	mended := []seed.Mended{
+		{Seed: 2508143059174462230, Was: "a LoadBalancer without allocated node ports becomes a NodePort Service by PUT: spec.ports[1] got another number, and no finding said so"},
+		{Seed: 17659337258646369998, Was: "the test took a misspelled protocol for two entries that kubectl can tell apart"},
+	}
+	seed.Each(t, mended, func(t *testing.T, s uint64) {
+		rounds := seed.Rounds(500, 5000)
+		if s != seed.Fixed && !seed.Soaking() {
+			rounds = 60
+		}
+		lives(t, newServiceCases(t, cp, specimen.FromSeed(s), leaked), rounds)
+	})
+	newServiceCases(t, cp, specimen.FromSeed(seed.Fixed), leaked).externalNames(t) // last: numbers stay taken
+}
+
+// lives has Services come, change and go.
+func lives(t *testing.T, c *serviceCases, rounds int) {
+	t.Helper()
+	for range rounds {
 		c.f.cases++
 		c.create(t)
 		for range c.draw.IntN(5) {
@@ -64,7 +81,9 @@ func TestServicesAsTheAPIServer(t *testing.T) {
 	for len(c.live) > 0 {
 		c.end(t, c.live[0])
 	}
-	c.externalNames(t)
+	if rounds < 500 {
+		return // too few to have drawn everything
+	}
 	c.f.check(t)
 	for _, what := range []string{stored, refusedByBoth} {
 		if n := c.f.seen[what]; n < c.f.cases/4 {
@@ -90,14 +109,14 @@ type serviceCase struct {
 	applied *corev1.Service // the file that was sent last
 }
 
-func newServiceCases(t *testing.T, cp *controlplane.ControlPlane) *serviceCases {
+func newServiceCases(t *testing.T, cp *controlplane.ControlPlane, source specimen.Source, leaked map[int32]bool) *serviceCases {
 	t.Helper()
 	config, err := configv1alpha1.Load(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	config.NodePortRange = nodePortRange
-	c := &serviceCases{ledger: &ledger.Ledger{}, leaked: map[int32]bool{}, draw: serviceFiles{places: places{specimen.New(t)}}}
+	c := &serviceCases{ledger: &ledger.Ledger{}, leaked: leaked, draw: serviceFiles{places: places{source}}}
 	if c.settings, err = extract.NewSettings(config); err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +232,7 @@ func (c *serviceCases) dryRun(old, svc *corev1.Service) []string {
 		return nil
 	}
 	for _, p := range svc.Spec.Ports {
-		if p.NodePort != 0 && (old == nil || hasNoNumbers(old) || !writes(old, p.NodePort)) {
+		if p.NodePort != 0 && (old == nil || hasNoNumbers(old) || writing(old, p.NodePort) == 0) {
 			c.f.saw(numbersOfExternalName, true)
 			return []string{metav1.DryRunAll}
 		}
@@ -256,11 +275,12 @@ func (c *serviceCases) externalNames(t *testing.T) {
 	}
 }
 
-// haveOneKey reports whether we say of one of the Services that entries have one merge key, or one port and protocol.
+// haveOneKey reports whether we say of one of the Services that entries have one merge key, or one port and protocol, or
+// that a protocol is misspelled, so that nobody can tell.
 func (c *serviceCases) haveOneKey(services ...*corev1.Service) bool {
 	return slices.ContainsFunc(services, func(svc *corev1.Service) bool {
 		findings := c.judge(svc, nil)
-		return hasCode(findings, check.OneMergeKey) || hasCode(findings, check.ServiceSelfClash)
+		return hasCode(findings, check.OneMergeKey) || hasCode(findings, check.ServiceSelfClash) || hasCode(findings, check.WrongCase)
 	})
 }
 
@@ -442,7 +462,7 @@ func (c *serviceCases) count(old, svc *corev1.Service) {
 }
 
 // compareNumbers holds what we say of ports that get another number to what a replacement did. A number that the file
-// gives to another entry was moved by the file, not by the API server.
+// gives to another entry was moved by the file, not by the API server, unless entries shared it.
 func (c *serviceCases) compareNumbers(t *testing.T, old, file, got *corev1.Service, findings []check.Finding) {
 	t.Helper()
 	changes := numberChanges(findings)
@@ -456,7 +476,7 @@ func (c *serviceCases) compareNumbers(t *testing.T, old, file, got *corev1.Servi
 		}
 		for _, was := range old.Spec.Ports {
 			isSame := was.Port == p.Port && was.Protocol == got.Spec.Ports[i].Protocol || was.Name == p.Name
-			moved := p.NodePort == 0 && was.NodePort != 0 && now != 0 && now != was.NodePort && !writes(file, was.NodePort)
+			moved := p.NodePort == 0 && was.NodePort != 0 && now != 0 && now != was.NodePort && writing(file, was.NodePort) < writing(old, was.NodePort)
 			if isSame && moved && !said {
 				c.wrongly(t, "replace %s\nover %s\ngives %s\nspec.ports[%d] gets another number, we find %+v", summary(file), summary(old), summary(got), i, findings)
 			}
@@ -464,8 +484,15 @@ func (c *serviceCases) compareNumbers(t *testing.T, old, file, got *corev1.Servi
 	}
 }
 
-func writes(file *corev1.Service, number int32) bool {
-	return slices.ContainsFunc(file.Spec.Ports, func(p corev1.ServicePort) bool { return p.NodePort == number })
+// writing counts the entries that have a number.
+func writing(svc *corev1.Service, number int32) int {
+	n := 0
+	for _, p := range svc.Spec.Ports {
+		if p.NodePort == number {
+			n++
+		}
+	}
+	return n
 }
 
 // numberChanges are the findings of that code by the index of the port entry.
@@ -473,7 +500,7 @@ func numberChanges(findings []check.Finding) map[int]check.Finding {
 	changes := map[int]check.Finding{}
 	for _, f := range findings {
 		var i int
-		if _, err := fmt.Sscanf(f.Field, "spec.ports[%d].name", &i); f.Code == check.NumberChanges && err == nil {
+		if _, err := fmt.Sscanf(f.Field, "spec.ports[%d].", &i); f.Code == check.NumberChanges && err == nil {
 			changes[i] = f
 		}
 	}
