@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -50,7 +49,6 @@ var replicas atomic.Int64
 func newWorld(t *testing.T, o controlplane.Options) *world {
 	t.Helper()
 	netns.Need(t, "ip", "unshare", "nsenter")
-	loopback(t)
 	// With routing by the aggregator the API server itself follows EndpointSlices, and needs no kube-proxy.
 	o.APIServerFlags = append(o.APIServerFlags, "--bind-address=0.0.0.0", "--enable-aggregator-routing=true")
 	w := &world{ControlPlane: controlplane.Run(t, o)}
@@ -80,12 +78,6 @@ func (w *world) install(ctx context.Context, folder string) error {
 		}
 	}
 	return rig.Install(ctx, w.RESTConfig(), folder)
-}
-
-var loopbackUp sync.Once
-
-func loopback(t *testing.T) {
-	loopbackUp.Do(func() { run(t, "ip", "link", "set", "lo", "up") })
 }
 
 // replica is one gate, in a network namespace as a pod.
