@@ -323,7 +323,7 @@ func TestTwoLeaders(t *testing.T) {
 		}
 		totals := map[string]int{}
 		for _, r := range registries {
-			for _, s := range strings.Split(series(t, r), ", ") {
+			for s := range strings.SplitSeq(series(t, r), ", ") {
 				var to string
 				var n int
 				if _, err := fmt.Sscanf(strings.ReplaceAll(s, "=", " "), "claim_transitions_total %s %d", &to, &n); err == nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
 	"github.com/portcullis-k8s/portcullis/test/lab/kubelet"
+	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
@@ -67,10 +68,10 @@ func TestExtender(t *testing.T) {
 	alone := "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nleaderElection: {leaderElect: false}\nprofiles: [{schedulerName: stock}]"
 	rig.RunScheduler(t, c.ControlPlane, rig.SchedulerOptions{Program: dir, Config: []byte(alone)})
 	rig.RunScheduler(t, c.ControlPlane, rig.SchedulerOptions{Program: dir, Config: extended(t, c.Gate, asking)})
-	ns := c.namespace(t)
+	ns := objects.Namespace(t, c)
 	create := func(text string) client.Object {
 		t.Helper()
-		o := object(t, ns, text)
+		o := objects.One(t, ns, text)
 		if err := c.Create(t.Context(), o); err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +103,7 @@ func TestExtender(t *testing.T) {
 
 	// A holder on all of IPv6: the stock scheduler puts ::1 beside it, the one that asks does not.
 	holder := create(hostPortPod("holder", stock, n1, "::", 9000))
-	c.running(t, ns, "holder", 1)
+	objects.Running(t, c, ns, "holder", 1)
 	create(hostPortPod("aware", asking, n1, "::1", 9000))
 	waits("aware", "Pod "+ns+"/holder")
 	create(hostPortPod("unaware", stock, n1, "::1", 9000))
@@ -112,12 +113,12 @@ func TestExtender(t *testing.T) {
 		}
 		return nil
 	})
-	for _, o := range []client.Object{holder, &corev1.Pod{ObjectMeta: object(t, ns, hostPortPod("unaware", stock, n1, "", 1)).(*corev1.Pod).ObjectMeta}} {
+	for _, o := range []client.Object{holder, &corev1.Pod{ObjectMeta: objects.One(t, ns, hostPortPod("unaware", stock, n1, "", 1)).(*corev1.Pod).ObjectMeta}} {
 		if err := c.Delete(t.Context(), o, client.GracePeriodSeconds(0)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c.running(t, ns, "aware", 1)
+	objects.Running(t, c, ns, "aware", 1)
 
 	// A Service that came while the pod waited for a node.
 	create(hostPortPod("late", asking, "late: 'yes'", "", 30555))
@@ -138,11 +139,11 @@ func TestExtender(t *testing.T) {
 	}
 	// A Service's event is none that a stock scheduler knows: any other one brings the pod back.
 	create(hostPortPod("nudge", asking, "late: 'yes'", "", 9555))
-	c.running(t, ns, "nudge", 1)
-	if err := c.Delete(t.Context(), object(t, ns, hostPortPod("nudge", asking, n1, "", 1)), client.GracePeriodSeconds(0)); err != nil {
+	objects.Running(t, c, ns, "nudge", 1)
+	if err := c.Delete(t.Context(), objects.One(t, ns, hostPortPod("nudge", asking, n1, "", 1)), client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
-	c.running(t, ns, "late", 1)
+	objects.Running(t, c, ns, "late", 1)
 
 	// Many at once, half of them on ::, half on ::1, none of which can be beside the other: three nodes have room for one
 	// of the first or one of the second each.
@@ -150,14 +151,14 @@ func TestExtender(t *testing.T) {
 	for i := range 12 {
 		all.Go(func() {
 			hostIP := []string{"::", "::1"}[i%2]
-			o := object(t, ns, hostPortPod(fmt.Sprint("many-", i), asking, "kubernetes.io/os: linux", hostIP, 9100))
+			o := objects.One(t, ns, hostPortPod(fmt.Sprint("many-", i), asking, "kubernetes.io/os: linux", hostIP, 9100))
 			if err := c.Create(t.Context(), o); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
-	c.running(t, ns, "many-", 3)
+	objects.Running(t, c, ns, "many-", 3)
 	var pods corev1.PodList
 	if err := c.List(t.Context(), &pods, client.InNamespace(ns)); err != nil {
 		t.Fatal(err)
@@ -175,11 +176,11 @@ func TestExtender(t *testing.T) {
 
 	// Without host ports nothing is asked of the ledger, and without the gate everything goes on.
 	create("apiVersion: v1\nkind: Pod\nmetadata: {name: plain}\nspec: {schedulerName: asking, containers: [{name: main, image: main}]}")
-	c.running(t, ns, "plain", 1)
+	objects.Running(t, c, ns, "plain", 1)
 	if n, err := c.Gate.Count(t.Context(), "portcullis_extender_answers_total", `outcome="skipped"`); n < 1 || err != nil {
 		t.Errorf("%v answers without a look, %v", n, err)
 	}
 	c.Gate.Stop()
 	create("apiVersion: v1\nkind: Pod\nmetadata: {name: away}\nspec: {schedulerName: asking, containers: [{name: main, image: main}]}")
-	c.running(t, ns, "away", 1)
+	objects.Running(t, c, ns, "away", 1)
 }

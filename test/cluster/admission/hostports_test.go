@@ -17,6 +17,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/kubelet"
+	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
@@ -51,7 +52,7 @@ func TestHostPortsOnRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ns := c.namespace(t)
+	ns := objects.Namespace(t, c)
 	const game = `
 apiVersion: apps/v1
 kind: Deployment
@@ -68,15 +69,15 @@ spec:
         env: [{name: PORT, valueFrom: {fieldRef: {fieldPath: "metadata.annotations['portcullis.dev/assigned-host-port.play']"}}}]
         ports: [{name: play, containerPort: 7777, protocol: UDP}]
       - {name: chat, image: chat, ports: [{name: play, containerPort: 7778, protocol: TCP}]}`
-	create := func(text string) error { return c.Create(t.Context(), object(t, ns, text)) }
+	create := func(text string) error { return c.Create(t.Context(), objects.One(t, ns, text)) }
 	poll.Until(t, func(context.Context) error { // until the gate has seen the pools
 		probe := podAsking("probe", "games")
-		return c.Create(t.Context(), object(t, ns, probe), client.DryRunAll)
+		return c.Create(t.Context(), objects.One(t, ns, probe), client.DryRunAll)
 	})
 	if err := create(game); err != nil {
 		t.Fatal(err)
 	}
-	pods := c.running(t, ns, "game-", 3)
+	pods := objects.Running(t, c, ns, "game-", 3)
 	held := map[string]bool{}
 	for _, pod := range pods {
 		assigned := pod.Annotations["portcullis.dev/assigned-host-port.play"]
@@ -110,10 +111,10 @@ spec:
 		if err := create(podAsking(fmt.Sprint("single-", i), "one")); err != nil {
 			t.Fatal(err)
 		}
-		c.running(t, ns, "single-", i+1) // seen by the gate, so that the next one is told how many nodes are left
+		objects.Running(t, c, ns, "single-", i+1) // seen by the gate, so that the next one is told how many nodes are left
 	}
 	nodes := map[string]bool{}
-	for _, pod := range c.running(t, ns, "single-", 3) {
+	for _, pod := range objects.Running(t, c, ns, "single-", 3) {
 		nodes[pod.Spec.NodeName] = true
 		if got := pod.Spec.Containers[0].Ports[0].HostPort; got != 7100 {
 			t.Errorf("%s has hostPort %d, want 7100", pod.Name, got)
@@ -129,7 +130,7 @@ spec:
 	}
 	for text, want := range refusals {
 		poll.Until(t, func(context.Context) error {
-			found, err := c.refused(t.Context(), object(t, ns, text))
+			found, err := c.refused(t.Context(), objects.One(t, ns, text))
 			if err != nil {
 				return err
 			}

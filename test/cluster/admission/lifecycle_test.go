@@ -22,6 +22,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 	"github.com/portcullis-k8s/portcullis/test/lab/kubelet"
+	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 	"github.com/portcullis-k8s/portcullis/webhook"
@@ -36,13 +37,13 @@ func TestWhatStoodBefore(t *testing.T) {
 		Unarmed:      true,
 	})
 	t.Run("config/default", c.testConfig)
-	ns := c.namespace(t)
+	ns := objects.Namespace(t, c)
 	const quickly = "tolerations: [{key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 1}, " +
 		"{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 1}], "
-	c.create(t, ns, svc("s", "type: NodePort, ports: [{port: 80, nodePort: 31040}]"))
-	text := workload("Deployment", "old", "replicas: 2, strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 1}},", quickly+containers("containerPort: 80, hostPort: 31040"))
-	d := c.create(t, ns, text)[0].(*appsv1.Deployment)
-	before := c.running(t, ns, "old-", 2)
+	objects.Create(t, c, ns, objects.Service("s", "type: NodePort, ports: [{port: 80, nodePort: 31040}]"))
+	text := objects.Workload("Deployment", "old", "replicas: 2, strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 1}},", quickly+objects.Containers("containerPort: 80, hostPort: 31040"))
+	d := objects.Create(t, c, ns, text)[0].(*appsv1.Deployment)
+	before := objects.Running(t, c, ns, "old-", 2)
 	if err := c.Arm(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +74,7 @@ func TestWhatStoodBefore(t *testing.T) {
 		}
 	})
 	t.Run("its image is changed", func(t *testing.T) {
-		stood := c.running(t, ns, "old-", 2)
+		stood := objects.Running(t, c, ns, "old-", 2)
 		poll.Until(t, func(context.Context) error {
 			c.warnings.take() // of an attempt that met a conflict
 			if err := c.Get(t.Context(), client.ObjectKeyFromObject(d), d); err != nil {
@@ -90,7 +91,7 @@ func TestWhatStoodBefore(t *testing.T) {
 		c.awaitOthers(t, ns, stood)
 	})
 	t.Run("its node is lost", func(t *testing.T) {
-		stood := c.running(t, ns, "old-", 2)
+		stood := objects.Running(t, c, ns, "old-", 2)
 		lost := stood[0].Spec.NodeName
 		if err := c.Kubelet.Lose(lost); err != nil {
 			t.Fatal(err)
@@ -121,7 +122,7 @@ func TestWhatStoodBefore(t *testing.T) {
 	t.Run("the same conflict anew", func(t *testing.T) {
 		fresh := strings.ReplaceAll(text, "old", "fresh")
 		want := "PC0201 spec.template.spec.containers[0].ports[0].hostPort Service " + ns + "/s"
-		got, err := c.refused(t.Context(), object(t, ns, fresh))
+		got, err := c.refused(t.Context(), objects.One(t, ns, fresh))
 		if err != nil || len(got) == 0 || finding.Of(got[0]) != want {
 			t.Errorf("%v %q, want %q", err, got, want)
 		}
@@ -132,7 +133,7 @@ func TestWhatStoodBefore(t *testing.T) {
 func (c *cluster) awaitOthers(t *testing.T, ns string, before []corev1.Pod) {
 	t.Helper()
 	poll.Until(t, func(context.Context) error {
-		for _, p := range c.running(t, ns, "old-", 2) {
+		for _, p := range objects.Running(t, c, ns, "old-", 2) {
 			for _, b := range before {
 				if p.UID == b.UID {
 					return fmt.Errorf("%s is there still", p.Name)
@@ -146,8 +147,8 @@ func (c *cluster) awaitOthers(t *testing.T, ns string, before []corev1.Pod) {
 // TestKilledAndRestarted ends the gate without warning under a stream of creates.
 func TestKilledAndRestarted(t *testing.T) {
 	c := newCluster(t, rig.Options{Kubelet: kubelet.Options{Nodes: kubelet.Nodes(1)}})
-	ns := c.namespace(t)
-	c.create(t, ns, svc("holder", "type: NodePort, ports: [{port: 80, nodePort: 31050}]"))
+	ns := objects.Namespace(t, c)
+	objects.Create(t, c, ns, objects.Service("holder", "type: NodePort, ports: [{port: 80, nodePort: 31050}]"))
 	const creates = 200
 	outcomes := map[string]int{}
 	down := false
@@ -184,12 +185,12 @@ func TestKilledAndRestarted(t *testing.T) {
 func (c *cluster) createOne(t *testing.T, ns string, i int, down bool) string {
 	t.Helper()
 	texts := []string{
-		svc(fmt.Sprintf("n%d", i), "type: NodePort, ports: [{port: 80}]"),
-		svc(fmt.Sprintf("c%d", i), "ports: [{port: 80}]"),
-		pod(fmt.Sprintf("p%d", i), containers("containerPort: 80, hostPort: 31050")),
+		objects.Service(fmt.Sprintf("n%d", i), "type: NodePort, ports: [{port: 80}]"),
+		objects.Service(fmt.Sprintf("c%d", i), "ports: [{port: 80}]"),
+		objects.Pod(fmt.Sprintf("p%d", i), objects.Containers("containerPort: 80, hostPort: 31050")),
 	}
 	kind := i % len(texts)
-	err := c.Create(t.Context(), object(t, ns, texts[kind]))
+	err := c.Create(t.Context(), objects.One(t, ns, texts[kind]))
 	why, refusedByUs := causes(err)
 	switch {
 	case down && kind == 1 && err == nil:
@@ -208,7 +209,7 @@ func (c *cluster) createOne(t *testing.T, ns string, i int, down bool) string {
 // TestNotReadyBeforeComplete takes the gate's right to list pods away, so that it cannot see all there is.
 func TestNotReadyBeforeComplete(t *testing.T) {
 	c := newCluster(t, rig.Options{})
-	ns := c.namespace(t)
+	ns := objects.Namespace(t, c)
 	rights := c.Rig.Client.RbacV1().ClusterRoles()
 	role, err := rights.Get(t.Context(), "portcullis", metav1.GetOptions{})
 	if err != nil {
@@ -244,7 +245,7 @@ func TestNotReadyBeforeComplete(t *testing.T) {
 	// A client sees a 503 that it may try again.
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
-	if err := c.Create(ctx, object(t, ns, pod("early", containers("containerPort: 80, hostPort: 8060")))); err == nil {
+	if err := c.Create(ctx, objects.One(t, ns, objects.Pod("early", objects.Containers("containerPort: 80, hostPort: 8060")))); err == nil {
 		t.Error("admitted by a gate that has not seen the cluster")
 	}
 	role.ResourceVersion = less.ResourceVersion
@@ -252,7 +253,7 @@ func TestNotReadyBeforeComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	poll.Until(t, func(context.Context) error { return c.Gate.Ready(t.Context()) })
-	c.create(t, ns, pod("late", containers("containerPort: 80, hostPort: 8060")))
+	objects.Create(t, c, ns, objects.Pod("late", objects.Containers("containerPort: 80, hostPort: 8060")))
 }
 
 // TestCertificatesAndDraining exchanges the gate's certificate while it runs, and then tells it to stop: it must say that
@@ -309,8 +310,8 @@ func TestDefaultHostIP(t *testing.T) {
 				ControlPlane: controlplane.Options{ServiceCIDRs: f.cidrs},
 				Kubelet:      kubelet.Options{Nodes: kubelet.Nodes(1, f.families...)},
 			})
-			ns := c.namespace(t)
-			p := c.create(t, ns, pod("p", "initContainers: [{name: s, image: i, restartPolicy: Always, ports: [{containerPort: 1, hostPort: 8061}]}], "+
+			ns := objects.Namespace(t, c)
+			p := objects.Create(t, c, ns, objects.Pod("p", "initContainers: [{name: s, image: i, restartPolicy: Always, ports: [{containerPort: 1, hostPort: 8061}]}], "+
 				"containers: [{name: c, image: i, ports: [{containerPort: 2, hostPort: 8062}, {containerPort: 3, hostPort: 8063, hostIP: 127.0.0.1}, {containerPort: 4}]}]"))[0].(*corev1.Pod)
 			got := []string{p.Spec.InitContainers[0].Ports[0].HostIP}
 			for _, port := range p.Spec.Containers[0].Ports {
@@ -319,11 +320,11 @@ func TestDefaultHostIP(t *testing.T) {
 			if want := []string{f.want, f.want, "127.0.0.1", ""}; strings.Join(got, ",") != strings.Join(want, ",") {
 				t.Errorf("hostIPs %q, want %q", got, want)
 			}
-			n := c.create(t, ns, pod("network", "hostNetwork: true, "+containers("containerPort: 8064")))[0].(*corev1.Pod)
+			n := objects.Create(t, c, ns, objects.Pod("network", "hostNetwork: true, "+objects.Containers("containerPort: 8064")))[0].(*corev1.Pod)
 			if ip := n.Spec.Containers[0].Ports[0].HostIP; ip != "" {
 				t.Errorf("a pod of the host network got hostIP %q", ip)
 			}
-			d := c.create(t, ns, workload("Deployment", "d", "", containers("containerPort: 80, hostPort: 8065")))[0].(*appsv1.Deployment)
+			d := objects.Create(t, c, ns, objects.Workload("Deployment", "d", "", objects.Containers("containerPort: 80, hostPort: 8065")))[0].(*appsv1.Deployment)
 			if ip := d.Spec.Template.Spec.Containers[0].Ports[0].HostIP; ip != "" {
 				t.Errorf("a template got hostIP %q", ip)
 			}

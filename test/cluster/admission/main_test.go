@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/go-logr/logr"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -22,7 +21,6 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
-	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
 
@@ -73,70 +71,6 @@ func (w *warnings) take() []string {
 	said := slices.DeleteFunc(w.said, func(s string) bool { return !strings.Contains(s, "(PC") })
 	w.said = nil
 	return said
-}
-
-// namespace makes a namespace of the test's own, and removes what it claims when the test ends.
-func (c *cluster) namespace(t *testing.T) string {
-	t.Helper()
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
-	if err := c.Create(t.Context(), ns); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Delete(context.WithoutCancel(t.Context()), ns); err != nil {
-			t.Error(err)
-		}
-	})
-	return ns.Name
-}
-
-// objects reads manifests and puts them into a namespace.
-func objects(t *testing.T, namespace, text string) []client.Object {
-	t.Helper()
-	in, err := manifest.Parse("manifest", []byte(text), manifest.Scheme())
-	if err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
-	var list []client.Object
-	for _, o := range in.Objects {
-		object, ok := o.Object.(client.Object)
-		if !ok {
-			t.Fatalf("%T is no object", o.Object)
-		}
-		object.SetNamespace(namespace)
-		list = append(list, object)
-	}
-	return list
-}
-
-// object reads one manifest.
-func object(t *testing.T, namespace, text string) client.Object {
-	t.Helper()
-	list := objects(t, namespace, text)
-	if len(list) != 1 {
-		t.Fatalf("%d objects in\n%s", len(list), text)
-	}
-	return list[0]
-}
-
-// running waits until a pod of a namespace with a name that begins so is on a node and runs, and returns them all.
-func (c *cluster) running(t *testing.T, namespace, prefix string, count int) []corev1.Pod {
-	t.Helper()
-	var found []corev1.Pod
-	poll.Until(t, func(context.Context) error {
-		var pods corev1.PodList
-		if err := c.List(t.Context(), &pods, client.InNamespace(namespace)); err != nil {
-			return err
-		}
-		found = slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool {
-			return !strings.HasPrefix(p.Name, prefix) || p.Status.Phase != corev1.PodRunning || p.DeletionTimestamp != nil
-		})
-		if len(found) != count {
-			return fmt.Errorf("%d pods %s* run in %s, want %d", len(found), prefix, namespace, count)
-		}
-		return nil
-	})
-	return found
 }
 
 // causes returns the field and the message of each cause of a refusal, after checking its form.

@@ -17,24 +17,14 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
 	"github.com/portcullis-k8s/portcullis/test/lab/finding"
+	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 )
 
 // create makes the objects of a text in a namespace and returns them as the API server answered.
-func (c *cluster) create(t *testing.T, ns, text string) []client.Object {
-	t.Helper()
-	list := objects(t, ns, text)
-	for _, o := range list {
-		if err := c.Create(t.Context(), o); err != nil {
-			t.Fatalf("%s: %v", o.GetName(), err)
-		}
-	}
-	return list
-}
-
 func (c *cluster) service(t *testing.T, ns, text string) *corev1.Service {
 	t.Helper()
-	return c.create(t, ns, text)[0].(*corev1.Service)
+	return objects.Create(t, c, ns, text)[0].(*corev1.Service)
 }
 
 // refusedEventually waits until the gate has seen what it refuses an object for, and compares its one cause.
@@ -51,10 +41,10 @@ func (c *cluster) refusedEventually(t *testing.T, o client.Object, want string) 
 
 // testTemplates gives every kind of object that has a pod template a host port that a Service holds.
 func (c *cluster) testTemplates(t *testing.T) {
-	ns := c.namespace(t)
-	c.service(t, ns, svc("s", "type: NodePort, ports: [{port: 80, nodePort: 31033}]"))
+	ns := objects.Namespace(t, c)
+	c.service(t, ns, objects.Service("s", "type: NodePort, ports: [{port: 80, nodePort: 31033}]"))
 	const labels = "metadata: {labels: {app: x}}"
-	spec := "spec: {restartPolicy: %s, " + containers("containerPort: 80, hostPort: 31033") + "}"
+	spec := "spec: {restartPolicy: %s, " + objects.Containers("containerPort: 80, hostPort: 31033") + "}"
 	always, never := "template: {"+labels+", "+fmt.Sprintf(spec, "Always")+"}", "template: {"+labels+", "+fmt.Sprintf(spec, "Never")+"}"
 	const selector = "selector: {matchLabels: {app: x}}, "
 	for _, k := range []struct{ version, kind, spec, path string }{
@@ -66,7 +56,7 @@ func (c *cluster) testTemplates(t *testing.T) {
 		{"batch/v1", "Job", never, "spec.template.spec"},
 		{"batch/v1", "CronJob", `schedule: "0 0 1 1 *", jobTemplate: {spec: {` + never + "}}", "spec.jobTemplate.spec.template.spec"},
 	} {
-		o := object(t, ns, fmt.Sprintf("{apiVersion: %s, kind: %s, metadata: {name: x}, spec: {%s}}", k.version, k.kind, k.spec))
+		o := objects.One(t, ns, fmt.Sprintf("{apiVersion: %s, kind: %s, metadata: {name: x}, spec: {%s}}", k.version, k.kind, k.spec))
 		got, err := c.refused(t.Context(), o)
 		want := "PC0201 " + k.path + ".containers[0].ports[0].hostPort Service " + ns + "/s"
 		if err != nil || len(got) != 1 || finding.Of(got[0]) != want {
@@ -79,9 +69,9 @@ func (c *cluster) testTemplates(t *testing.T) {
 }
 
 func (c *cluster) testLoadBalancerIP(t *testing.T) {
-	ns := c.namespace(t)
-	s := c.service(t, ns, svc("lb", "type: LoadBalancer, ports: [{port: 8023}]"))
-	blocked := pod("p", "nodeName: n2, "+containers("containerPort: 80, hostPort: 8023"))
+	ns := objects.Namespace(t, c)
+	s := c.service(t, ns, objects.Service("lb", "type: LoadBalancer, ports: [{port: 8023}]"))
+	blocked := objects.Pod("p", "nodeName: n2, "+objects.Containers("containerPort: 80, hostPort: 8023"))
 	set := func(mode corev1.LoadBalancerIPMode) {
 		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.168.10.2", IPMode: &mode}}
 		if err := c.Status().Update(t.Context(), s); err != nil {
@@ -89,15 +79,15 @@ func (c *cluster) testLoadBalancerIP(t *testing.T) {
 		}
 	}
 	set(corev1.LoadBalancerIPModeVIP)
-	c.refusedEventually(t, object(t, ns, blocked), "PC0201 spec.containers[0].ports[0].hostPort Service "+ns+"/lb")
-	c.create(t, ns, strings.ReplaceAll(strings.ReplaceAll(blocked, "n2", "n1"), "name: p", "name: elsewhere"))
+	c.refusedEventually(t, objects.One(t, ns, blocked), "PC0201 spec.containers[0].ports[0].hostPort Service "+ns+"/lb")
+	objects.Create(t, c, ns, strings.ReplaceAll(strings.ReplaceAll(blocked, "n2", "n1"), "name: p", "name: elsewhere"))
 	set(corev1.LoadBalancerIPModeProxy)
-	poll.Until(t, func(context.Context) error { return c.Create(t.Context(), object(t, ns, blocked)) })
+	poll.Until(t, func(context.Context) error { return c.Create(t.Context(), objects.One(t, ns, blocked)) })
 }
 
 func (c *cluster) testWarnings(t *testing.T) {
-	ns := c.namespace(t)
-	s := c.service(t, ns, svc("s", "type: NodePort, ports: [{port: 80, nodePort: 31024}]"))
+	ns := objects.Namespace(t, c)
+	s := c.service(t, ns, objects.Service("s", "type: NodePort, ports: [{port: 80, nodePort: 31024}]"))
 	c.warnings.take()
 
 	s.Spec.Type = corev1.ServiceTypeClusterIP
@@ -112,9 +102,9 @@ func (c *cluster) testWarnings(t *testing.T) {
 		t.Errorf("the API server kept %d", s.Spec.Ports[0].NodePort)
 	}
 
-	c.create(t, ns, workload("DaemonSet", "a", "", "nodeSelector: {kubernetes.io/hostname: n1}, "+containers("containerPort: 80, hostPort: 8024")))
-	c.running(t, ns, "a-", 1)
-	c.create(t, ns, workload("DaemonSet", "b", "", containers("containerPort: 80, hostPort: 8024")))
+	objects.Create(t, c, ns, objects.Workload("DaemonSet", "a", "", "nodeSelector: {kubernetes.io/hostname: n1}, "+objects.Containers("containerPort: 80, hostPort: 8024")))
+	objects.Running(t, c, ns, "a-", 1)
+	objects.Create(t, c, ns, objects.Workload("DaemonSet", "b", "", objects.Containers("containerPort: 80, hostPort: 8024")))
 	want = []string{"PC0202 spec.template.spec.containers[0].ports[0].hostPort DaemonSet " + ns + "/a"}
 	if diff := cmp.Diff(want, finding.All(c.warnings.take())); diff != "" {
 		t.Errorf("DaemonSets that meet on some nodes (-want +got):\n%s", diff)
@@ -122,27 +112,27 @@ func (c *cluster) testWarnings(t *testing.T) {
 
 	// What is only worth knowing is not said aloud.
 	inits := "initContainers: [{name: a, image: i, ports: [{containerPort: 1, hostPort: 8025}]}, {name: b, image: i, ports: [{containerPort: 2, hostPort: 8025}]}], "
-	c.create(t, ns, pod("inits", inits+"containers: [{name: c, image: i}]"))
+	objects.Create(t, c, ns, objects.Pod("inits", inits+"containers: [{name: c, image: i}]"))
 	if said := c.warnings.take(); len(said) > 0 {
 		t.Errorf("warned of %q", said)
 	}
 }
 
 func (c *cluster) testAdmitted(t *testing.T) {
-	ns := c.namespace(t)
+	ns := objects.Namespace(t, c)
 	c.warnings.take()
-	dns := c.service(t, ns, svc("dns", "type: NodePort, ports: [{name: t, port: 53, nodePort: 31025}, {name: u, port: 53, protocol: UDP, nodePort: 31025}]"))
+	dns := c.service(t, ns, objects.Service("dns", "type: NodePort, ports: [{name: t, port: 53, nodePort: 31025}, {name: u, port: 53, protocol: UDP, nodePort: 31025}]"))
 	if dns.Spec.Ports[0].NodePort != 31025 || dns.Spec.Ports[1].NodePort != 31025 {
 		t.Errorf("TCP and UDP on one number: %v", dns.Spec.Ports)
 	}
-	chosen := c.service(t, ns, svc("dns2", "type: NodePort, ports: [{name: t, port: 53}, {name: u, port: 53, protocol: UDP}]"))
+	chosen := c.service(t, ns, objects.Service("dns2", "type: NodePort, ports: [{name: t, port: 53}, {name: u, port: 53, protocol: UDP}]"))
 	if a, b := chosen.Spec.Ports[0].NodePort, chosen.Spec.Ports[1].NodePort; a != b || a == 0 {
 		t.Errorf("TCP and UDP of one port got %d and %d, want one number", a, b)
 	}
-	c.service(t, ns, svc("tcp", "type: NodePort, ports: [{port: 80, nodePort: 31026}]"))
-	c.create(t, ns, pod("udp", containers("containerPort: 80, hostPort: 31026, protocol: UDP")))
-	c.create(t, ns, pod("udp2", containers("containerPort: 80, hostPort: 31027, protocol: UDP")))
-	c.service(t, ns, svc("tcp2", "type: NodePort, ports: [{port: 80, nodePort: 31027}]"))
+	c.service(t, ns, objects.Service("tcp", "type: NodePort, ports: [{port: 80, nodePort: 31026}]"))
+	objects.Create(t, c, ns, objects.Pod("udp", objects.Containers("containerPort: 80, hostPort: 31026, protocol: UDP")))
+	objects.Create(t, c, ns, objects.Pod("udp2", objects.Containers("containerPort: 80, hostPort: 31027, protocol: UDP")))
+	c.service(t, ns, objects.Service("tcp2", "type: NodePort, ports: [{port: 80, nodePort: 31027}]"))
 	inRange := func(said string) bool { return strings.HasSuffix(said, "(PC0303)") } // where hostPorts had better not be
 	if said := slices.DeleteFunc(c.warnings.take(), inRange); len(said) > 0 {
 		t.Errorf("warned of %q", said)
@@ -150,7 +140,7 @@ func (c *cluster) testAdmitted(t *testing.T) {
 }
 
 func (c *cluster) testDryRun(t *testing.T) {
-	ns := c.namespace(t)
+	ns := objects.Namespace(t, c)
 	dryRun := &client.CreateOptions{DryRun: []string{metav1.DryRunAll}}
 	assigned := func() float64 {
 		n, err := c.Gate.Count(t.Context(), "portcullis_allocations_total")
@@ -161,11 +151,11 @@ func (c *cluster) testDryRun(t *testing.T) {
 	}
 	before := assigned()
 	for _, text := range []string{
-		svc("s", "type: NodePort, ports: [{port: 80}, {name: b, port: 81}]"),
-		svc("l", "type: LoadBalancer, externalTrafficPolicy: Local, ports: [{port: 80}]"),
+		objects.Service("s", "type: NodePort, ports: [{port: 80}, {name: b, port: 81}]"),
+		objects.Service("l", "type: LoadBalancer, externalTrafficPolicy: Local, ports: [{port: 80}]"),
 	} {
 		text = strings.Replace(text, "[{port: 80}, ", "[{name: a, port: 80}, ", 1)
-		if err := c.Create(t.Context(), object(t, ns, text), dryRun); err != nil {
+		if err := c.Create(t.Context(), objects.One(t, ns, text), dryRun); err != nil {
 			t.Errorf("a dry run without numbers: %v", err)
 		}
 	}
@@ -173,11 +163,11 @@ func (c *cluster) testDryRun(t *testing.T) {
 		t.Errorf("dry runs chose %v numbers", after-before)
 	}
 	// A number that is only tried stays free for others.
-	if err := c.Create(t.Context(), object(t, ns, svc("try", "type: NodePort, ports: [{port: 80, nodePort: 31028}]")), dryRun); err != nil {
+	if err := c.Create(t.Context(), objects.One(t, ns, objects.Service("try", "type: NodePort, ports: [{port: 80, nodePort: 31028}]")), dryRun); err != nil {
 		t.Fatal(err)
 	}
-	c.service(t, ns, svc("taker", "type: NodePort, ports: [{port: 80, nodePort: 31028}]"))
-	err := c.Create(t.Context(), object(t, ns, svc("late", "type: NodePort, ports: [{port: 80, nodePort: 31028}]")), dryRun)
+	c.service(t, ns, objects.Service("taker", "type: NodePort, ports: [{port: 80, nodePort: 31028}]"))
+	err := c.Create(t.Context(), objects.One(t, ns, objects.Service("late", "type: NodePort, ports: [{port: 80, nodePort: 31028}]")), dryRun)
 	want := "PC0201 spec.ports[0].nodePort Service " + ns + "/taker"
 	if got, e := causes(err); e != nil || !cmp.Equal(finding.All(got), []string{want}) {
 		t.Errorf("a dry run of a taken number: %v %q", e, got)
@@ -185,10 +175,10 @@ func (c *cluster) testDryRun(t *testing.T) {
 }
 
 func (c *cluster) testPut(t *testing.T) {
-	ns := c.namespace(t)
-	text := svc("s", "type: NodePort, ports: [{name: a, port: 80}, {name: b, port: 81}]")
+	ns := objects.Namespace(t, c)
+	text := objects.Service("s", "type: NodePort, ports: [{name: a, port: 80}, {name: b, port: 81}]")
 	first := c.service(t, ns, text)
-	again := object(t, ns, strings.Replace(text, "port: 81", "port: 82", 1)).(*corev1.Service)
+	again := objects.One(t, ns, strings.Replace(text, "port: 81", "port: 82", 1)).(*corev1.Service)
 	again.ResourceVersion = first.ResourceVersion
 	if err := c.Update(t.Context(), again); err != nil {
 		t.Fatal(err)
@@ -199,7 +189,7 @@ func (c *cluster) testPut(t *testing.T) {
 		}
 	}
 	// In another order, and with one more.
-	more := object(t, ns, svc("s", "type: NodePort, ports: [{name: extra, port: 90}, {name: b, port: 82}, {name: a, port: 80}]")).(*corev1.Service)
+	more := objects.One(t, ns, objects.Service("s", "type: NodePort, ports: [{name: extra, port: 90}, {name: b, port: 82}, {name: a, port: 80}]")).(*corev1.Service)
 	more.ResourceVersion = again.ResourceVersion
 	if err := c.Update(t.Context(), more); err != nil {
 		t.Fatal(err)
@@ -211,34 +201,34 @@ func (c *cluster) testPut(t *testing.T) {
 }
 
 func (c *cluster) testRelease(t *testing.T) {
-	ns := c.namespace(t)
-	holder := c.service(t, ns, svc("holder", "type: NodePort, ports: [{port: 80, nodePort: 31029}]"))
-	next := svc("next", "type: NodePort, ports: [{port: 80, nodePort: 31029}]")
-	if _, err := c.refused(t.Context(), object(t, ns, next)); err != nil {
+	ns := objects.Namespace(t, c)
+	holder := c.service(t, ns, objects.Service("holder", "type: NodePort, ports: [{port: 80, nodePort: 31029}]"))
+	next := objects.Service("next", "type: NodePort, ports: [{port: 80, nodePort: 31029}]")
+	if _, err := c.refused(t.Context(), objects.One(t, ns, next)); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Delete(t.Context(), holder); err != nil {
 		t.Fatal(err)
 	}
-	poll.Until(t, func(context.Context) error { return c.Create(t.Context(), object(t, ns, next)) })
+	poll.Until(t, func(context.Context) error { return c.Create(t.Context(), objects.One(t, ns, next)) })
 
-	p := c.create(t, ns, pod("p", "nodeName: n1, "+containers("containerPort: 80, hostPort: 31030")))[0]
-	c.running(t, ns, "p", 1)
-	wanting := svc("wanting", "type: NodePort, ports: [{port: 80, nodePort: 31030}]")
-	if _, err := c.refused(t.Context(), object(t, ns, wanting)); err != nil {
+	p := objects.Create(t, c, ns, objects.Pod("p", "nodeName: n1, "+objects.Containers("containerPort: 80, hostPort: 31030")))[0]
+	objects.Running(t, c, ns, "p", 1)
+	wanting := objects.Service("wanting", "type: NodePort, ports: [{port: 80, nodePort: 31030}]")
+	if _, err := c.refused(t.Context(), objects.One(t, ns, wanting)); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Kubelet.Complete(t.Context(), ns, p.GetName()); err != nil { // it stays, and holds nothing
 		t.Fatal(err)
 	}
-	poll.Until(t, func(context.Context) error { return c.Create(t.Context(), object(t, ns, wanting)) })
+	poll.Until(t, func(context.Context) error { return c.Create(t.Context(), objects.One(t, ns, wanting)) })
 }
 
 func (c *cluster) testGenerateName(t *testing.T) {
-	ns := c.namespace(t)
+	ns := objects.Namespace(t, c)
 	numbers := map[int32]bool{}
 	for range 20 {
-		s := object(t, ns, svc("x", "type: NodePort, ports: [{port: 80}]")).(*corev1.Service)
+		s := objects.One(t, ns, objects.Service("x", "type: NodePort, ports: [{port: 80}]")).(*corev1.Service)
 		s.Name, s.GenerateName = "", "made-"
 		if err := c.Create(t.Context(), s); err != nil {
 			t.Fatal(err)
@@ -253,7 +243,7 @@ func (c *cluster) testGenerateName(t *testing.T) {
 // testRollout changes a Deployment that has more room than pods: old and new pods stand side by side on one port number
 // of different nodes, and nothing may be said against it.
 func (c *cluster) testRollout(t *testing.T) {
-	ns := c.namespace(t)
+	ns := objects.Namespace(t, c)
 	c.warnings.take()
 	findings := func() float64 {
 		n, err := c.Gate.Count(t.Context(), "portcullis_admission_findings_total")
@@ -263,9 +253,9 @@ func (c *cluster) testRollout(t *testing.T) {
 		return n
 	}
 	before := findings()
-	text := workload("Deployment", "d", "replicas: 2, strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 1}},", containers("containerPort: 80, hostPort: 8031"))
-	d := c.create(t, ns, text)[0].(*appsv1.Deployment)
-	c.running(t, ns, "d-", 2)
+	text := objects.Workload("Deployment", "d", "replicas: 2, strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 1}},", objects.Containers("containerPort: 80, hostPort: 8031"))
+	d := objects.Create(t, c, ns, text)[0].(*appsv1.Deployment)
+	objects.Running(t, c, ns, "d-", 2)
 	poll.Until(t, func(context.Context) error {
 		if err := c.Get(t.Context(), client.ObjectKeyFromObject(d), d); err != nil {
 			return err
@@ -306,10 +296,10 @@ func (c *cluster) testConfig(t *testing.T) {
 
 // testBindings arms the optional guard and binds a pod past the scheduler, as another scheduler might.
 func (c *cluster) testBindings(t *testing.T) {
-	ns := c.namespace(t)
-	c.create(t, ns, pod("holder", "nodeName: n1, "+containers("containerPort: 80, hostPort: 8032")))
-	c.create(t, ns, pod("wanting", "schedulerName: nobody, "+containers("containerPort: 80, hostPort: 8032")))
-	c.running(t, ns, "holder", 1)
+	ns := objects.Namespace(t, c)
+	objects.Create(t, c, ns, objects.Pod("holder", "nodeName: n1, "+objects.Containers("containerPort: 80, hostPort: 8032")))
+	objects.Create(t, c, ns, objects.Pod("wanting", "schedulerName: nobody, "+objects.Containers("containerPort: 80, hostPort: 8032")))
+	objects.Running(t, c, ns, "holder", 1)
 	c.guardBindings(t)
 	bind := func(node string, o ...client.SubResourceCreateOption) error {
 		b := &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: "wanting", Namespace: ns}, Target: corev1.ObjectReference{Kind: "Node", Name: node}}

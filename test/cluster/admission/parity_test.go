@@ -21,47 +21,48 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"github.com/portcullis-k8s/portcullis/pkg/report"
+	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 )
 
 // templates are objects with a pod template, each with something to say about it. Pods of theirs may take n1 to n3.
 func templates() []string {
-	port := func(port string) string { return containers("containerPort: 80, " + port) }
+	port := func(port string) string { return objects.Containers("containerPort: 80, " + port) }
 	sidecar := "initContainers: [{name: s, image: i, restartPolicy: Always, ports: [{containerPort: 90, hostPort: 8161}]}], "
 	rolling := func(surge, unavailable string) string {
 		return "strategy: {rollingUpdate: {maxSurge: " + surge + ", maxUnavailable: " + unavailable + "}},"
 	}
 	return []string{
-		workload("Deployment", "fine", "", port("hostPort: 8160")),
-		workload("Deployment", "hostip", "", port("hostPort: 8162, hostIP: nowhere")),
-		workload("DaemonSet", "sidecar", "", sidecar+port("name: web")),
-		workload("StatefulSet", "kubelet", "serviceName: s,", port("hostPort: 10250")),
-		workload("ReplicaSet", "node-port", "", port("hostPort: 31161")),
-		workload("Deployment", "node-ports", "", port("hostPort: 31999")),
-		workload("Deployment", "ephemeral", "", port("hostPort: 45000")),
-		workload("Deployment", "many", "replicas: 9,", port("hostPort: 8163")),
-		workload("Deployment", "stalls", "replicas: 3,"+rolling("1", "0"), port("hostPort: 8164")),
-		workload("Deployment", "rolls", "replicas: 3,"+rolling("0", "1"), port("hostPort: 8165")),
-		workload("Deployment", "quarter", "replicas: 3,", port("hostPort: 8166")),
-		workload("DaemonSet", "surge", "updateStrategy: {rollingUpdate: {maxSurge: 10%, maxUnavailable: 0}},", port("hostPort: 8167")),
-		workload("Deployment", "beside", "replicas: 1,", port("hostPort: 8168")),
-		workload("DaemonSet", "network", "", "hostNetwork: true, "+port("name: web")),
-		workload("Deployment", "address", "", port("hostPort: 8169, hostIP: 10.255.255.1")),
-		workload("Deployment", "undeclared", "", "hostNetwork: true, "+containers("containerPort: 8170")),
+		objects.Workload("Deployment", "fine", "", port("hostPort: 8160")),
+		objects.Workload("Deployment", "hostip", "", port("hostPort: 8162, hostIP: nowhere")),
+		objects.Workload("DaemonSet", "sidecar", "", sidecar+port("name: web")),
+		objects.Workload("StatefulSet", "kubelet", "serviceName: s,", port("hostPort: 10250")),
+		objects.Workload("ReplicaSet", "node-port", "", port("hostPort: 31161")),
+		objects.Workload("Deployment", "node-ports", "", port("hostPort: 31999")),
+		objects.Workload("Deployment", "ephemeral", "", port("hostPort: 45000")),
+		objects.Workload("Deployment", "many", "replicas: 9,", port("hostPort: 8163")),
+		objects.Workload("Deployment", "stalls", "replicas: 3,"+rolling("1", "0"), port("hostPort: 8164")),
+		objects.Workload("Deployment", "rolls", "replicas: 3,"+rolling("0", "1"), port("hostPort: 8165")),
+		objects.Workload("Deployment", "quarter", "replicas: 3,", port("hostPort: 8166")),
+		objects.Workload("DaemonSet", "surge", "updateStrategy: {rollingUpdate: {maxSurge: 10%, maxUnavailable: 0}},", port("hostPort: 8167")),
+		objects.Workload("Deployment", "beside", "replicas: 1,", port("hostPort: 8168")),
+		objects.Workload("DaemonSet", "network", "", "hostNetwork: true, "+port("name: web")),
+		objects.Workload("Deployment", "address", "", port("hostPort: 8169, hostIP: 10.255.255.1")),
+		objects.Workload("Deployment", "undeclared", "", "hostNetwork: true, "+objects.Containers("containerPort: 8170")),
 	}
 }
 
 // testParity gives the gate templates, and lint the same ones with the cluster as the state: what lint calls an error is
 // refused in the same words, and what it calls a warning is warned of.
 func (c *cluster) testParity(t *testing.T) {
-	ns := c.namespace(t)
-	c.service(t, ns, svc("s", "type: NodePort, ports: [{port: 80, nodePort: 31161}]"))
-	c.create(t, ns, workload("DaemonSet", "some", "", "nodeSelector: {kubernetes.io/hostname: n1}, "+containers("containerPort: 80, hostPort: 8168")))
-	c.running(t, ns, "some-", 1)
+	ns := objects.Namespace(t, c)
+	c.service(t, ns, objects.Service("s", "type: NodePort, ports: [{port: 80, nodePort: 31161}]"))
+	objects.Create(t, c, ns, objects.Workload("DaemonSet", "some", "", "nodeSelector: {kubernetes.io/hostname: n1}, "+objects.Containers("containerPort: 80, hostPort: 8168")))
+	objects.Running(t, c, ns, "some-", 1)
 	state := c.dump(t)
 	codes := map[string]int{}
 	for _, text := range templates() {
-		o := object(t, ns, text)
+		o := objects.One(t, ns, text)
 		want := c.lint(t, state, o)
 		var refused, warned []string
 		for _, f := range want {

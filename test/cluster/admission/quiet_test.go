@@ -25,6 +25,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/finding"
+	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 	"github.com/portcullis-k8s/portcullis/webhook"
@@ -56,25 +57,25 @@ func (c *cluster) reviews(t *testing.T) float64 {
 }
 
 func (c *cluster) testNotOurBusiness(t *testing.T) {
-	ns := c.namespace(t)
+	ns := objects.Namespace(t, c)
 	before := c.reviews(t)
-	c.create(t, ns, pod("plain", containers("containerPort: 80")))
-	c.create(t, ns, svc("cluster", "ports: [{port: 80}]"))
-	c.create(t, ns, svc("headless", "clusterIP: None, ports: [{port: 80}]"))
-	c.create(t, ns, svc("external", "type: ExternalName, externalName: example.org"))
-	c.create(t, ns, svc("balanced", "type: LoadBalancer, allocateLoadBalancerNodePorts: false, ports: [{port: 80}]"))
-	c.create(t, ns, workload("Deployment", "d", "", containers("containerPort: 80")))
+	objects.Create(t, c, ns, objects.Pod("plain", objects.Containers("containerPort: 80")))
+	objects.Create(t, c, ns, objects.Service("cluster", "ports: [{port: 80}]"))
+	objects.Create(t, c, ns, objects.Service("headless", "clusterIP: None, ports: [{port: 80}]"))
+	objects.Create(t, c, ns, objects.Service("external", "type: ExternalName, externalName: example.org"))
+	objects.Create(t, c, ns, objects.Service("balanced", "type: LoadBalancer, allocateLoadBalancerNodePorts: false, ports: [{port: 80}]"))
+	objects.Create(t, c, ns, objects.Workload("Deployment", "d", "", objects.Containers("containerPort: 80")))
 	if after := c.reviews(t); after != before {
 		t.Errorf("the gate was asked %v times about what has nothing to do with node ports", after-before)
 	}
 	// A pod of the host network may listen anywhere, whatever it says: policies want to know of it.
-	c.create(t, ns, pod("network", "hostNetwork: true, containers: [{name: c, image: i}]"))
+	objects.Create(t, c, ns, objects.Pod("network", "hostNetwork: true, containers: [{name: c, image: i}]"))
 	if after := c.reviews(t); after != before+2 {
 		t.Errorf("a pod of the host network was judged %v times, want twice", after-before)
 	}
 	before += 2
 	// Control: what has is counted, and its edits that change no port are not.
-	s := c.service(t, ns, svc("node", "type: NodePort, ports: [{port: 80}]"))
+	s := c.service(t, ns, objects.Service("node", "type: NodePort, ports: [{port: 80}]"))
 	if after := c.reviews(t); after != before+2 {
 		t.Errorf("a NodePort Service was judged %v times, want once before and once after the allocation", after-before)
 	}
@@ -82,7 +83,7 @@ func (c *cluster) testNotOurBusiness(t *testing.T) {
 	if err := c.Update(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	d := c.create(t, ns, workload("Deployment", "h", "", containers("containerPort: 80, hostPort: 8040")))[0]
+	d := objects.Create(t, c, ns, objects.Workload("Deployment", "h", "", objects.Containers("containerPort: 80, hostPort: 8040")))[0]
 	if after := c.reviews(t); after != before+3 {
 		t.Errorf("a Deployment with a host port, and a label on a Service: %v reviews, want 1", after-before-2)
 	}
@@ -105,7 +106,7 @@ func (c *cluster) testNotOurBusiness(t *testing.T) {
 // testRace lets two clients want one number at the same moment, again and again. Exactly one may get it. The loser is
 // told by the gate who has it, or, if the gate had not seen the winner, by the API server that it is taken.
 func (c *cluster) testRace(t *testing.T) {
-	ns := c.namespace(t)
+	ns := objects.Namespace(t, c)
 	if ours, _ := c.race(t, [2]string{ns, ns}); ours == 0 {
 		t.Error("the gate told nobody")
 	}
@@ -114,7 +115,7 @@ func (c *cluster) testRace(t *testing.T) {
 // testRaceOfReplicas lets each of the two clients be judged by a gate of its own, which cannot have seen what the other
 // gate has just let through.
 func (c *cluster) testRaceOfReplicas(t *testing.T) {
-	first, second := c.namespace(t), c.namespace(t)
+	first, second := objects.Namespace(t, c), objects.Namespace(t, c)
 	replica := c.Replica(t, "")
 	registration := replica.Registration()
 	ctx, admission := t.Context(), c.Rig.Client.AdmissionregistrationV1()
@@ -155,7 +156,7 @@ func (c *cluster) testRaceOfReplicas(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = c.refused(ctx, object(t, second, svc("probe", "type: NodePort, ports: [{port: 80, nodePort: 1}]")))
+		_, err = c.refused(ctx, objects.One(t, second, objects.Service("probe", "type: NodePort, ports: [{port: 80, nodePort: 1}]")))
 		if after, e := replica.Count(ctx, "portcullis_admission_verdicts_total"); err == nil && (e != nil || after <= before) {
 			err = fmt.Errorf("the replica was not asked: %w", e)
 		}
@@ -174,7 +175,7 @@ func (c *cluster) race(t *testing.T, ns [2]string) (ours, theirs int) {
 		var group sync.WaitGroup
 		for i := range errs {
 			group.Go(func() {
-				s := object(t, ns[i], svc(fmt.Sprintf("r%d-%d", round, i), fmt.Sprintf("type: NodePort, ports: [{port: 80, nodePort: %d}]", number)))
+				s := objects.One(t, ns[i], objects.Service(fmt.Sprintf("r%d-%d", round, i), fmt.Sprintf("type: NodePort, ports: [{port: 80, nodePort: %d}]", number)))
 				errs[i] = c.Create(t.Context(), s)
 			})
 		}
@@ -196,7 +197,7 @@ func (c *cluster) race(t *testing.T, ns [2]string) (ours, theirs int) {
 		}
 		for i := range errs {
 			if errs[i] == nil {
-				if err := c.Delete(t.Context(), object(t, ns[i], svc(fmt.Sprintf("r%d-%d", round, i), ""))); err != nil {
+				if err := c.Delete(t.Context(), objects.One(t, ns[i], objects.Service(fmt.Sprintf("r%d-%d", round, i), ""))); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -298,7 +299,7 @@ func TestThousandServices(t *testing.T) {
 }
 
 func (c *cluster) testThousand(t *testing.T, from string) {
-	ns := c.namespace(t)
+	ns := objects.Namespace(t, c)
 	allowed := portSet(t, from)
 	held := map[int32]bool{}
 	random := seed.Rand(t)
@@ -306,7 +307,7 @@ func (c *cluster) testThousand(t *testing.T, from string) {
 		port := int32(30100 + random.IntN(900))
 		if !held[port] {
 			held[port] = true
-			c.create(t, ns, pod(fmt.Sprintf("p%d", port), containers(fmt.Sprintf("containerPort: 80, hostPort: %d", port))))
+			objects.Create(t, c, ns, objects.Pod(fmt.Sprintf("p%d", port), objects.Containers(fmt.Sprintf("containerPort: 80, hostPort: %d", port))))
 		}
 	}
 	const clients, services = 64, 1000
@@ -316,7 +317,7 @@ func (c *cluster) testThousand(t *testing.T, from string) {
 	for w := range clients {
 		group.Go(func() {
 			for i := w; i < services; i += clients {
-				s := object(t, ns, svc(fmt.Sprintf("s%d", i), "type: NodePort, ports: [{port: 80}]")).(*corev1.Service)
+				s := objects.One(t, ns, objects.Service(fmt.Sprintf("s%d", i), "type: NodePort, ports: [{port: 80}]")).(*corev1.Service)
 				errs[i] = c.Create(t.Context(), s)
 				if errs[i] == nil {
 					numbers[i] = s.Spec.Ports[0].NodePort

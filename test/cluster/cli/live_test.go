@@ -91,7 +91,7 @@ func (w *world) now(t *testing.T) int64 {
 
 // testScene: the commands say of the cluster what is wrong with it.
 func testScene(t *testing.T, w *world) {
-	admin := w.kubeconfig(t, "admin", "system:masters")
+	admin := kubeconfig(t, w.ControlPlane, "", "admin", "system:masters")
 	exit, out, said := portcullis(t, "audit", "--kubeconfig", admin)
 	for _, line := range []string{
 		"error     PC0201  Deployment default/web  n1, n2\n", "error     PC0302  Pod shop/kubelike       -\n", "warning   PC0307  Service default/pooled  -\n",
@@ -177,7 +177,7 @@ func (w *world) holdToDump(t *testing.T, kubeconfig string) {
 // testRandom changes the cluster at random; the commands, a dump, and the program's own audit agree on what it is.
 func testRandom(t *testing.T, w *world) {
 	s := specimen.New(t)
-	admin := w.kubeconfig(t, "admin", "system:masters")
+	admin := kubeconfig(t, w.ControlPlane, "", "admin", "system:masters")
 	a := w.audit(t, auditing{})
 	var there []client.Object
 	for round := range specimen.Rounds(3) {

@@ -22,8 +22,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/yaml"
@@ -105,22 +103,18 @@ func (w *world) reader(t *testing.T, name string, rules ...rbacv1.PolicyRule) st
 	if err := errors.Join(w.Create(t.Context(), role), w.Create(t.Context(), binding)); err != nil {
 		t.Fatal(err)
 	}
-	return w.kubeconfig(t, name)
+	return kubeconfig(t, w.ControlPlane, "", name)
 }
 
-func (w *world) kubeconfig(t *testing.T, user string, groups ...string) string {
+// kubeconfig writes the kubeconfig of a user and returns its path; namespace is the current one.
+func kubeconfig(t *testing.T, cp *controlplane.ControlPlane, namespace, user string, groups ...string) string {
 	t.Helper()
-	as, err := w.RESTConfigFor(user, groups...)
+	as, err := cp.RESTConfigFor(user, groups...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := clientcmd.WriteToFile(clientcmdapi.Config{
-		Clusters:       map[string]*clientcmdapi.Cluster{"c": {Server: as.Host, CertificateAuthorityData: as.CAData}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"u": {ClientCertificateData: as.CertData, ClientKeyData: as.KeyData}},
-		Contexts:       map[string]*clientcmdapi.Context{"x": {Cluster: "c", AuthInfo: "u"}},
-		CurrentContext: "x",
-	}, path); err != nil {
+	if err := controlplane.WriteKubeconfig(path, as, namespace); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -9,12 +9,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
+	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 )
 
 // many makes a Deployment with n ports.
 func many(n int, port func(i int) corev1.ContainerPort) func(*testing.T, string) client.Object {
 	return func(t *testing.T, namespace string) client.Object {
-		o := object(t, namespace, `{apiVersion: apps/v1, kind: Deployment, metadata: {name: many}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: x}]}}}}`)
+		o := objects.One(t, namespace, `{apiVersion: apps/v1, kind: Deployment, metadata: {name: many}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: x}]}}}}`)
 		c := &templateOf(o).Spec.Containers[0]
 		for i := range n {
 			c.Ports = append(c.Ports, port(i))
@@ -30,7 +31,7 @@ func containerPort(port int, hostIP string) corev1.ContainerPort {
 // manyEntries makes a Service with n node ports, none beside another.
 func manyEntries(from, n int) func(*testing.T, string) client.Object {
 	return func(t *testing.T, namespace string) client.Object {
-		o := object(t, namespace, `{apiVersion: v1, kind: Service, metadata: {name: many}, spec: {type: NodePort, ports: []}}`)
+		o := objects.One(t, namespace, `{apiVersion: v1, kind: Service, metadata: {name: many}, spec: {type: NodePort, ports: []}}`)
 		svc := o.(*corev1.Service)
 		for i := range n {
 			svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: fmt.Sprintf("p%d", i), Port: int32(1 + i), NodePort: int32(from + 4*i), Protocol: corev1.ProtocolTCP})

@@ -160,18 +160,6 @@ func (c *cluster) namespace(t *testing.T, labels map[string]string) string {
 	return ns.Name
 }
 
-// object reads one manifest and puts it into a namespace.
-func object(t *testing.T, namespace, text string) client.Object {
-	t.Helper()
-	in, err := manifest.Parse("manifest", []byte(text), manifest.Scheme())
-	if err != nil || len(in.Objects) != 1 {
-		t.Fatalf("%v, %d objects in\n%s", err, len(in.Objects), text)
-	}
-	o := in.Objects[0].Object.(client.Object)
-	o.SetNamespace(namespace)
-	return o
-}
-
 // answer is what became of a request.
 type answer struct {
 	denied   string   // what a policy of ours said

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
+	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
@@ -28,7 +29,7 @@ func TestMutating(t *testing.T) {
 		c.create(t, object)
 	}
 	poll.Within(t, typeChecked, func(context.Context) error {
-		pod := object(t, in, somePod).(*corev1.Pod)
+		pod := objects.One(t, in, somePod).(*corev1.Pod)
 		if err := c.Create(t.Context(), pod, client.DryRunAll); err != nil {
 			return err
 		}
@@ -37,7 +38,7 @@ func TestMutating(t *testing.T) {
 		}
 		return nil
 	})
-	pod := object(t, in, hostPod).(*corev1.Pod)
+	pod := objects.One(t, in, hostPod).(*corev1.Pod)
 	if err := c.Create(t.Context(), pod, client.DryRunAll); err != nil {
 		t.Fatal(err)
 	}
@@ -70,15 +71,15 @@ func TestBesideTheGate(t *testing.T) {
 	c.install(t, s)
 	c.settle(t)
 	for _, text := range []string{somePod, hostPod, "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: NodePort, ports: [{port: 80, nodePort: 30001}]}}"} {
-		if a := c.try(func() error { return c.Create(t.Context(), object(t, in, text)) }); a.denied != "" || a.other != nil || len(a.warnings) > 0 {
+		if a := c.try(func() error { return c.Create(t.Context(), objects.One(t, in, text)) }); a.denied != "" || a.other != nil || len(a.warnings) > 0 {
 			t.Errorf("%s: %+v", text, a)
 		}
 	}
-	a := c.dryRun(t.Context(), object(t, in, "{apiVersion: v1, kind: Pod, metadata: {name: q}, spec: {containers: [{name: a, image: x, ports: [{containerPort: 80, hostPort: 10250}]}]}}"))
+	a := c.dryRun(t.Context(), objects.One(t, in, "{apiVersion: v1, kind: Pod, metadata: {name: q}, spec: {containers: [{name: a, image: x, ports: [{containerPort: 80, hostPort: 10250}]}]}}"))
 	if a.denied == "" && a.other == nil {
 		t.Error("a pod on the kubelet's port was let through")
 	}
-	a = c.dryRun(t.Context(), object(t, in, "{apiVersion: v1, kind: Pod, metadata: {name: q}, spec: {containers: [{name: a, image: x, ports: [{containerPort: 80, hostPort: 30001}]}]}}"))
+	a = c.dryRun(t.Context(), objects.One(t, in, "{apiVersion: v1, kind: Pod, metadata: {name: q}, spec: {containers: [{name: a, image: x, ports: [{containerPort: 80, hostPort: 30001}]}]}}"))
 	if a.other == nil {
 		t.Errorf("what only the gate can know was let through: %+v", a)
 	}

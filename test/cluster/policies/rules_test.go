@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
+	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 )
 
@@ -216,7 +217,7 @@ func TestRules(t *testing.T) {
 		{"some", nodePort("{port: 80, nodePort: 30200}"), "denied: spec.ports[0].nodePort: 30200 is not in 30100-30109, which is what PortPolicy some-ports allows; choose a number of these (PC0310)"},
 		{"some", fmt.Sprintf(service, "type: LoadBalancer, ports: [{port: 80}]"), "denied: spec.allocateLoadBalancerNodePorts: PortPolicy some-ports allows load balancers of namespace $some no node ports; set it to false (PC0310)"},
 	} {
-		a := c.dryRun(t.Context(), object(t, in[tt.where], tt.object))
+		a := c.dryRun(t.Context(), objects.One(t, in[tt.where], tt.object))
 		got := strings.Join(a.warnings, "\n")
 		if a.denied != "" {
 			got = "denied: " + a.denied

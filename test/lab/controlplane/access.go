@@ -50,7 +50,9 @@ func (cp *ControlPlane) RESTConfigFor(user string, groups ...string) (*rest.Conf
 }
 
 // WriteKubeconfig writes a kubeconfig whose user may do everything. It needs no other file.
-func (cp *ControlPlane) WriteKubeconfig(path string) error { return WriteKubeconfig(path, cp.admin) }
+func (cp *ControlPlane) WriteKubeconfig(path string) error {
+	return WriteKubeconfig(path, cp.admin, "")
+}
 
 // componentKubeconfig writes the kubeconfig of a component and returns its path.
 func (cp *ControlPlane) componentKubeconfig(user string) (string, error) {
@@ -59,11 +61,12 @@ func (cp *ControlPlane) componentKubeconfig(user string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(cp.dir, user[len("system:"):]+".kubeconfig")
-	return path, WriteKubeconfig(path, config)
+	return path, WriteKubeconfig(path, config, "")
 }
 
-// WriteKubeconfig writes a kubeconfig with the address, the certificate and the key of a client.
-func WriteKubeconfig(path string, config *rest.Config) error {
+// WriteKubeconfig writes a kubeconfig with the address, the certificate and the key of a client, and the current namespace,
+// "" for the default one.
+func WriteKubeconfig(path string, config *rest.Config, namespace string) error {
 	const name = "portcullis-test"
 	return clientcmd.WriteToFile(clientcmdapi.Config{
 		Clusters: map[string]*clientcmdapi.Cluster{name: {
@@ -74,7 +77,7 @@ func WriteKubeconfig(path string, config *rest.Config) error {
 			ClientCertificateData: config.CertData,
 			ClientKeyData:         config.KeyData,
 		}},
-		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: name, AuthInfo: name}},
+		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: name, AuthInfo: name, Namespace: namespace}},
 		CurrentContext: name,
 	}, path)
 }

@@ -168,7 +168,7 @@ func (r *Rig) newGate(ctx context.Context, dir, config, host string, flags ...st
 		as.Host = host
 	}
 	kubeconfig := filepath.Join(dir, "kubeconfig")
-	if err := controlplane.WriteKubeconfig(kubeconfig, as); err != nil {
+	if err := controlplane.WriteKubeconfig(kubeconfig, as, ""); err != nil {
 		return nil, err
 	}
 	return NewGate(ctx, dir, config, kubeconfig, flags...)

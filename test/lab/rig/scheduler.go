@@ -67,7 +67,7 @@ func startScheduler(ctx context.Context, dir string, cp *controlplane.ControlPla
 		return nil, err
 	}
 	kubeconfig, config := filepath.Join(dir, "kubeconfig"), filepath.Join(dir, "scheduler.yaml")
-	if err := controlplane.WriteKubeconfig(kubeconfig, as); err != nil {
+	if err := controlplane.WriteKubeconfig(kubeconfig, as, ""); err != nil {
 		return nil, err
 	}
 	if err := writeSchedulerConfig(config, o.Config, kubeconfig); err != nil {

@@ -19,11 +19,6 @@ import (
 // A flag, so that the figures of two runs are about the same files unless somebody wants others.
 var seed = flag.Uint64("seed", 1, "what the manifests are made from")
 
-const (
-	root     = "../../.."
-	peersMod = "tools/peers.mod"
-)
-
 // TestManifests holds the files to what the comparison rests on: as many objects as were asked for, nothing malformed.
 func TestManifests(t *testing.T) {
 	const n = 1234

@@ -1,13 +1,10 @@
-package admission
+package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,17 +16,24 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/pkg/extract/specimen"
-	"github.com/portcullis-k8s/portcullis/pkg/report"
+	"github.com/portcullis-k8s/portcullis/pkg/manifest"
+	words "github.com/portcullis-k8s/portcullis/pkg/report"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/kubelet"
+	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
+
+// scheduled is a cluster whose pods a scheduler places.
+type scheduled struct {
+	*rig.Rig
+	client.Client
+}
 
 // TestWhy asks `portcullis why` about pods of a cluster with kube-scheduler and three nodes: n1 has an SSD, n2 is tainted,
 // n3 is small.
@@ -40,53 +44,28 @@ func TestWhy(t *testing.T) {
 	nodes[2].Allocatable = corev1.ResourceList{
 		corev1.ResourceCPU: resource.MustParse("2"), corev1.ResourceMemory: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("12"),
 	}
-	c := newCluster(t, rig.Options{
+	c := &scheduled{Rig: rig.Run(t, rig.Options{
 		ControlPlane: controlplane.Options{ControllerManager: true, Scheduler: true}, Kubelet: kubelet.Options{Nodes: nodes}, Unarmed: true,
-	})
+	})}
+	var err error
+	if c.Client, err = client.New(c.RESTConfig(), client.Options{Scheme: manifest.Scheme()}); err != nil {
+		t.Fatal(err)
+	}
 	t.Run("four replicas on three nodes", c.testWhyReplicas)
 	t.Run("rights", c.testWhyRights)
 	t.Run("kube-scheduler agrees", c.testWhyAgrees)
 }
 
-// kubeconfig is a kubeconfig of a user, in which a namespace is the current one.
-func (c *cluster) kubeconfig(t *testing.T, user, namespace string, groups ...string) string {
-	t.Helper()
-	as, err := c.RESTConfigFor(user, groups...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := clientcmd.WriteToFile(clientcmdapi.Config{
-		Clusters:       map[string]*clientcmdapi.Cluster{"c": {Server: as.Host, CertificateAuthorityData: as.CAData}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"u": {ClientCertificateData: as.CertData, ClientKeyData: as.KeyData}},
-		Contexts:       map[string]*clientcmdapi.Context{"x": {Cluster: "c", AuthInfo: "u", Namespace: namespace}},
-		CurrentContext: "x",
-	}, path); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 // why runs the command and returns its exit code and what it said.
-func (c *cluster) why(t *testing.T, kubeconfig string, args ...string) (exit int, stdout, stderr string) {
+func why(t *testing.T, kubeconfig string, args ...string) (exit int, stdout, stderr string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), c.Gate.Program(), append([]string{"why", "--kubeconfig", kubeconfig}, args...)...)
-	var out, said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &said
-	err := cmd.Run()
-	if ended, is := errors.AsType[*exec.ExitError](err); is {
-		return ended.ExitCode(), out.String(), said.String()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return 0, out.String(), said.String()
+	return portcullis(t, append([]string{"why", "--kubeconfig", kubeconfig}, args...)...)
 }
 
-func (c *cluster) whyReport(t *testing.T, kubeconfig string, args ...string) (int, report.PodReport) {
+func whyReport(t *testing.T, kubeconfig string, args ...string) (int, words.PodReport) {
 	t.Helper()
-	exit, out, said := c.why(t, kubeconfig, append(args, "-o", "json")...)
-	var r report.PodReport
+	exit, out, said := why(t, kubeconfig, append(args, "-o", "json")...)
+	var r words.PodReport
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		t.Fatalf("%v\n%s%s", err, out, said)
 	}
@@ -94,7 +73,7 @@ func (c *cluster) whyReport(t *testing.T, kubeconfig string, args ...string) (in
 }
 
 // unschedulable waits until kube-scheduler has said that a pod gets no node.
-func (c *cluster) unschedulable(t *testing.T, pod *corev1.Pod) string {
+func (c *scheduled) unschedulable(t *testing.T, pod *corev1.Pod) string {
 	t.Helper()
 	message := ""
 	poll.Until(t, func(context.Context) error {
@@ -112,11 +91,11 @@ func (c *cluster) unschedulable(t *testing.T, pod *corev1.Pod) string {
 	return message
 }
 
-func (c *cluster) testWhyReplicas(t *testing.T) {
-	ns := c.namespace(t)
+func (c *scheduled) testWhyReplicas(t *testing.T) {
+	ns := objects.Namespace(t, c)
 	const tolerating = "tolerations: [{key: dedicated, operator: Exists}], "
-	c.create(t, ns, workload("Deployment", "tomcat", "replicas: 4,", tolerating+containers("containerPort: 8080, hostPort: 9000")))
-	c.running(t, ns, "tomcat-", 3)
+	objects.Create(t, c, ns, objects.Workload("Deployment", "tomcat", "replicas: 4,", tolerating+objects.Containers("containerPort: 8080, hostPort: 9000")))
+	objects.Running(t, c, ns, "tomcat-", 3)
 	var waiting *corev1.Pod
 	poll.Until(t, func(context.Context) error {
 		var pods corev1.PodList
@@ -131,9 +110,9 @@ func (c *cluster) testWhyReplicas(t *testing.T) {
 		return nil
 	})
 	said := c.unschedulable(t, waiting)
-	admin := c.kubeconfig(t, "admin", ns, "system:masters")
+	admin := kubeconfig(t, c.ControlPlane, ns, "admin", "system:masters")
 	for _, args := range [][]string{{waiting.Name}, {ns + "/" + waiting.Name}, {"deployment/tomcat"}, {"deployment/tomcat", "-n", ns}} {
-		exit, out, stderr := c.why(t, admin, args...)
+		exit, out, stderr := why(t, admin, args...)
 		out = regexp.MustCompile(`(?m)\d+[smhd] +-$`).ReplaceAllString(out, "AGE -")
 		out = regexp.MustCompile(` {2,}`).ReplaceAllString(out, "  ")
 		by := "  9000/TCP  Deployment " + ns + "/tomcat  AGE -\n"
@@ -144,24 +123,24 @@ func (c *cluster) testWhyReplicas(t *testing.T) {
 			t.Errorf("%v: exit %d %s (-want +got):\n%s", args, exit, stderr, diff)
 		}
 	}
-	for _, p := range c.running(t, ns, "tomcat-", 3) {
-		exit, out, stderr := c.why(t, admin, p.Name)
+	for _, p := range objects.Running(t, c, ns, "tomcat-", 3) {
+		exit, out, stderr := why(t, admin, p.Name)
 		if want := fmt.Sprintf("Pod %s/%s is on node %s (Running) since ", ns, p.Name, p.Spec.NodeName); exit != 0 || !strings.HasPrefix(out, want) {
 			t.Errorf("exit %d, want %q: %s%s", exit, want, out, stderr)
 		}
-		_, r := c.whyReport(t, admin, waiting.Name)
-		i := slices.IndexFunc(r.Nodes, func(n report.PodNode) bool { return n.Node == p.Spec.NodeName })
+		_, r := whyReport(t, admin, waiting.Name)
+		i := slices.IndexFunc(r.Nodes, func(n words.PodNode) bool { return n.Node == p.Spec.NodeName })
 		if len(r.Nodes[i].Obstacles) != 1 || r.Nodes[i].Obstacles[0].Pod != ns+"/"+p.Name || r.Nodes[i].Obstacles[0].Since != p.Status.StartTime.UTC().Format("2006-01-02T15:04:05Z") {
 			t.Errorf("node %s: %+v, want pod %s", p.Spec.NodeName, r.Nodes[i], p.Name)
 		}
 	}
 }
 
-func (c *cluster) testWhyRights(t *testing.T) {
-	ns := c.namespace(t)
-	c.service(t, ns, svc("s", "type: NodePort, ports: [{port: 80, nodePort: 31070}]"))
-	c.create(t, ns, pod("p", "schedulingGates: [{name: portcullis.dev/e2e}], "+containers("containerPort: 80, hostPort: 31070")))
-	c.create(t, ns, workload("Deployment", "none", "replicas: 0,", containers("containerPort: 80, hostPort: 8070")))
+func (c *scheduled) testWhyRights(t *testing.T) {
+	ns := objects.Namespace(t, c)
+	objects.Create(t, c, ns, objects.Service("s", "type: NodePort, ports: [{port: 80, nodePort: 31070}]"))
+	objects.Create(t, c, ns, objects.Pod("p", "schedulingGates: [{name: portcullis.dev/e2e}], "+objects.Containers("containerPort: 80, hostPort: 31070")))
+	objects.Create(t, c, ns, objects.Workload("Deployment", "none", "replicas: 0,", objects.Containers("containerPort: 80, hostPort: 8070")))
 	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "why-reader"}, Rules: []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"nodes", "services", "pods"}, Verbs: []string{"list"}},
 	}}
@@ -173,10 +152,10 @@ func (c *cluster) testWhyRights(t *testing.T) {
 	if _, err := c.Rig.Client.RbacV1().ClusterRoleBindings().Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	reader, nobody, admin := c.kubeconfig(t, "reader", ns), c.kubeconfig(t, "nobody", ns), c.kubeconfig(t, "admin", ns, "system:masters")
+	reader, nobody, admin := kubeconfig(t, c.ControlPlane, ns, "reader"), kubeconfig(t, c.ControlPlane, ns, "nobody"), kubeconfig(t, c.ControlPlane, ns, "admin", "system:masters")
 	const lacking = "portcullis: you may not list nodes, services, pods in all namespaces: ask for a ClusterRole with the verb list on nodes, services and pods"
 	poll.Until(t, func(context.Context) error { // the API server learns of the binding a moment later
-		if exit, _, said := c.why(t, reader, "p"); exit == 2 {
+		if exit, _, said := why(t, reader, "p"); exit == 2 {
 			return errors.New(said)
 		}
 		return nil
@@ -199,7 +178,7 @@ func (c *cluster) testWhyRights(t *testing.T) {
 		{"no such context", reader, "p --context y", 2, `context "y" does not exist`},
 		{"no such server", reader, "p --server https://127.0.0.1:1", 2, "portcullis: reading nodes: the API server https://127.0.0.1:1 cannot be reached: "},
 	} {
-		exit, out, said := c.why(t, tt.kubeconfig, strings.Fields(tt.args)...)
+		exit, out, said := why(t, tt.kubeconfig, strings.Fields(tt.args)...)
 		if exit != tt.exit || !strings.Contains(out+said, tt.says) {
 			t.Errorf("%s: exit %d, want %d with %q:\n%s%s", tt.why, exit, tt.exit, tt.says, out, said)
 		}
@@ -208,15 +187,15 @@ func (c *cluster) testWhyRights(t *testing.T) {
 
 // testWhyAgrees makes random pods that wait at a gate, asks about each, and opens the gate: kube-scheduler puts it on one
 // of the nodes that fit, or says that there is none.
-func (c *cluster) testWhyAgrees(t *testing.T) {
-	ns := c.namespace(t)
+func (c *scheduled) testWhyAgrees(t *testing.T) {
+	ns := objects.Namespace(t, c)
 	s := specimen.New(t)
-	admin := c.kubeconfig(t, "admin", ns, "system:masters")
+	admin := kubeconfig(t, c.ControlPlane, ns, "admin", "system:masters")
 	placed, nowhere, refused := 0, 0, map[string]int{}
 	var there []*corev1.Pod
-	for i := range times(30) {
+	for i := range seed.Rounds(30, 300) {
 		one := func(of ...string) string { return of[s.IntN(len(of))] }
-		text := pod(fmt.Sprint("p", i), "schedulingGates: [{name: portcullis.dev/e2e}], "+
+		text := objects.Pod(fmt.Sprint("p", i), "schedulingGates: [{name: portcullis.dev/e2e}], "+
 			one("", "", "nodeSelector: {disk: ssd}, ", "nodeSelector: {kubernetes.io/hostname: n3}, ")+
 			one("", "tolerations: [{key: dedicated, operator: Exists}], ", "tolerations: [{operator: Exists}], ")+
 			"containers: [{name: c, image: i, resources: {requests: {cpu: "+one("10m", "300m", "900m")+"}}, ports: ["+
@@ -224,8 +203,8 @@ func (c *cluster) testWhyAgrees(t *testing.T) {
 		if i%10 == 5 {
 			c.cordon(t, "n1", i%20 == 5)
 		}
-		p := c.create(t, ns, text)[0].(*corev1.Pod)
-		exit, r := c.whyReport(t, admin, p.Name)
+		p := objects.Create(t, c, ns, text)[0].(*corev1.Pod)
+		exit, r := whyReport(t, admin, p.Name)
 		var fit []string
 		for _, n := range r.Nodes {
 			if n.Fits {
@@ -276,7 +255,7 @@ func (c *cluster) testWhyAgrees(t *testing.T) {
 }
 
 // remove deletes a pod and waits until it is gone.
-func (c *cluster) remove(t *testing.T, p *corev1.Pod) {
+func (c *scheduled) remove(t *testing.T, p *corev1.Pod) {
 	t.Helper()
 	if err := c.Delete(t.Context(), p); err != nil {
 		t.Fatal(err)
@@ -290,7 +269,7 @@ func (c *cluster) remove(t *testing.T, p *corev1.Pod) {
 	})
 }
 
-func (c *cluster) cordon(t *testing.T, name string, is bool) {
+func (c *scheduled) cordon(t *testing.T, name string, is bool) {
 	t.Helper()
 	patch := fmt.Appendf(nil, `{"spec": {"unschedulable": %v}}`, is)
 	if err := c.Patch(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, client.RawPatch("application/merge-patch+json", patch)); err != nil {
