@@ -1,5 +1,5 @@
-// Package admission proves the gate against a real API server: every refusal by its exact words, everything that must pass,
-// and what happens while things race, stop and start.
+// Package admission proves the webhook in front of a real API server: every refusal by its code, field and holder, everything
+// that must pass, and what happens while things race, stop and start.
 package admission
 
 import (

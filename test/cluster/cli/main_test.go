@@ -1,4 +1,4 @@
-// Package cli proves the commands that read a cluster, ports and audit, and the audit that the program makes by itself,
+// Package cli proves the commands that read a cluster, ports, audit and why, and the audit that the program makes by itself,
 // against a real API server: what each says is what it says of a dump of the same cluster, and what the others say.
 package cli
 

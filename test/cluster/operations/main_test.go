@@ -5,6 +5,9 @@
 // server reaches the real program as in a cluster: through a Service, its EndpointSlices, TLS and the webhook
 // configurations that ship, which begin with Ignore and without a caBundle.
 //
+// It proves as well what an operator looks at: `portcullis doctor` and `break-glass`, metrics, alerts (by promtool), the
+// dashboard and traces.
+//
 // The tests run in a network namespace of their own, in which the API server listens on all addresses. Each replica has
 // another one, joined to it by a pair of interfaces, as a pod has. What is missing of a cluster is the kubelet and the
 // controller that writes EndpointSlices: a stand-in asks each replica whether it is ready, and writes them.

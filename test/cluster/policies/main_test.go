@@ -1,5 +1,5 @@
-// Package vap proves the admission policies that stand in for the gate on a real API server: that it takes them, that it
-// judges by them as pkg/check does, and that each rule can refuse.
+// Package policies proves `portcullis generate vap` on a real API server: that it accepts the admission policies, that they
+// judge as pkg/check does, and that each rule can refuse.
 package policies
 
 import (

@@ -1,5 +1,6 @@
 // Package pools proves the controller of claims and status against a real API server, with the rights that ship: what it
-// binds, what it frees, and that it frees nothing else while caches lie, leaders change and the control plane stops.
+// binds, what it frees, and that it frees nothing else while caches lie, leaders change and the control plane stops. In the
+// storm, many clients want node ports of pools at once, from several replicas of the webhook in front of several API servers.
 package pools
 
 import (
