@@ -76,7 +76,7 @@ func TestWhatStoodBefore(t *testing.T) {
 	t.Run("its image is changed", func(t *testing.T) {
 		stood := objects.Running(t, c, ns, "old-", 2)
 		poll.Until(t, func(context.Context) error {
-			c.warnings.take() // of an attempt that met a conflict
+			c.ours() // of an attempt that met a conflict
 			if err := c.Get(t.Context(), client.ObjectKeyFromObject(d), d); err != nil {
 				return err
 			}
@@ -85,7 +85,7 @@ func TestWhatStoodBefore(t *testing.T) {
 		})
 		const field = " spec.template.spec.containers[0].ports[0].hostPort "
 		want := []string{"PC0201" + field + "Service " + ns + "/s", "PC0601" + field + "Service " + ns + "/s"}
-		if diff := cmp.Diff(want, finding.All(c.warnings.take())); diff != "" {
+		if diff := cmp.Diff(want, finding.All(c.ours())); diff != "" {
 			t.Errorf("warned of (-want +got):\n%s", diff)
 		}
 		c.awaitOthers(t, ns, stood)

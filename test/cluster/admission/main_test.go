@@ -10,13 +10,11 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -33,44 +31,24 @@ func TestMain(m *testing.M) {
 type cluster struct {
 	*rig.Rig
 	client.Client
-	warnings *warnings
+	warnings *rig.Warnings
 }
 
 func newCluster(t *testing.T, o rig.Options) *cluster {
 	t.Helper()
-	c := &cluster{Rig: rig.Run(t, o), warnings: &warnings{}}
+	c := &cluster{Rig: rig.Run(t, o), warnings: &rig.Warnings{}}
+	config := c.RESTConfig()
+	config.WarningHandlerWithContext = c.warnings
 	var err error
-	if c.Client, err = client.New(c.warnings.hear(c.RESTConfig()), client.Options{Scheme: manifest.Scheme()}); err != nil {
+	if c.Client, err = client.New(config, client.Options{Scheme: manifest.Scheme()}); err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-// warnings collects what the API server warns of.
-type warnings struct {
-	mu   sync.Mutex
-	said []string
-}
-
-func (w *warnings) hear(config *rest.Config) *rest.Config {
-	config.WarningHandlerWithContext = w
-	return config
-}
-
-// HandleWarningHeaderWithContext implements rest.WarningHandlerWithContext.
-func (w *warnings) HandleWarningHeaderWithContext(_ context.Context, _ int, _, text string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.said = append(w.said, text)
-}
-
-// take returns what was said about ports since the last time, and forgets it.
-func (w *warnings) take() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	said := slices.DeleteFunc(w.said, func(s string) bool { return !strings.Contains(s, "(PC") })
-	w.said = nil
-	return said
+// ours are the warnings about ports since the last time.
+func (c *cluster) ours() []string {
+	return slices.DeleteFunc(c.warnings.Take(), func(s string) bool { return !strings.Contains(s, "(PC") })
 }
 
 // causes returns the field and the message of each cause of a refusal, after checking its form.

@@ -88,14 +88,14 @@ func (c *cluster) testLoadBalancerIP(t *testing.T) {
 func (c *cluster) testWarnings(t *testing.T) {
 	ns := objects.Namespace(t, c)
 	s := c.service(t, ns, objects.Service("s", "type: NodePort, ports: [{port: 80, nodePort: 31024}]"))
-	c.warnings.take()
+	c.ours()
 
 	s.Spec.Type = corev1.ServiceTypeClusterIP
 	if err := c.Update(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"PC0104 spec.ports[0].nodePort"}
-	if diff := cmp.Diff(want, finding.All(c.warnings.take())); diff != "" {
+	if diff := cmp.Diff(want, finding.All(c.ours())); diff != "" {
 		t.Errorf("a left-over number (-want +got):\n%s", diff)
 	}
 	if s.Spec.Ports[0].NodePort != 0 {
@@ -106,21 +106,21 @@ func (c *cluster) testWarnings(t *testing.T) {
 	objects.Running(t, c, ns, "a-", 1)
 	objects.Create(t, c, ns, objects.Workload("DaemonSet", "b", "", objects.Containers("containerPort: 80, hostPort: 8024")))
 	want = []string{"PC0202 spec.template.spec.containers[0].ports[0].hostPort DaemonSet " + ns + "/a"}
-	if diff := cmp.Diff(want, finding.All(c.warnings.take())); diff != "" {
+	if diff := cmp.Diff(want, finding.All(c.ours())); diff != "" {
 		t.Errorf("DaemonSets that meet on some nodes (-want +got):\n%s", diff)
 	}
 
 	// What is only worth knowing is not said aloud.
 	inits := "initContainers: [{name: a, image: i, ports: [{containerPort: 1, hostPort: 8025}]}, {name: b, image: i, ports: [{containerPort: 2, hostPort: 8025}]}], "
 	objects.Create(t, c, ns, objects.Pod("inits", inits+"containers: [{name: c, image: i}]"))
-	if said := c.warnings.take(); len(said) > 0 {
+	if said := c.ours(); len(said) > 0 {
 		t.Errorf("warned of %q", said)
 	}
 }
 
 func (c *cluster) testAdmitted(t *testing.T) {
 	ns := objects.Namespace(t, c)
-	c.warnings.take()
+	c.ours()
 	dns := c.service(t, ns, objects.Service("dns", "type: NodePort, ports: [{name: t, port: 53, nodePort: 31025}, {name: u, port: 53, protocol: UDP, nodePort: 31025}]"))
 	if dns.Spec.Ports[0].NodePort != 31025 || dns.Spec.Ports[1].NodePort != 31025 {
 		t.Errorf("TCP and UDP on one number: %v", dns.Spec.Ports)
@@ -134,7 +134,7 @@ func (c *cluster) testAdmitted(t *testing.T) {
 	objects.Create(t, c, ns, objects.Pod("udp2", objects.Containers("containerPort: 80, hostPort: 31027, protocol: UDP")))
 	c.service(t, ns, objects.Service("tcp2", "type: NodePort, ports: [{port: 80, nodePort: 31027}]"))
 	inRange := func(said string) bool { return strings.HasSuffix(said, "(PC0303)") } // where hostPorts had better not be
-	if said := slices.DeleteFunc(c.warnings.take(), inRange); len(said) > 0 {
+	if said := slices.DeleteFunc(c.ours(), inRange); len(said) > 0 {
 		t.Errorf("warned of %q", said)
 	}
 }
@@ -244,7 +244,7 @@ func (c *cluster) testGenerateName(t *testing.T) {
 // of different nodes, and nothing may be said against it.
 func (c *cluster) testRollout(t *testing.T) {
 	ns := objects.Namespace(t, c)
-	c.warnings.take()
+	c.ours()
 	findings := func() float64 {
 		n, err := c.Gate.Count(t.Context(), "portcullis_admission_findings_total")
 		if err != nil {
@@ -270,7 +270,7 @@ func (c *cluster) testRollout(t *testing.T) {
 		}
 		return err
 	})
-	if said := c.warnings.take(); len(said) > 0 {
+	if said := c.ours(); len(said) > 0 {
 		t.Errorf("warned of %q", said)
 	}
 	if after := findings(); after != before {

@@ -75,7 +75,7 @@ func (c *cluster) testParity(t *testing.T) {
 			}
 		}
 		poll.Until(t, func(context.Context) error {
-			c.warnings.take()
+			c.ours()
 			err := c.Create(t.Context(), o.DeepCopyObject().(client.Object), client.DryRunAll)
 			var got []string
 			if err != nil {
@@ -86,7 +86,7 @@ func (c *cluster) testParity(t *testing.T) {
 			if diff := cmp.Diff(refused, got); diff != "" {
 				return errors.New("refused for (-lint +gate):\n" + diff)
 			}
-			if diff := cmp.Diff(warned, c.warnings.take()); diff != "" {
+			if diff := cmp.Diff(warned, c.ours()); diff != "" {
 				return errors.New("warned of (-lint +gate):\n" + diff)
 			}
 			return nil

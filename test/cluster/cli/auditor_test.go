@@ -32,6 +32,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	words "github.com/portcullis-k8s/portcullis/pkg/report"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
+	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
 
 // auditing says how an auditor is run.
@@ -49,12 +50,12 @@ type auditor struct {
 
 func (w *world) audit(t *testing.T, o auditing) *auditor {
 	t.Helper()
-	config, err := w.RESTConfigFor(account)
+	config, err := w.RESTConfigFor(rig.Account)
 	if err != nil {
 		t.Fatal(err)
 	}
 	manager, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: w.scheme, Cache: observe.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
+		Scheme: w.Types, Cache: observe.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 	})
 	if err != nil {
 		t.Fatal(err)

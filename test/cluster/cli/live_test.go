@@ -16,11 +16,12 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/extract/specimen"
 	words "github.com/portcullis-k8s/portcullis/pkg/report"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
+	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
 
 // TestLive is every test that needs the API server, for it takes longer to start than most of them.
 func TestLive(t *testing.T) {
-	w := newWorld(t)
+	w := &world{rig.RunAPI(t)}
 	w.populate(t)
 	for _, c := range []struct {
 		name string

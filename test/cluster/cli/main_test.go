@@ -4,7 +4,6 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -18,18 +17,14 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/yaml"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
-	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
 
@@ -40,36 +35,7 @@ func TestMain(m *testing.M) {
 }
 
 // world is an API server with the kinds of pools and the rights that ship, and no controllers.
-type world struct {
-	*controlplane.ControlPlane
-	client.Client
-	scheme *runtime.Scheme
-}
-
-// account is who the program is.
-const account = "system:serviceaccount:portcullis-system:portcullis"
-
-func newWorld(t *testing.T) *world {
-	t.Helper()
-	w := &world{ControlPlane: controlplane.Run(t, controlplane.Options{}), scheme: runtime.NewScheme()}
-	if err := errors.Join(scheme.AddToScheme(w.scheme), v1alpha1.AddToScheme(w.scheme)); err != nil {
-		t.Fatal(err)
-	}
-	var err error
-	if w.Client, err = client.New(w.RESTConfig(), client.Options{Scheme: w.scheme}); err != nil {
-		t.Fatal(err)
-	}
-	w.create(t, "{apiVersion: v1, kind: Namespace, metadata: {name: portcullis-system}}")
-	for _, folder := range []string{"crd/bases", "rbac"} {
-		if err := rig.Install(t.Context(), w.RESTConfig(), folder); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, list := range []client.ObjectList{&v1alpha1.PortPoolList{}, &v1alpha1.PortPolicyList{}, &v1alpha1.PortClaimList{}} {
-		poll.Until(t, func(ctx context.Context) error { return w.List(ctx, list) })
-	}
-	return w
-}
+type world struct{ *rig.API }
 
 // create makes objects of YAML, with the status that stands there.
 func (w *world) create(t *testing.T, texts ...string) []*unstructured.Unstructured {

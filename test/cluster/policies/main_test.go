@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +25,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
+	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
@@ -40,8 +40,8 @@ func TestMain(m *testing.M) {
 // cluster is an API server with a client that remembers warnings.
 type cluster struct {
 	client.Client
-	*warnings
-	config *rest.Config
+	warnings *rig.Warnings
+	config   *rest.Config
 }
 
 func newCluster(t *testing.T, o controlplane.Options) *cluster {
@@ -52,7 +52,7 @@ func newCluster(t *testing.T, o controlplane.Options) *cluster {
 
 func clusterOf(t *testing.T, config *rest.Config) *cluster {
 	t.Helper()
-	c := &cluster{warnings: &warnings{}, config: rest.CopyConfig(config)}
+	c := &cluster{warnings: &rig.Warnings{}, config: rest.CopyConfig(config)}
 	config.QPS = -1
 	config.WarningHandlerWithContext = c.warnings
 	scheme := manifest.Scheme()
@@ -66,31 +66,15 @@ func clusterOf(t *testing.T, config *rest.Config) *cluster {
 	return c
 }
 
-// warnings collects what the API server warns of.
-type warnings struct {
-	mu   sync.Mutex
-	said []string
-}
-
-// HandleWarningHeaderWithContext implements rest.WarningHandlerWithContext.
-func (w *warnings) HandleWarningHeaderWithContext(_ context.Context, _ int, _, text string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.said = append(w.said, text)
-}
-
-// take returns what policies of ours warned of since the last time, and forgets it.
-func (w *warnings) take() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var said []string
-	for _, text := range w.said {
+// ours are the warnings of our policies since the last time.
+func (c *cluster) ours() []string {
+	var ours []string
+	for _, text := range c.warnings.Take() {
 		if policy, sentence, ok := strings.Cut(text, "': "); ok && strings.Contains(policy, "'portcullis-") {
-			said = append(said, sentence)
+			ours = append(ours, sentence)
 		}
 	}
-	w.said = nil
-	return said
+	return ours
 }
 
 // source makes policies of a configuration's text and of pools and policies.
@@ -177,9 +161,9 @@ func (a answer) said() []string {
 
 // try makes a request and tells the answer.
 func (c *cluster) try(request func() error) answer {
-	c.take()
+	c.ours()
 	err := request()
-	a := answer{warnings: c.take()}
+	a := answer{warnings: c.ours()}
 	if err == nil {
 		return a
 	}

@@ -168,7 +168,7 @@ func (w *world) inStep(ctx context.Context) error {
 func (w *world) watchDeletions(t *testing.T) func() []string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	watching, err := client.NewWithWatch(w.RESTConfig(), client.Options{Scheme: w.scheme})
+	watching, err := client.NewWithWatch(w.RESTConfig(), client.Options{Scheme: w.Types})
 	if err != nil {
 		t.Fatal(err)
 	}

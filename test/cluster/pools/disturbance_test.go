@@ -19,6 +19,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
+	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
 
 // cut is a network between a replica and the API server that can be cut.
@@ -39,7 +40,7 @@ func (c cutTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 // replica starts one of several controllers.
 func (w *world) replica(t *testing.T, name string, network *cut) *running {
 	t.Helper()
-	config, err := w.RESTConfigFor(account)
+	config, err := w.RESTConfigFor(rig.Account)
 	if err != nil {
 		t.Fatal(err)
 	}

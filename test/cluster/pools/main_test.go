@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,23 +23,20 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/cluster"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
-	"sigs.k8s.io/yaml"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/controller"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
-	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
+	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
 
 func TestMain(m *testing.M) {
@@ -52,7 +48,7 @@ func TestMain(m *testing.M) {
 // TestPools is every test that needs the API server, for it takes longer to start than most of them. They come one after
 // the other: every controller sees the whole cluster.
 func TestPools(t *testing.T) {
-	w := newWorld(t)
+	w := &world{rig.RunAPI(t)}
 	for _, c := range []struct {
 		name string
 		test func(*testing.T, *world)
@@ -81,57 +77,7 @@ func TestPools(t *testing.T) {
 }
 
 // world is an API server that has the kinds of pools.
-type world struct {
-	*controlplane.ControlPlane
-	client.Client
-	scheme *runtime.Scheme
-}
-
-// account is who the controller is.
-const account = "system:serviceaccount:portcullis-system:portcullis"
-
-func newWorld(t *testing.T) *world {
-	t.Helper()
-	w := &world{ControlPlane: controlplane.Run(t, controlplane.Options{}), scheme: runtime.NewScheme()}
-	if err := errors.Join(scheme.AddToScheme(w.scheme), v1alpha1.AddToScheme(w.scheme)); err != nil {
-		t.Fatal(err)
-	}
-	var err error
-	if w.Client, err = client.New(w.RESTConfig(), client.Options{Scheme: w.scheme}); err != nil {
-		t.Fatal(err)
-	}
-	for _, pattern := range []string{"manager/namespace.yaml", "crd/bases/*.yaml", "rbac/role.yaml", "rbac/role_binding.yaml", "rbac/controller_role.yaml"} {
-		w.applyFiles(t, filepath.Join("../../../config", pattern))
-	}
-	for _, list := range []client.ObjectList{&v1alpha1.PortPoolList{}, &v1alpha1.PortPolicyList{}, &v1alpha1.PortClaimList{}} {
-		poll.Until(t, func(ctx context.Context) error { return w.List(ctx, list) })
-	}
-	return w
-}
-
-// applyFiles applies every object of the files that match.
-func (w *world) applyFiles(t *testing.T, pattern string) {
-	t.Helper()
-	files, err := filepath.Glob(pattern)
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%s: %v", pattern, err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for document := range strings.SplitSeq(string(text), "\n---\n") {
-			u := &unstructured.Unstructured{}
-			if err := yaml.Unmarshal([]byte(document), &u.Object); err != nil {
-				t.Fatalf("%s: %v", file, err)
-			}
-			if err := w.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(u), client.FieldOwner("test"), client.ForceOwnership); err != nil {
-				t.Fatalf("%s: %v", file, err)
-			}
-		}
-	}
-}
+type world struct{ *rig.API }
 
 // clear removes what a test has left.
 func (w *world) clear(t *testing.T) {
@@ -179,12 +125,12 @@ func (w *world) run(t *testing.T, s settings) *running {
 	t.Helper()
 	if s.config == nil {
 		var err error
-		if s.config, err = w.RESTConfigFor(account); err != nil {
+		if s.config, err = w.RESTConfigFor(rig.Account); err != nil {
 			t.Fatal(err)
 		}
 	}
 	manager, err := ctrl.NewManager(s.config, ctrl.Options{
-		Scheme: w.scheme, Cache: observe.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
+		Scheme: w.Types, Cache: observe.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 )
 
@@ -130,13 +131,21 @@ func Ensure(ctx context.Context, o Options, names ...Name) (Programs, error) {
 	return built, nil
 }
 
+// found are the programs that For has returned: a source does not change while its test runs, and to ask go each time
+// would take a second each.
+var found sync.Map
+
 // For returns the file of one program, for a test, which it ends if the program cannot be had.
 func For(tb testing.TB, n Name) string {
 	tb.Helper()
+	if file, ok := found.Load(n); ok {
+		return file.(string)
+	}
 	programs, err := Ensure(tb.Context(), Options{}, n)
 	if err != nil {
 		tb.Fatal(err)
 	}
+	found.Store(n, programs.Path(n))
 	return programs.Path(n)
 }
 

@@ -121,7 +121,7 @@ func TestActionRuns(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(temp, "portcullis"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(binaries.For(t, binaries.Portcullis), filepath.Join(temp, "portcullis", "portcullis")); err != nil {
+	if err := os.Symlink(binaries.For(t, binaries.Portcullis), filepath.Join(temp, "portcullis", "portcullis")); err != nil {
 		t.Fatal(err)
 	}
 	a, _ := readAction(t)

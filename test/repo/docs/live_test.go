@@ -1,14 +1,9 @@
 package docs
 
 import (
-	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
-
-	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
 )
 
 // TestGoldenLive runs the commands of the pages about ports and audits on the clusters of those pages.
@@ -23,23 +18,9 @@ func TestGoldenLive(t *testing.T) {
 				}
 			}
 		}
-		if len(p.blocks(t, "yaml state")) != 1 || len(p.blocks(t, "console")) == 0 {
-			t.Fatalf("%s: it shows no cluster, or nothing of it", path)
+		if len(p.blocks(t, "yaml state")) != 1 {
+			t.Fatalf("%s: it shows no cluster", path)
 		}
-		for n := range p.blocks(t, "console") {
-			b := p.blocks(t, "console")[n]
-			args, ok := strings.CutPrefix(b.lines[0], "$ portcullis ")
-			if !ok {
-				t.Fatalf("%s:%d: the block does not begin with a command", p.path, b.first)
-			}
-			cmd := exec.CommandContext(t.Context(), binaries.For(t, binaries.Portcullis), strings.Fields(args)...)
-			cmd.Dir = dir
-			out, err := cmd.Output()
-			if ended, found := errors.AsType[*exec.ExitError](err); err != nil && !found || found && ended.ExitCode() != 1 {
-				t.Fatalf("%s:%d: %v", p.path, b.first, err)
-			}
-			want := append([]string{b.lines[0]}, strings.Split(strings.TrimSpace(string(out)), "\n")...)
-			p.hold(t, "what the command prints", b.first, b.lines, want)
-		}
+		p.holdCommands(t, dir)
 	}
 }
