@@ -32,7 +32,7 @@ func main() {
 	duration := flag.Duration("for", 0, "how long to explore; 0 is until it is interrupted")
 	into := flag.String("into", "bin/explore", "the folder for the output of failures, below the root of the repository")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: explore [-for DURATION] [-into DIR] [PACKAGE...]\nPACKAGE is a folder below the root of the repository, such as pkg/ports or test/cluster/pools; all of them by default.")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: explore [-for DURATION] [-into DIR] [PACKAGE...]\nPACKAGE is a folder as in make test, such as pkg/ports or cluster/pools; all of them by default.")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -110,7 +110,11 @@ func targets(root string, folders []string, randomised map[target][]string) []ta
 	}
 	var all []target
 	for _, f := range folders {
-		if below, ok := strings.CutPrefix(f, "test/"); ok {
+		below, ofTests := strings.CutPrefix(f, "test/")
+		if _, err := os.Stat(filepath.Join(root, "test", below)); err == nil {
+			ofTests = true // as `make test` takes them
+		}
+		if ofTests {
 			all = append(all, target{filepath.Join(root, "test"), "./" + below})
 		} else {
 			all = append(all, target{root, "./" + f})

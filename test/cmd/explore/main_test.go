@@ -57,14 +57,19 @@ func TestPlain(t *testing.T) {}
 }
 
 func TestTargets(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "test", "cluster", "pools"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tests := filepath.Join(root, "test")
 	for _, c := range []struct {
 		folders []string
 		want    []target
 	}{
-		{nil, []target{{"/r", "./..."}, {"/r/test", "./..."}}},
-		{[]string{"pkg/ports", "test/cluster/pools"}, []target{{"/r", "./pkg/ports"}, {"/r/test", "./cluster/pools"}}},
+		{nil, []target{{root, "./..."}, {tests, "./..."}}},
+		{[]string{"pkg/ports", "cluster/pools", "test/cluster/pools"}, []target{{root, "./pkg/ports"}, {tests, "./cluster/pools"}, {tests, "./cluster/pools"}}},
 	} {
-		if diff := cmp.Diff(c.want, targets("/r", c.folders, nil), cmp.AllowUnexported(target{})); diff != "" {
+		if diff := cmp.Diff(c.want, targets(root, c.folders, nil), cmp.AllowUnexported(target{})); diff != "" {
 			t.Errorf("%v (-want +got):\n%s", c.folders, diff)
 		}
 	}
