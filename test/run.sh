@@ -37,14 +37,14 @@ if [ -n "${COVER:-}" ]; then
 fi
 
 # The tests of the root module use the processor, most of the others wait for what they have started: several of these run
-# side by side. go vet is a part of `make lint`.
+# side by side. go vet is a part of `make lint`, and nobody debugs these programs.
 status=0
 run() {
 	local module=$1 parallel=$2
 	[ -n "${patterns[$module]}" ] || return 0
 	# shellcheck disable=SC2086 # the patterns are words
 	(cd "$module" && "$gotestsum" --format pkgname --jsonfile-timing-events "$out/${module//\//-}.json" -- \
-		-vet=off "-count=${REPEAT:-1}" "-timeout=${LIMIT:-30m}" "-p=$parallel" ${patterns[$module]} "${args[@]}") || status=1
+		-vet=off "-ldflags=-s -w" "-count=${REPEAT:-1}" "-timeout=${LIMIT:-30m}" "-p=$parallel" ${patterns[$module]} "${args[@]}") || status=1
 }
 run . 2
 run test/repo/release 2

@@ -125,7 +125,8 @@ func testOutage(t *testing.T, w *world) {
 	for n := int32(30350); n < 30370; n++ {
 		made = append(made, w.service(t, ns, fmt.Sprint("s", n), n))
 	}
-	r := w.run(t, settings{Options: controller.Options{Lifetime: time.Second}})
+	// Long enough for a Service to come after its request, also on a machine that is busy.
+	r := w.run(t, settings{Options: controller.Options{Lifetime: 5 * time.Second}})
 	for _, svc := range made {
 		w.waitBound(t, svc.Spec.Ports[0].NodePort, svc)
 	}

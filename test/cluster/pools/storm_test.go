@@ -38,7 +38,7 @@ const (
 )
 
 // count is how many Services there are, and how many numbers the pools have together.
-func count() int { return seed.Rounds(360, 3000) }
+func count() int { return seed.Rounds(180, 3000) }
 
 // breakingTime is how long things break. Whoever leads is killed before long, and the next one has to wait for the Lease
 // to end: while that goes on, numbers that were asked for in vain do not come back.

@@ -21,6 +21,10 @@ const (
 	stopWithin  = 10 * time.Second
 )
 
+// lazyCollector has the components collect garbage more seldom: on a machine that runs tests the processors are short, and
+// memory is not.
+const lazyCollector = "GOGC=400"
+
 // component is one program of the control plane.
 type component struct {
 	program child.Program
@@ -72,9 +76,11 @@ func (cp *ControlPlane) makeComponents() error {
 
 func (cp *ControlPlane) add(name binaries.Name, flags []string, ready func(context.Context) error) {
 	cp.components = append(cp.components, &component{
-		name:    name,
-		program: child.Program{Name: string(name), Path: cp.programs.Path(name), Args: flags, Log: filepath.Join(cp.logs, string(name)+".log")},
-		ready:   ready,
+		name: name,
+		program: child.Program{
+			Name: string(name), Path: cp.programs.Path(name), Args: flags, Env: []string{lazyCollector}, Log: filepath.Join(cp.logs, string(name)+".log"),
+		},
+		ready: ready,
 	})
 }
 

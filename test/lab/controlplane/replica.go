@@ -31,7 +31,7 @@ func (cp *ControlPlane) AddAPIServer(ctx context.Context) (*rest.Config, error) 
 	c := &component{
 		name: name,
 		program: child.Program{
-			Name: string(name), Path: cp.programs.Path(binaries.KubeAPIServer), Log: filepath.Join(cp.logs, string(name)+".log"),
+			Name: string(name), Path: cp.programs.Path(binaries.KubeAPIServer), Log: filepath.Join(cp.logs, string(name)+".log"), Env: []string{lazyCollector},
 			Args: append(flags, fmt.Sprintf("--secure-port=%d", port)), // the last one wins
 		},
 		ready: cp.answers(config.Host + "/readyz"),

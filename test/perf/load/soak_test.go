@@ -35,7 +35,7 @@ func soakTime() time.Duration {
 	if seed.Soaking() {
 		return 20 * time.Minute
 	}
-	return 90 * time.Second
+	return 40 * time.Second
 }
 
 // TestChurn has clients create, change and delete what claims ports through the real API server and the real program, and
