@@ -139,7 +139,7 @@ func (r *replica) partition(t *testing.T, cut bool) {
 
 func (r *replica) kubeconfig(t *testing.T) string {
 	t.Helper()
-	config, err := r.world.RESTConfigFor("system:serviceaccount:portcullis-system:portcullis",
+	config, err := r.world.RESTConfigFor(rig.Account,
 		"system:serviceaccounts", "system:serviceaccounts:portcullis-system", "system:authenticated")
 	if err != nil {
 		t.Fatal(err)

@@ -159,8 +159,7 @@ func (r *Rig) ReplicaAt(tb testing.TB, config, host string, flags ...string) *Ga
 }
 
 func (r *Rig) newGate(ctx context.Context, dir, config, host string, flags ...string) (*Gate, error) {
-	const user = "system:serviceaccount:portcullis-system:portcullis"
-	as, err := r.RESTConfigFor(user, "system:serviceaccounts", "system:serviceaccounts:portcullis-system", "system:authenticated")
+	as, err := r.RESTConfigFor(Account, "system:serviceaccounts", "system:serviceaccounts:portcullis-system", "system:authenticated")
 	if err != nil {
 		return nil, err
 	}
