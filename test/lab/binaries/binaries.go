@@ -131,22 +131,31 @@ func Ensure(ctx context.Context, o Options, names ...Name) (Programs, error) {
 	return built, nil
 }
 
-// found are the programs that For has returned: a source does not change while its test runs, and to ask go each time
-// would take a second each.
+// found are the programs that One has returned.
 var found sync.Map
+
+// One returns the file of one program. A process asks Ensure for it once: a source does not change while its test runs, and
+// to ask go each time would take a second each.
+func One(ctx context.Context, n Name) (string, error) {
+	if file, ok := found.Load(n); ok {
+		return file.(string), nil
+	}
+	programs, err := Ensure(ctx, Options{}, n)
+	if err != nil {
+		return "", err
+	}
+	found.Store(n, programs.Path(n))
+	return programs.Path(n), nil
+}
 
 // For returns the file of one program, for a test, which it ends if the program cannot be had.
 func For(tb testing.TB, n Name) string {
 	tb.Helper()
-	if file, ok := found.Load(n); ok {
-		return file.(string)
-	}
-	programs, err := Ensure(tb.Context(), Options{}, n)
+	file, err := One(tb.Context(), n)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	found.Store(n, programs.Path(n))
-	return programs.Path(n)
+	return file
 }
 
 // Minors returns the minor versions of Kubernetes that Options.Kubernetes may name, in order.

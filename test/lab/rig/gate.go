@@ -41,11 +41,11 @@ type Gate struct {
 // NewGate prepares a gate with a configuration file's text, a kubeconfig, and flags that win over those that the rig gives.
 // It does not start it; Close ends it.
 func NewGate(ctx context.Context, dir, config, kubeconfig string, flags ...string) (*Gate, error) {
-	programs, err := binaries.Ensure(ctx, binaries.Options{}, binaries.Portcullis)
+	program, err := binaries.One(ctx, binaries.Portcullis)
 	if err != nil {
 		return nil, err
 	}
-	g := &Gate{dir: dir, program: programs.Path(binaries.Portcullis)}
+	g := &Gate{dir: dir, program: program}
 	if err := g.NewCertificate(); err != nil {
 		return nil, err
 	}
