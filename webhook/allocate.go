@@ -253,10 +253,14 @@ func (a *allocation) isTaken(port uint16) bool {
 	return a.state.IsNodePort(port) && !ownsNumber(a.state, a.owner.Ref, port) || a.own[port]
 }
 
-// ownsNumber reports whether an owner is known to hold a number: it may be asked for again.
+// ownsNumber reports whether an owner has a nodePort, or has just asked for it: it may be asked for again.
 func ownsNumber(state *ledger.Snapshot, owner ports.Ref, port uint16) bool {
-	_, claims, _ := state.Owner(owner)
-	return slices.ContainsFunc(claims, func(c ports.Claim) bool { return c.Port == port && c.Kind.InNodePortBook() })
+	for c := range state.ClaimsOf(owner) {
+		if c.Port == port && c.Kind.InNodePortBook() {
+			return true
+		}
+	}
+	return false
 }
 
 // isHeld reports whether something stands in the way of a node port: a claim in the ledger or in flight, or a node's

@@ -48,11 +48,11 @@ func TestValidateBinding(t *testing.T) {
 			if c.do != nil {
 				c.do(b)
 			}
-			inFlight := len(b.flight.wanted)
+			inFlight := len(b.flight.owners)
 			if got := outcome(b.decideOn(t, PathValidateBindings, c.req)); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
-			if len(b.flight.wanted) != inFlight {
+			if len(b.flight.owners) != inFlight {
 				t.Error("a binding is remembered")
 			}
 		})

@@ -112,7 +112,7 @@ func TestPoolAllocationDryRun(t *testing.T) {
 	a := b.books(t, []pool.Pool{portPool("pool", "30100")})
 	for _, s := range []*corev1.Service{nodePortService("a", 0), nodePortService("a", 30100)} {
 		d := b.decideOn(t, PathMutateServices, dryRun(creates("Service", s)))
-		if len(d.patches) > 0 || len(a.calls) > 0 || len(b.flight.wanted) > 0 {
+		if len(d.patches) > 0 || len(a.calls) > 0 || len(b.flight.owners) > 0 {
 			t.Errorf("patches %q, calls %v", patched(d.patches), a.calls)
 		}
 	}
@@ -162,8 +162,8 @@ func TestBookingRaces(t *testing.T) {
 			if got := patched(d.patches); got != c.patches {
 				t.Errorf("got patches %q\nwant %q", got, c.patches)
 			}
-			if (len(b.flight.wanted) > 0) != (c.patches != "") || len(b.booking) != 0 {
-				t.Errorf("in flight %v, still being claimed %v", b.flight.wanted, b.booking)
+			if (len(b.flight.owners) > 0) != (c.patches != "") || len(b.booking) != 0 {
+				t.Errorf("in flight %v, still being claimed %v", b.flight.owners, b.booking)
 			}
 		})
 	}
@@ -210,7 +210,7 @@ func TestWhileBooking(t *testing.T) {
 	a.before("create", func(context.Context, *api) error {
 		other = patched(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("b", 0))).patches)
 		validated = outcome(b.decideOn(t, PathValidateServices, creates("Service", nodePortService("c", 30100))))
-		b.Settle(extract.Service(nodePortService("c", 30100), b.settings.NodePorts).Owner.Ref, nil, true)
+		b.forget(extract.Service(nodePortService("c", 30100), b.settings.NodePorts).Owner.Ref)
 		return nil
 	})
 	mine := patched(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("a", 0))).patches)
@@ -298,7 +298,8 @@ func TestRepeats(t *testing.T) {
 				b.claim(c)
 			}
 		}
-		b.pass(askedTime)
+		b.pass(graceTime)
+		b.sweep(t.Context())
 		return got
 	}
 	for i, want := range []int{30100, 30100, 30100, 30101, 30101, 30101} {
@@ -312,8 +313,7 @@ func TestRepeats(t *testing.T) {
 	}
 	// The cluster shows that the Service has it: it was not in vain.
 	for range maxRepeats + 1 {
-		shown := extract.Service(nodePortService("a", 30100), b.settings.NodePorts)
-		b.Settle(shown.Owner.Ref, shown.Claims, false)
+		b.Settle(b.seen(nodePortService("a", 30100)))
 		if got := ask(); got != "/spec/ports/0/nodePort=30100" {
 			t.Errorf("after the Service was seen with it: %s", got)
 		}

@@ -91,10 +91,10 @@ func (d decision) message() string {
 	if d.malformed != nil {
 		return d.malformed.Error()
 	}
-	if d.busy {
-		return "Portcullis cannot give out a nodePort at this moment: " + d.uncertain + "; try again in a second"
+	if d.busy && d.uncertain != "" {
+		return "Portcullis cannot allocate a nodePort at this moment: " + d.uncertain + "; try again in a second"
 	}
-	if d.verdict == check.CouldNotTell {
+	if d.verdict == check.CouldNotTell && !d.busy {
 		return "Portcullis cannot tell whether the ports are free: " + d.uncertain + "; try again in a moment"
 	}
 	spoken := d.enforced(check.Deny)

@@ -176,7 +176,7 @@ func TestMalformed(t *testing.T) {
 				if r := b.ask(t, path, c.req); code(r) != http.StatusBadRequest || r.Allowed || len(r.Patches) > 0 {
 					t.Errorf("%s %s, %q: %+v", path, c.name, config, r)
 				}
-				if len(b.flight.wanted) != 0 {
+				if len(b.flight.owners) != 0 {
 					t.Errorf("%s %s: in flight", path, c.name)
 				}
 			}

@@ -2,34 +2,62 @@ package webhook
 
 import (
 	"slices"
+	"strconv"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
+	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// How long an answer is remembered at most. What a validating hook let through is as good as stored: the API server ends
-// every request after 34 seconds (k8s.io/apiserver requestTimeoutUpperBound), and by then the cluster shows it. What only
-// a mutating hook let through may have been refused since, by the API server's own validation for example, and must not
-// keep its number from others for long.
 const (
-	askedTime  = 10 * time.Second
-	passedTime = 40 * time.Second
+	// graceTime is how long a write that was let through counts although the API server does not have it. A request that
+	// is stored at all is stored within milliseconds, unless etcd or another webhook is slow.
+	graceTime = 5 * time.Second
+	// maxWrites bounds what is remembered: the oldest go first.
+	maxWrites = 20000
+	// maxOwnerWrites bounds what is remembered of one object.
+	maxOwnerWrites = 16
+	// A namespace with maxFailures writes within failureTime that never were stored has no grace: a tenant whose quota is
+	// used up could keep any port from others by creating in a loop.
+	maxFailures   = 10
+	failureTime   = 10 * time.Minute
+	maxNamespaces = 4096 // of which failures are counted
 )
 
-// flight remembers what was admitted and has not been seen in the cluster yet, so that the next request is judged
-// against it and no number is handed out twice. Its users hold Gate.deciding while they write.
+// flight remembers writes that were let through and that the cluster does not show yet, so that the next request is judged
+// against them too, and no port is allocated twice. It only ever adds to what the cluster shows: see ledger.Snapshot.Over.
+// Its users hold Gate.deciding.
+//
+//	record -> the watch shows the outcome            -> settle
+//	       -> the API server does not have it (grace) -> forget, after a live read
 type flight struct {
-	ledger ledger.Ledger
-	now    func() time.Time
-	wanted map[ports.Ref]entry
-	queue  [2][]deadline // by phase, each in order of time
+	now      func() time.Time
+	ledger   ledger.Ledger // what all of them claim
+	owners   map[ports.Ref]*inFlight
+	queue    []deadline        // in order of time
+	version  uint64            // counts what was recorded
+	latest   map[uint16]uint64 // the last version that claims a port
+	failures map[string]failures
 }
 
-// entry is what is waited for. The ledger may hold more: an update holds the old claims too until it is through.
-type entry struct {
+// inFlight is one object with the writes to it, the oldest first.
+type inFlight struct {
+	owner  ports.Owner
+	writes []write
+}
+
+// write is one request that was let through.
+type write struct {
 	claims []ports.Claim
-	until  time.Time
+	at     time.Time // of the last answer to it
+	stored bool      // a live read has found it
+	// What tells its outcome from earlier states of the object.
+	uid   types.UID // of the object; "" while it has none
+	after uint64    // the resourceVersion that it changes
 }
 
 type deadline struct {
@@ -37,86 +65,199 @@ type deadline struct {
 	at  time.Time
 }
 
-// phase is how far a request has come.
-type phase int
-
-const (
-	asked  phase = iota // let through by a mutating hook
-	passed              // let through by a validating hook
-)
-
-func (p phase) time() time.Duration {
-	if p == asked {
-		return askedTime
-	}
-	return passedTime
+type failures struct {
+	n     int
+	until time.Time
 }
 
 func newFlight(now func() time.Time) *flight {
-	return &flight{now: now, wanted: map[ports.Ref]entry{}}
+	return &flight{now: now, owners: map[ports.Ref]*inFlight{}, latest: map[uint16]uint64{}, failures: map[string]failures{}}
 }
 
-// take records that owner was let through with claims; old ones stay held until the cluster shows the new.
-func (f *flight) take(p phase, owner ports.Owner, claims, old []ports.Claim) {
-	if len(claims) == 0 && len(old) == 0 {
+// record remembers a write. It takes the place of earlier ones that it covers: those of the mutating webhook, of which it is
+// the outcome, among them.
+func (f *flight) record(owner ports.Owner, w write) {
+	if len(w.claims) == 0 {
 		return
 	}
-	until := f.now().Add(p.time())
-	f.wanted[owner.Ref] = entry{claims, until}
-	f.queue[p] = append(f.queue[p], deadline{owner.Ref, until})
-	f.ledger.Replace(owner, slices.Concat(claims, old))
-}
-
-// drop forgets an owner: its request was refused, or the cluster shows it.
-func (f *flight) drop(owner ports.Ref) {
-	if _, ok := f.wanted[owner]; ok {
-		delete(f.wanted, owner)
-		f.ledger.Release(owner)
+	w.at = f.now()
+	e := f.owners[owner.Ref]
+	if e == nil {
+		e = &inFlight{}
+		f.owners[owner.Ref] = e
 	}
+	e.owner = owner
+	e.writes = slices.DeleteFunc(e.writes, func(earlier write) bool {
+		return (earlier.uid == "" || earlier.uid == w.uid) && covers(w.claims, earlier.claims)
+	})
+	e.writes = append(e.writes, w)
+	if len(e.writes) > maxOwnerWrites {
+		e.writes = slices.Delete(e.writes, 0, 1)
+	}
+	f.version++
+	for _, c := range w.claims {
+		f.latest[c.Port] = f.version
+	}
+	f.queue = append(f.queue, deadline{owner.Ref, w.at})
+	if len(f.queue) > maxWrites {
+		f.dropBefore(f.queue[0].ref, f.queue[0].at.Add(1))
+		f.queue = f.queue[1:]
+	}
+	f.refresh(owner.Ref)
 }
 
-// settle forgets an owner if what the cluster shows of it is what it was let through with. An owner that is gone, or
-// holds less, is forgotten by expire.
-func (f *flight) settle(owner ports.Ref, shown []ports.Claim) {
-	e, ok := f.wanted[owner]
+// changed reports whether a port of claims was recorded after a version.
+func (f *flight) changed(claims []ports.Claim, since uint64) bool {
+	return f.version != since && slices.ContainsFunc(claims, func(c ports.Claim) bool { return f.latest[c.Port] > since })
+}
+
+// writeOf is the write of a request: of an object as it is to be stored, and as it is stored, nil for a create.
+func writeOf(object, old metav1.Object, claims []ports.Claim) *write {
+	w := &write{claims: claims, uid: object.GetUID()}
+	if old != nil {
+		w.after, _ = strconv.ParseUint(old.GetResourceVersion(), 10, 64) // 0, not known, is before everything
+	}
+	return w
+}
+
+// drop forgets the writes to an owner that are refused now, or have got a name: those without a uid and no other claims.
+func (f *flight) drop(owner ports.Ref, claims []ports.Claim) {
+	f.deleteWrites(owner, func(w write) bool { return w.uid == "" && covers(claims, w.claims) })
+}
+
+// dropBefore forgets the writes to an owner that were answered before a moment and are not known to be stored.
+func (f *flight) dropBefore(owner ports.Ref, moment time.Time) int {
+	return f.deleteWrites(owner, func(w write) bool { return !w.stored && w.at.Before(moment) })
+}
+
+// settle forgets the writes of which the cluster shows the outcome. An object that is gone settles nothing: its successor of
+// the same name may be what is waited for.
+func (f *flight) settle(seen observe.Seen) {
+	if seen.Gone {
+		return
+	}
+	f.deleteWrites(seen.Owner.Ref, func(w write) bool {
+		isAnother := w.uid != "" && seen.UID != w.uid
+		isBefore := seen.Version != 0 && seen.Version <= w.after
+		return !isAnother && !isBefore && covers(seen.Claims, w.claims)
+	})
+}
+
+// deleteWrites forgets writes to an owner, and returns how many.
+func (f *flight) deleteWrites(owner ports.Ref, which func(write) bool) int {
+	e, ok := f.owners[owner]
 	if !ok {
-		return
+		return 0
 	}
-	for _, c := range e.claims {
-		if !slices.ContainsFunc(shown, func(s ports.Claim) bool { return s.Kind == c.Kind && s.Overlaps(c.Socket) }) {
-			return
-		}
+	before := len(e.writes)
+	e.writes = slices.DeleteFunc(e.writes, which)
+	if len(e.writes) == 0 {
+		delete(f.owners, owner)
 	}
-	f.drop(owner)
+	if n := before - len(e.writes); n > 0 {
+		f.refresh(owner)
+		return n
+	}
+	return 0
 }
 
-// expire forgets what was never seen. The queues are in order, so that only their heads are looked at.
-func (f *flight) expire() {
+// refresh writes an owner's claims into the ledger.
+func (f *flight) refresh(owner ports.Ref) {
+	e, ok := f.owners[owner]
+	if !ok {
+		f.ledger.Release(owner)
+		return
+	}
+	claims := e.writes[0].claims
+	for _, w := range e.writes[1:] {
+		claims = slices.Concat(claims, w.claims)
+	}
+	f.ledger.Replace(e.owner, claims)
+}
+
+// grace returns until when a write to an owner counts although the API server does not have it.
+func (f *flight) grace(owner ports.Ref, w write) time.Time {
+	if c := f.failures[owner.Namespace]; c.n >= maxFailures && c.until.After(f.now()) {
+		return w.at
+	}
+	return w.at.Add(graceTime)
+}
+
+// isYoung reports whether a write to an owner is within its grace.
+func (f *flight) isYoung(owner ports.Ref) bool {
+	e, ok := f.owners[owner]
+	return ok && slices.ContainsFunc(e.writes, func(w write) bool { return f.grace(owner, w).After(f.now()) })
+}
+
+// found brings what a live read has found, nil for no such object: writes beyond their grace that it does not have are
+// forgotten, and count as failures of their namespace.
+func (f *flight) found(owner ports.Ref, stored *observe.Seen) {
 	now := f.now()
-	for p, queue := range f.queue {
-		for len(queue) > 0 && !queue[0].at.After(now) {
-			if e, ok := f.wanted[queue[0].ref]; ok && !e.until.After(now) {
-				f.drop(queue[0].ref)
-			}
-			queue = queue[1:]
+	failed := f.deleteWrites(owner, func(w write) bool { return !f.isStored(w, stored) && !f.grace(owner, w).After(now) })
+	if e, ok := f.owners[owner]; ok {
+		for i := range e.writes {
+			e.writes[i].stored = f.isStored(e.writes[i], stored)
 		}
-		f.queue[p] = queue
+		f.again(owner)
 	}
+	f.failed(owner.Namespace, failed)
 }
 
-// Settle tells the gate that the cluster shows owner with claims, so that it need not be remembered as in flight. gone
-// says that the owner was deleted.
-func (g *Gate) Settle(owner ports.Ref, claims []ports.Claim, gone bool) {
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
-	if gone {
-		g.flight.drop(owner)
+func (*flight) isStored(w write, stored *observe.Seen) bool {
+	return stored != nil && (w.uid == "" || w.uid == stored.UID) && covers(stored.Claims, w.claims)
+}
+
+func (f *flight) failed(namespace string, n int) {
+	if n == 0 {
 		return
 	}
-	for _, c := range claims {
-		if c.Kind.InNodePortBook() {
-			g.repeats.forget(c.Port)
+	c, now := f.failures[namespace], f.now()
+	if !c.until.After(now) {
+		c = failures{until: now.Add(failureTime)}
+	}
+	c.n += n
+	if len(f.failures) >= maxNamespaces {
+		clear(f.failures)
+	}
+	f.failures[namespace] = c
+}
+
+// overdue returns owners with writes beyond their grace that are not known to be stored, the oldest first, and at most n.
+func (f *flight) overdue(n int) []ports.Ref {
+	now := f.now()
+	var refs []ports.Ref
+	rest := 0
+	for rest < len(f.queue) && len(refs) < n && !f.queue[rest].at.Add(graceTime).After(now) {
+		ref := f.queue[rest].ref
+		rest++
+		e, ok := f.owners[ref]
+		if !ok || slices.Contains(refs, ref) {
+			continue
+		}
+		if slices.ContainsFunc(e.writes, func(w write) bool { return !f.grace(ref, w).After(now) }) {
+			refs = append(refs, ref)
 		}
 	}
-	g.flight.settle(owner, claims)
+	f.queue = f.queue[rest:]
+	return refs
+}
+
+// again has overdue return an owner once more, in a while.
+func (f *flight) again(owner ports.Ref) { f.queue = append(f.queue, deadline{owner, f.now()}) }
+
+// covers reports whether had includes each of claims, wherever they are: a hostIP may have been filled in meanwhile.
+func covers(had, claims []ports.Claim) bool {
+	candidates := func(uint16) []ports.Claim { return had }
+	if len(claims)*len(had) > 64 {
+		byPort := map[uint16][]ports.Claim{}
+		for _, h := range had {
+			byPort[h.Port] = append(byPort[h.Port], h)
+		}
+		candidates = func(port uint16) []ports.Claim { return byPort[port] }
+	}
+	return !slices.ContainsFunc(claims, func(c ports.Claim) bool {
+		return !slices.ContainsFunc(candidates(c.Port), func(h ports.Claim) bool {
+			return h.Kind == c.Kind && h.Idle == c.Idle && h.Overlaps(c.Socket)
+		})
+	})
 }

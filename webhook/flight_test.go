@@ -1,38 +1,64 @@
 package webhook
 
 import (
-	"strings"
+	"errors"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
-// TestInFlightTime: how long an answer holds its port where the cluster never shows the object.
-func TestInFlightTime(t *testing.T) {
-	service := creates("Service", nodePortService("a", 30001))
-	pod := creates("Pod", with(hostPortPod("a", 30001), onNode("n1")))
+// What another Service that wants nodePort 30001 gets.
+const (
+	free      = "allow"
+	contended = "busy: PC0203 spec.ports[0].nodePort"
+	byA       = "deny: PC0201 spec.ports[0].nodePort by Service default/a"
+)
+
+func (b *bench) another(t *testing.T) string {
+	t.Helper()
+	return outcome(b.decideOn(t, PathMutateServices, dryRun(creates("Service", nodePortService("b", 30001)))))
+}
+
+// TestInFlight: what the next request for a port gets while an earlier one is under way, by what the API server has of it.
+func TestInFlight(t *testing.T) {
+	a := nodePortService("a", 30001)
+	service, pod := creates("Service", a), creates("Pod", with(hostPortPod("a", 30001), onNode("n1")))
+	daemons := creates("DaemonSet", workload("DaemonSet", "a", 30001))
+	stored := func(b *bench) { b.stores(a) }
+	nothing := func(*bench) {}
 	for _, c := range []struct {
 		name  string
 		path  string
 		req   admissionv1.AdmissionRequest
 		after time.Duration
-		held  bool
+		then  func(*bench)
+		want  string
 	}{
-		{"at once", PathMutateServices, service, 0, true},
-		{"just before the end", PathMutateServices, service, askedTime - 1, true},
-		{"at the end", PathMutateServices, service, askedTime, false},
-		{"validated, at once", PathValidateServices, service, 0, true},
-		{"validated, when the mutating webhook's answer would end", PathValidateServices, service, askedTime, true},
-		{"validated, just before the end", PathValidateServices, service, passedTime - 1, true},
-		{"validated, at the end", PathValidateServices, service, passedTime, false},
-		{"a pod without host ports on request is held from its validation on", PathMutatePods, pod, 0, false},
-		{"a pod, just before the end", PathValidatePods, pod, passedTime - 1, true},
-		{"a pod, at the end", PathValidatePods, pod, passedTime, false},
-		{"a template, just before the end", PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "a", 30001)), passedTime - 1, true},
-		{"a template, at the end", PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "a", 30001)), passedTime, false},
+		{"at once", PathMutateServices, service, 0, nothing, contended},
+		{"at once, and it is stored", PathMutateServices, service, 0, stored, byA},
+		{"just before the end of the grace", PathMutateServices, service, graceTime - 1, nothing, contended},
+		{"at its end", PathMutateServices, service, graceTime, nothing, free},
+		{"at its end, and it is stored", PathMutateServices, service, graceTime, stored, byA},
+		{"after minutes, and it is stored", PathMutateServices, service, time.Hour, stored, byA},
+		{"it is stored with another port", PathMutateServices, service, 0, func(b *bench) { b.stores(nodePortService("a", 30002)) }, contended},
+		{"it is stored with another port, at the end", PathMutateServices, service, graceTime, func(b *bench) { b.stores(nodePortService("a", 30002)) }, free},
+		{"it cannot be read", PathMutateServices, service, 0, func(b *bench) { b.cluster.fails = errors.New("timeout") }, contended},
+		{"the watch shows it", PathMutateServices, service, 0, func(b *bench) { b.holds(a); b.Settle(b.seen(a)) }, byA},
+		{"validated", PathValidateServices, service, graceTime - 1, nothing, contended},
+		{"validated, at the end", PathValidateServices, service, graceTime, nothing, free},
+		{"a pod without host ports on request counts from its validation on", PathMutatePods, pod, 0, nothing, free},
+		{"a pod", PathValidatePods, pod, graceTime - 1, nothing, contended},
+		{"a pod, at the end", PathValidatePods, pod, graceTime, nothing, free},
+		{"a template", PathValidateWorkload, daemons, graceTime - 1, nothing, contended},
+		{"a template, at the end", PathValidateWorkload, daemons, graceTime, nothing, free},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "")
@@ -40,44 +66,299 @@ func TestInFlightTime(t *testing.T) {
 				t.Fatal(r.Result)
 			}
 			b.pass(c.after)
-			got := outcome(b.decideOn(t, PathMutateServices, dryRun(creates("Service", nodePortService("b", 30001)))))
-			if held := strings.HasPrefix(got, "deny: PC0201"); held != c.held {
-				t.Errorf("another Service: %s", got)
-			}
-			if !c.held && len(b.flight.wanted) > 0 {
-				t.Error("what has ended is still remembered")
+			c.then(b)
+			if got := b.another(t); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
 	}
 }
 
-// TestRefusalEndsTheAnswerInFlight: what the mutating webhook let through is forgotten once the validating one refuses it.
-func TestRefusalEndsTheAnswerInFlight(t *testing.T) {
+// TestNothingStoredIsHidden: whatever is in flight of an object, its stored ports are refused to others.
+func TestNothingStoredIsHidden(t *testing.T) {
+	a := nodePortService("a", 30001)
+	for _, c := range []struct {
+		name string
+		path string
+		req  admissionv1.AdmissionRequest
+	}{
+		{"created again with another port", PathMutateServices, creates("Service", nodePortService("a", 30002))},
+		{"created again, validated", PathValidateServices, creates("Service", nodePortService("a", 30002))},
+		{"created again without node ports", PathValidateServices, creates("Service", with(nodePortService("a", 0), serviceType("ClusterIP")))},
+		{"updated", PathMutateServices, updates("Service", nodePortService("a", 30002), a)},
+		{"updated, validated", PathValidateServices, updates("Service", nodePortService("a", 30002), a)},
+		{"a review that nobody has sent: it says that the ports were others before", PathValidateServices, updates("Service", nodePortService("a", 30002), nodePortService("a", 30003))},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, "").holds(a)
+			b.ask(t, c.path, c.req)
+			if got := b.another(t); got != byA {
+				t.Errorf("got  %s\nwant %s", got, byA)
+			}
+			got := outcome(b.decideOn(t, PathValidatePods, creates("Pod", hostPortPod("p", 30001))))
+			if want := "deny: PC0201 spec.containers[0].ports[0].hostPort by Service default/a"; len(got) < len(want) || got[:len(want)] != want {
+				t.Errorf("a pod: got %s\nwant %s", got, want)
+			}
+		})
+	}
+}
+
+// TestCreateOfWhatExists: it is left to the API server, which answers 409 AlreadyExists: nothing is filled in, refused or
+// remembered.
+func TestCreateOfWhatExists(t *testing.T) {
+	for _, c := range []struct {
+		kind string
+		path []string
+		held runtime.Object
+		now  runtime.Object
+	}{
+		{"Service", []string{PathMutateServices, PathValidateServices}, nodePortService("a", 30001), nodePortService("a", 0)},
+		{"Service", []string{PathMutateServices, PathValidateServices}, nodePortService("a", 30001), nodePortService("a", 30002)},
+		{"Service", []string{PathMutateServices, PathValidateServices}, nodePortService("a", 30001), nodePortService("a", 30005)},
+		{"Pod", []string{PathMutatePods, PathValidatePods}, hostPortPod("a", 80), with(hostPortPod("a", 81), protocol(""))},
+		{"Pod", []string{PathMutatePods, PathValidatePods}, hostPortPod("a", 80), hostPortPod("a", 30005)},
+		{"Deployment", []string{PathValidateWorkload}, workload("Deployment", "a", 80), workload("Deployment", "a", 30005)},
+	} {
+		for _, stands := range []string{"shown", "stored and not shown", "shown and gone"} {
+			for _, path := range c.path {
+				t.Run(c.kind+path+", "+stands, func(t *testing.T) {
+					b := newBench(t, "").holds(nodePortService("holder", 30005))
+					switch stands {
+					case "stored and not shown": // this webhook has let it through
+						b.decideOn(t, c.path[len(c.path)-1], creates(c.kind, c.held))
+						b.stores(c.held)
+					case "shown and gone":
+						b.holds(c.held)
+						b.deletes(c.held)
+					default:
+						b.holds(c.held)
+					}
+					before := b.flight.version
+					d := b.decideOn(t, path, creates(c.kind, c.now))
+					untouched := outcome(d) == "allow" && len(d.patches) == 0 && b.flight.version == before
+					nothing := path == PathValidateServices && len(b.seen(c.now).Claims) == 0 // to be remembered
+					if untouched != (stands != "shown and gone" || nothing) {
+						t.Errorf("%s, patches %q, %d more in flight", outcome(d), patched(d.patches), b.flight.version-before)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestHolderIsReadBeforeARefusal: the watch may be late with the end of a holder. One that cannot be read is as it was seen.
+func TestHolderIsReadBeforeARefusal(t *testing.T) {
+	a := nodePortService("a", 30001)
+	for _, c := range []struct {
+		name string
+		then func(*bench)
+		want string
+	}{
+		{"it is there", func(*bench) {}, byA},
+		{"it is gone", func(b *bench) { b.deletes(a) }, free},
+		{"it has another port now", func(b *bench) { b.stores(nodePortService("a", 30002)) }, free},
+		{"it cannot be read", func(b *bench) { b.cluster.fails = errors.New("timeout") }, byA},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, "").holds(a)
+			c.then(b)
+			if got := b.another(t); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+			if n := len(b.cluster.reads); n != 1 {
+				t.Errorf("%d reads, want 1", n)
+			}
+		})
+	}
+	b := newBench(t, "").holds(a)
+	for i := range 2 * maxHolders {
+		gone := hostPortPod(fmt.Sprint("p", i), int32(31000+i))
+		b.holds(gone)
+		b.deletes(gone)
+	}
+	var all []int32
+	for i := range 2 * maxHolders {
+		all = append(all, int32(31000+i))
+	}
+	if got := outcome(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("many", all...)))); got != "busy" || len(b.cluster.reads) > maxHolders {
+		t.Errorf("%d holders that are gone: %s after %d reads", 2*maxHolders, got, len(b.cluster.reads))
+	}
+}
+
+// TestSettle: which state of an object is the outcome of a write, so that the write need not be remembered any longer.
+func TestSettle(t *testing.T) {
+	service := func(uid types.UID, version string, nodePorts ...int32) *corev1.Service {
+		return with(nodePortService("a", nodePorts...), func(s *corev1.Service) { s.UID, s.ResourceVersion = uid, version })
+	}
+	create, update := creates("Service", service("2", "", 30001)), updates("Service", service("2", "7", 30001), service("2", "7", 30002))
+	for _, c := range []struct {
+		name    string
+		req     admissionv1.AdmissionRequest
+		shown   *corev1.Service
+		gone    bool
+		settled bool
+	}{
+		{"the object", create, service("2", "8", 30001), false, true},
+		{"with more ports", create, service("2", "8", 30001, 30003), false, true},
+		{"with other ports", create, service("2", "8", 30002), false, false},
+		{"with a part of them", creates("Service", service("2", "", 30001, 30002)), service("2", "8", 30001), false, false},
+		{"the one before it, of the same name", create, service("1", "8", 30001), false, false},
+		{"the one before it is gone", create, service("1", "8", 30001), true, false},
+		{"itself is gone", create, service("2", "8", 30001), true, false},
+		{"the new version", update, service("2", "8", 30001), false, true},
+		{"the old version", update, service("2", "7", 30002), false, false},
+		{"an older version, with the same ports", update, service("2", "6", 30001), false, false},
+		{"a version between them", update, service("2", "8", 30002), false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, "")
+			b.ask(t, PathValidateServices, c.req)
+			seen := b.seen(c.shown)
+			seen.Gone = c.gone
+			b.Settle(seen)
+			b.Settle(seen) // again: nothing changes
+			if settled := len(b.flight.owners) == 0; settled != c.settled {
+				t.Errorf("settled %v, want %v", settled, c.settled)
+			}
+			if owners, _, _ := b.flight.ledger.Snapshot().Size(); (owners == 0) != c.settled {
+				t.Errorf("%d owners in the ledger", owners)
+			}
+		})
+	}
+}
+
+// TestSeveralWritesToOneObject: each counts until it is settled by itself, and those of one request count once.
+func TestSeveralWritesToOneObject(t *testing.T) {
+	b := newBench(t, "")
+	versions := func(nodePort int32, version string) *corev1.Service {
+		return with(nodePortService("a", nodePort), func(s *corev1.Service) { s.UID, s.ResourceVersion = "1", version })
+	}
+	b.ask(t, PathMutateServices, creates("Service", nodePortService("a", 30001)))
+	b.ask(t, PathValidateServices, creates("Service", versions(30001, "")))
+	b.ask(t, PathValidateServices, updates("Service", versions(30002, "5"), versions(30001, "5")))
+	if n := len(b.flight.owners[b.seen(versions(1, "")).Owner.Ref].writes); n != 2 {
+		t.Fatalf("%d writes, want 2: the create, and the update", n)
+	}
+	b.Settle(b.seen(versions(30001, "5")))
+	b.stores(versions(30001, "5")) // nothing of the update yet
+	taken := func(nodePort int32) string {
+		return outcome(b.decideOn(t, PathMutateServices, dryRun(creates("Service", nodePortService("b", nodePort)))))
+	}
+	if got := taken(30002); got != contended {
+		t.Errorf("the update's nodePort: %s", got)
+	}
+	for i := range int32(3 * maxOwnerWrites) {
+		b.ask(t, PathValidateServices, updates("Service", versions(30100+i, "5"), versions(30001, "5")))
+	}
+	if n := len(b.flight.owners[b.seen(versions(1, "")).Owner.Ref].writes); n != maxOwnerWrites {
+		t.Errorf("%d writes of one object are remembered, want %d", n, maxOwnerWrites)
+	}
+}
+
+// TestRefusalDropsOnlyItsOwn: what the mutating webhook let through is forgotten once the validating one refuses it; what is
+// in flight of the same object by another request is not.
+func TestRefusalDropsOnlyItsOwn(t *testing.T) {
 	b := newBench(t, "")
 	req := creates("Service", nodePortService("a", 30001))
 	b.ask(t, PathMutateServices, req)
 	b.holds(hostPortPod("p", 30001))
-	if r := b.ask(t, PathValidateServices, req); r.Allowed || len(b.flight.wanted) != 0 {
-		t.Errorf("allowed %v, in flight %v", r.Allowed, b.flight.wanted)
+	if r := b.ask(t, PathValidateServices, req); r.Allowed || len(b.flight.owners) != 0 {
+		t.Errorf("allowed %v, in flight %v", r.Allowed, b.flight.owners)
+	}
+	first := with(nodePortService("c", 30003), func(s *corev1.Service) { s.UID = "1" })
+	b.ask(t, PathValidateServices, creates("Service", first))
+	b.ask(t, PathMutateServices, creates("Service", nodePortService("c", 30001)))
+	if _, _, known := b.flight.ledger.Snapshot().Owner(b.seen(first).Owner.Ref); !known {
+		t.Error("a create of the same name that was refused has dropped the first one")
 	}
 }
 
-// TestInFlightIsProlonged: an object that comes again is held from then on, and the first end changes nothing.
-func TestInFlightIsProlonged(t *testing.T) {
+// TestNoGraceForFailures: a namespace whose writes fail again and again keeps no port from others.
+func TestNoGraceForFailures(t *testing.T) {
 	b := newBench(t, "")
-	req := creates("Service", nodePortService("a", 30001))
-	b.ask(t, PathMutateServices, req)
-	b.pass(askedTime / 2)
-	b.ask(t, PathMutateServices, req)
-	b.pass(askedTime / 2)
-	b.decide()()
-	if len(b.flight.wanted) != 1 {
-		t.Fatal("the first end has dropped the second answer")
+	create := func(i int) {
+		b.ask(t, PathValidateServices, creates("Service", nodePortService(fmt.Sprint("a", i), 30001)))
 	}
-	b.pass(askedTime / 2)
-	b.decide()()
-	if n := len(b.flight.wanted) + len(b.flight.queue[asked]); n != 0 {
-		t.Errorf("%d entries are left", n)
+	for i := range maxFailures {
+		create(i)
+		if got := b.another(t); got != contended {
+			t.Fatalf("after %d failures: %s", i, got)
+		}
+		b.pass(graceTime)
+		b.sweep(t.Context())
+	}
+	create(maxFailures)
+	if got := b.another(t); got != free {
+		t.Errorf("after %d failures: %s", maxFailures, got)
+	}
+	other := with(nodePortService("o", 30001), inNamespace("other"))
+	b.ask(t, PathValidateServices, creates("Service", other))
+	if got := b.another(t); got != contended {
+		t.Errorf("of another namespace: %s", got)
+	}
+	b.pass(failureTime)
+	create(maxFailures + 1)
+	if got := b.another(t); got != contended {
+		t.Errorf("after %v: %s", failureTime, got)
+	}
+	for i := range 2 * maxNamespaces {
+		b.flight.failed(fmt.Sprint(i), 1)
+	}
+	if n := len(b.flight.failures); n > maxNamespaces {
+		t.Errorf("failures of %d namespaces are counted", n)
+	}
+}
+
+// TestSweep: what has been in flight for longer than its grace is read, and what the API server does not have is forgotten.
+func TestSweep(t *testing.T) {
+	b := newBench(t, "")
+	a := nodePortService("a", 30001)
+	b.ask(t, PathValidateServices, creates("Service", a))
+	b.pass(graceTime - 1)
+	b.sweep(t.Context())
+	if len(b.cluster.reads) != 0 || len(b.flight.owners) != 1 {
+		t.Fatalf("within the grace: reads %v, in flight %v", b.cluster.reads, b.flight.owners)
+	}
+	b.pass(1)
+	b.cluster.fails = errors.New("timeout")
+	b.sweep(t.Context())
+	if len(b.flight.owners) != 1 {
+		t.Fatal("forgotten although it could not be read")
+	}
+	b.cluster.fails = nil
+	b.stores(a)
+	b.pass(graceTime)
+	b.sweep(t.Context())
+	if len(b.flight.owners) != 1 {
+		t.Fatal("forgotten although it is stored, and the watch has not shown it")
+	}
+	b.pass(graceTime)
+	b.deletes(a)
+	b.sweep(t.Context())
+	if len(b.flight.owners) != 0 {
+		t.Error("remembered although the API server does not have it")
+	}
+	for i := range 3 * maxSweep {
+		b.ask(t, PathValidateServices, creates("Service", nodePortService(fmt.Sprint("s", i), int32(30100+i))))
+	}
+	b.pass(graceTime)
+	b.cluster.reads = nil
+	b.sweep(t.Context())
+	if len(b.cluster.reads) != maxSweep {
+		t.Errorf("%d reads at once, want %d", len(b.cluster.reads), maxSweep)
+	}
+}
+
+// TestFlightIsBounded: whatever clients send, what is remembered ends somewhere, and the newest stays.
+func TestFlightIsBounded(t *testing.T) {
+	f, nodePorts := newFlight(time.Now), newBench(t, "").settings.NodePorts
+	for i := range maxWrites + 100 {
+		s := nodePortService(fmt.Sprint("s", i), int32(1+i))
+		extracted := extract.Service(s, nodePorts)
+		f.record(extracted.Owner, *writeOf(s, nil, extracted.Claims))
+	}
+	if len(f.owners) > maxWrites || len(f.queue) > maxWrites {
+		t.Errorf("%d owners, %d in the queue", len(f.owners), len(f.queue))
 	}
 }
 
@@ -98,43 +379,15 @@ func TestGenerateName(t *testing.T) {
 		t.Fatal(got)
 	}
 	shown := extract.Service(named, b.settings.NodePorts)
-	if _, _, known := b.flight.ledger.Snapshot().Owner(shown.Owner.Ref); !known || len(b.flight.wanted) != 2 {
-		t.Errorf("in flight: %v", b.flight.wanted)
+	if _, _, known := b.flight.ledger.Snapshot().Owner(shown.Owner.Ref); !known || len(b.flight.owners) != 2 {
+		t.Errorf("in flight: %v", b.flight.owners)
 	}
 	// On a dry run the answer of a request that is under way is kept.
 	other := with(nodePortService("a", 30101), unnamed)
 	other.Name = "a-y8y8y"
 	b.decideOn(t, PathValidateServices, dryRun(creates("Service", other)))
-	if len(b.flight.wanted) != 2 {
+	if len(b.flight.owners) != 2 {
 		t.Error("a dry run has ended the answer of another request")
-	}
-}
-
-// TestSettleTheNewVersion: an update is held until the cluster shows what it brings, not what was there before.
-func TestSettleTheNewVersion(t *testing.T) {
-	b := newBench(t, "")
-	old, now := nodePortService("a", 30001), nodePortService("a", 30002)
-	b.ask(t, PathValidateServices, updates("Service", now, old))
-	before, after := extract.Service(old, b.settings.NodePorts), extract.Service(now, b.settings.NodePorts)
-	b.Settle(before.Owner.Ref, before.Claims, false)
-	if len(b.flight.wanted) != 1 {
-		t.Fatal("dropped by an event about the version before")
-	}
-	b.Settle(after.Owner.Ref, after.Claims, false)
-	if len(b.flight.wanted) != 0 {
-		t.Error("still in flight although the cluster shows it")
-	}
-	b.Settle(after.Owner.Ref, after.Claims, false) // again: nothing is waited for
-}
-
-// TestSettleLessThanWanted: a Service that is shown with a part of its ports is still in flight.
-func TestSettleLessThanWanted(t *testing.T) {
-	b := newBench(t, "")
-	b.ask(t, PathValidateServices, creates("Service", nodePortService("a", 30001, 30002)))
-	part := extract.Service(nodePortService("a", 30001), b.settings.NodePorts)
-	b.Settle(part.Owner.Ref, part.Claims, false)
-	if len(b.flight.wanted) != 1 {
-		t.Error("dropped although one nodePort is not shown")
 	}
 }
 
@@ -144,12 +397,12 @@ func TestNothingToHold(t *testing.T) {
 	b.ask(t, PathValidateServices, creates("Service", with(nodePortService("a", 0), serviceType("ClusterIP"))))
 	b.ask(t, PathValidatePods, creates("Pod", hostPortPod("p", 0)))
 	b.ask(t, PathValidateWorkload, creates("Deployment", workload("Deployment", "d")))
-	if len(b.flight.wanted)+len(b.flight.queue[passed]) != 0 {
-		t.Errorf("in flight: %v", b.flight.wanted)
+	if len(b.flight.owners)+len(b.flight.queue) != 0 {
+		t.Errorf("in flight: %v", b.flight.owners)
 	}
 }
 
-// TestRaceForOnePort: of many that come at the same moment for one nodePort one gets it.
+// TestRaceForOnePort: of many that come at the same moment for one nodePort one gets it, and the others try again.
 func TestRaceForOnePort(t *testing.T) {
 	b := newBench(t, oneFree)
 	const n = 20
@@ -163,16 +416,39 @@ func TestRaceForOnePort(t *testing.T) {
 			explicit <- outcome(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("x"+name, 30005))))
 		}()
 	}
-	given, allowed := 0, 0
+	given, outcomes := 0, map[string]int{}
 	for range n {
 		if <-patches != "" {
 			given++
 		}
-		if <-explicit == "allow" {
-			allowed++
+		outcomes[<-explicit]++
+	}
+	if given != 1 || outcomes["allow"] != 1 || outcomes["busy"]+outcomes[contended] != n-1 {
+		t.Errorf("%d got the only free nodePort; of those that wrote one: %v", given, outcomes)
+	}
+}
+
+// TestManyPorts: nobody waits while a pod with thousands of ports is judged.
+func TestManyPorts(t *testing.T) {
+	b := newBench(t, "")
+	many := hostPortPod("many", 0)
+	for i := range int32(5000) {
+		many.Spec.Containers[0].Ports = append(many.Spec.Containers[0].Ports, corev1.ContainerPort{ContainerPort: i + 1, HostPort: i + 1, Protocol: corev1.ProtocolTCP})
+	}
+	judging, judged := make(chan struct{}), make(chan struct{})
+	var first atomic.Bool
+	b.cluster.judging = func() {
+		if first.CompareAndSwap(false, true) {
+			close(judging)
+			<-judged
 		}
 	}
-	if given != 1 || allowed != 1 {
-		t.Errorf("%d got the only free nodePort, %d the same explicit one", given, allowed)
+	done := make(chan string)
+	go func() { done <- outcome(b.decideOn(t, PathValidatePods, dryRun(creates("Pod", many))))[:4] }()
+	<-judging
+	if got := b.another(t); got != free {
+		t.Errorf("while a pod is judged: %s", got)
 	}
+	close(judged)
+	<-done
 }

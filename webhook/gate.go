@@ -25,12 +25,16 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/explain"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
+	"github.com/portcullis-k8s/portcullis/pkg/observe"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
 // Cluster is what the gate sees of the cluster; pkg/observe keeps it.
 type Cluster interface {
 	extract.EligibleNodes
 	Snapshot() *ledger.Snapshot
+	// Read returns an object as the API server has it at this moment; nil: there is none.
+	Read(ctx context.Context, ref ports.Ref) (*observe.Seen, error)
 	Families() extract.Families
 	IsComplete() bool // false until everything that exists has been seen
 	Restrictions
@@ -50,7 +54,7 @@ type Gate struct {
 
 	repeats  repeats
 	booking  map[uint16]int // numbers that are being booked, by how many requests
-	deciding sync.Mutex     // held from the look at the snapshot to the record in flight, so that of two racers one is told
+	deciding sync.Mutex     // guards the three beside it; nobody judges or waits while holding it
 	flight   *flight
 }
 
@@ -94,12 +98,41 @@ func (g *Gate) handler(hook string, answer func(context.Context, admission.Reque
 	})
 }
 
-// decide begins what must not happen twice at once: a look at the state and the record of what was let through by it. It
-// returns the end of it.
-func (g *Gate) decide() func() {
+// admit judges an object and, if it is let through and no dry run, remembers what it claims. It judges without a lock, and
+// again if another request has meanwhile been let through with one of the same ports: of two that race one is refused.
+func (g *Gate) admit(ctx context.Context, in check.Input, owner ports.Owner, w *write) decision {
+	for range admitRounds {
+		base, flying, version := g.look()
+		d := g.settleDenial(ctx, in, base, flying)
+		if d.verdict == check.Denied || d.busy || w == nil {
+			return d
+		}
+		if g.record(owner, *w, version) {
+			return d
+		}
+	}
+	return later(g.settings, "other requests for its ports were quicker")
+}
+
+// admitRounds is how often an object is judged while others take its ports.
+const admitRounds = 5
+
+// look returns what there is to be judged against: the cluster, and what is in flight.
+func (g *Gate) look() (base, flying *ledger.Snapshot, version uint64) {
 	g.deciding.Lock()
-	g.flight.expire()
-	return g.deciding.Unlock
+	defer g.deciding.Unlock()
+	return g.cluster.Snapshot(), g.flight.ledger.Snapshot(), g.flight.version
+}
+
+// record remembers a write, unless one of its ports was recorded since the version that it was judged at.
+func (g *Gate) record(owner ports.Owner, w write, version uint64) bool {
+	g.deciding.Lock()
+	defer g.deciding.Unlock()
+	if g.flight.changed(w.claims, version) {
+		return false
+	}
+	g.flight.record(owner, w)
+	return true
 }
 
 // state is what a request is judged against: the cluster with the answers in flight on top.

@@ -50,67 +50,14 @@ func TestAnswersInFlight(t *testing.T) {
 	if third := b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("c", 0), nil)); !third.Allowed || len(third.Patches) > 0 {
 		t.Errorf("nothing free: %+v", third)
 	}
-	// An explicit number in flight is somebody's.
-	if r := b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("d", int32(a)), nil)); code(r) != http.StatusUnprocessableEntity {
-		t.Errorf("a number in flight: %+v", r)
-	}
-	// What never comes is forgotten.
-	b.clock = b.clock.Add(askedTime)
-	if r := b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("d", int32(a)), nil)); !r.Allowed {
-		t.Errorf("forgotten, and still refused: %+v", r.Result)
-	}
-	// What a validating hook let through is remembered for as long as the API server may need.
-	b.ask(t, PathValidateServices, request("Service", admissionv1.Create, nodePortService("d", int32(a)), nil))
-	b.clock = b.clock.Add(askedTime)
-	if r := b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("e", int32(a)), nil)); r.Allowed {
-		t.Error("what passed was forgotten as if it had only been asked for")
-	}
-	b.clock = b.clock.Add(passedTime)
-	if r := b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("e", int32(a)), nil)); !r.Allowed {
-		t.Errorf("never forgotten: %+v", r.Result)
-	}
-}
-
-func TestSettle(t *testing.T) {
-	b := newBench(t, "")
-	s := nodePortService("a", 30100)
-	b.ask(t, PathMutateServices, request("Service", admissionv1.Create, s, nil))
-	shown := extract.Service(s, b.settings.NodePorts)
-	b.Settle(shown.Owner.Ref, nil, false) // an event of before
-	if len(b.flight.wanted) != 1 {
-		t.Fatal("forgotten before the cluster shows it")
-	}
-	b.Settle(shown.Owner.Ref, shown.Claims, false)
-	if owners, _, _ := b.flight.ledger.Snapshot().Size(); owners != 0 || len(b.flight.wanted) != 0 {
-		t.Fatal("remembered although the cluster shows it")
-	}
-	b.ask(t, PathMutateServices, request("Service", admissionv1.Create, s, nil))
-	b.Settle(shown.Owner.Ref, nil, true)
-	if len(b.flight.wanted) != 0 {
-		t.Fatal("remembered although it is gone")
-	}
-}
-
-// TestUpdateHoldsBoth: until an update is through, nobody may take the number that it gives up or the one it takes.
-func TestUpdateHoldsBoth(t *testing.T) {
-	b := newBench(t, "")
-	old, now := nodePortService("a", 30100), nodePortService("a", 30101)
-	if r := b.ask(t, PathMutateServices, request("Service", admissionv1.Update, now, old)); !r.Allowed {
-		t.Fatal(r.Result)
-	}
-	for _, n := range []int32{30100, 30101} {
-		if r := b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("b", n), nil)); r.Allowed {
-			t.Errorf("%d is free while the update is under way", n)
-		}
-	}
 }
 
 func TestRefusedByTheValidatingHookIsNotRemembered(t *testing.T) {
 	b := newBench(t, "")
 	b.holds(hostPortPod("p", 30100))
 	r := b.ask(t, PathValidateServices, request("Service", admissionv1.Create, nodePortService("a", 30100), nil))
-	if code(r) != http.StatusUnprocessableEntity || len(b.flight.wanted) != 0 {
-		t.Errorf("%+v, in flight %v", r.Result, b.flight.wanted)
+	if code(r) != http.StatusUnprocessableEntity || len(b.flight.owners) != 0 {
+		t.Errorf("%+v, in flight %v", r.Result, b.flight.owners)
 	}
 }
 
@@ -188,7 +135,7 @@ func TestAllocation(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" || len(distinct) != c.numbers {
 				t.Errorf("%d numbers, want %d; paths (-want +got):\n%s", len(distinct), c.numbers, diff)
 			}
-			if c.dryRun && len(b.flight.wanted) > 0 {
+			if c.dryRun && len(b.flight.owners) > 0 {
 				t.Error("a dry run is remembered")
 			}
 		})
@@ -340,7 +287,7 @@ func BenchmarkReview(bm *testing.B) {
 			hook := b.Hooks()[c.path]
 			for bm.Loop() {
 				hook.Handle(bm.Context(), admission.Request{AdmissionRequest: c.req})
-				b.Settle(mine, nil, true)
+				b.forget(mine)
 			}
 		})
 	}

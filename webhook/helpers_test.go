@@ -7,7 +7,9 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +28,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
+	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
@@ -40,11 +43,37 @@ type cluster struct {
 	policies         []check.Policy
 	claims           map[uint16]*v1alpha1.PortClaim
 	labels           map[string]map[string]string // of namespaces
+
+	stored map[ports.Ref]*observe.Seen // what the API server has, where that is not what the ledger shows; nil: nothing
+	reads  []ports.Ref                 // from the API server
+	fails  error                       // of a read
+	mu     sync.Mutex
+
+	judging func() // called when an object is judged
+}
+
+// Read implements Cluster: the API server has what the watch shows, unless the test says otherwise.
+func (c *cluster) Read(_ context.Context, ref ports.Ref) (*observe.Seen, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reads = append(c.reads, ref)
+	if seen, ok := c.stored[ref]; ok || c.fails != nil {
+		return seen, c.fails
+	}
+	if owner, claims, ok := c.ledger.Snapshot().Owner(ref); ok {
+		return &observe.Seen{Owner: *owner, Claims: claims}, nil
+	}
+	return nil, nil
 }
 
 func (c *cluster) Snapshot() *ledger.Snapshot { return c.ledger.Snapshot() }
-func (c *cluster) Families() extract.Families { return c.families }
-func (c *cluster) IsComplete() bool           { return !c.incomplete }
+func (c *cluster) Families() extract.Families {
+	if c.judging != nil {
+		c.judging()
+	}
+	return c.families
+}
+func (c *cluster) IsComplete() bool { return !c.incomplete }
 
 func (c *cluster) Pools() *pool.Set                                   { return pool.New(c.pools, ports.Range{}) }
 func (c *cluster) Policies() []check.Policy                           { return c.policies }
@@ -127,6 +156,52 @@ func (b *bench) holds(objects ...runtime.Object) *bench {
 	return b
 }
 
+// seen is an object as the watch shows it, with its uid and resourceVersion.
+func (b *bench) seen(object runtime.Object) observe.Seen {
+	var owner ports.Owner
+	var claims []ports.Claim
+	switch o := object.(type) {
+	case *corev1.Service:
+		s := extract.Service(o, b.settings.NodePorts)
+		owner, claims = s.Owner, s.Claims
+	case *corev1.Pod:
+		w := extract.Pod(o, b.cluster)
+		owner, claims = w.Owner, w.Claims
+	default:
+		w, _ := extract.Workload(o, b.cluster)
+		owner, claims = w.Owner, w.Claims
+	}
+	meta := object.(metav1.Object)
+	version, _ := strconv.ParseUint(meta.GetResourceVersion(), 10, 64)
+	return observe.Seen{Owner: owner, Claims: claims, UID: meta.GetUID(), Version: version}
+}
+
+// stores puts objects into the API server; the watch has not shown them yet.
+func (b *bench) stores(objects ...runtime.Object) *bench {
+	for _, object := range objects {
+		seen := b.seen(object)
+		b.cluster.answer(seen.Owner.Ref, &seen)
+	}
+	return b
+}
+
+// deletes takes an object out of the API server; the watch has not shown that yet.
+func (b *bench) deletes(object runtime.Object) { b.cluster.answer(b.seen(object).Owner.Ref, nil) }
+
+func (c *cluster) answer(ref ports.Ref, seen *observe.Seen) {
+	if c.stored == nil {
+		c.stored = map[ports.Ref]*observe.Seen{}
+	}
+	c.stored[ref] = seen
+}
+
+// forget drops what is in flight of an object.
+func (b *bench) forget(ref ports.Ref) {
+	b.deciding.Lock()
+	defer b.deciding.Unlock()
+	b.flight.deleteWrites(ref, func(write) bool { return true })
+}
+
 // ask sends a request through a handler and returns the answer as it goes out.
 func (b *bench) ask(t testing.TB, path string, req admissionv1.AdmissionRequest) admission.Response {
 	t.Helper()
@@ -154,10 +229,12 @@ func outcome(d decision) string {
 	switch {
 	case d.malformed != nil:
 		return "malformed"
-	case d.busy:
-		return "busy"
-	case d.verdict == check.CouldNotTell:
+	case d.verdict == check.CouldNotTell && !d.busy:
 		return "uncertain"
+	}
+	verdict := d.verdict.String()
+	if d.busy {
+		verdict = "busy"
 	}
 	var list []string
 	for _, f := range d.findings {
@@ -170,7 +247,7 @@ func outcome(d decision) string {
 		}
 		list = append(list, text)
 	}
-	return strings.TrimSuffix(d.verdict.String()+": "+strings.Join(list, "; "), ": ")
+	return strings.TrimSuffix(verdict+": "+strings.Join(list, "; "), ": ")
 }
 
 // patched is what patches write, as "/path=value", sorted.

@@ -166,8 +166,8 @@ func TestHostPortOnRequestDryRun(t *testing.T) {
 	b := newBench(t, "")
 	b.cluster.pools = []pool.Pool{portPool("hosts", "9000", forHostPorts)}
 	d := b.decideOn(t, PathMutatePods, dryRun(creates("Pod", web())))
-	if got := outcome(d); got != "allow" || len(d.patches) > 0 || len(b.flight.wanted) > 0 {
-		t.Errorf("%s, patches %q, %d in flight", got, patched(d.patches), len(b.flight.wanted))
+	if got := outcome(d); got != "allow" || len(d.patches) > 0 || len(b.flight.owners) > 0 {
+		t.Errorf("%s, patches %q, %d in flight", got, patched(d.patches), len(b.flight.owners))
 	}
 }
 
@@ -201,7 +201,7 @@ func TestHostPortOnRequestInFlight(t *testing.T) {
 				t.Error(out)
 			}
 			var inFlight []string
-			for ref := range b.flight.wanted {
+			for ref := range b.flight.owners {
 				inFlight = append(inFlight, ref.Name)
 			}
 			slices.Sort(inFlight)

@@ -21,31 +21,47 @@ import (
 
 // mutatePod gives a pod the host ports that it asks for, judges it as the client wrote it, then fills in hostIP and
 // protocol.
-func (g *Gate) mutatePod(_ context.Context, req admission.Request) decision {
+func (g *Gate) mutatePod(ctx context.Context, req admission.Request) decision {
 	pod, d, ok := g.pod(req)
 	if !ok {
 		return d
 	}
-	defer g.decide()()
-	state := g.state()
 	w := extract.Pod(pod, g.cluster)
+	if g.exists(ctx, req, w.Owner.Ref) {
+		return g.allowed()
+	}
 	var given []jsonpatch.JsonPatchOperation
 	var findings []check.Finding
 	if len(w.Requests) > 0 && !isDryRun(req) {
-		given, findings = g.giveHostPorts(pod, w, state)
+		given, findings = g.assignHostPorts(pod, w)
 		w = extract.Pod(pod, g.cluster)
 	}
-	d = g.judge(check.Input{Workload: w, Held: state})
-	d.findings = append(d.findings, findings...)
-	d.verdict = g.settings.Check.Judge(d.findings)
-	if d.verdict == check.Denied || isDryRun(req) {
+	d = g.admit(ctx, check.Input{Workload: w}, w.Owner, nil)
+	if !d.busy {
+		d.findings = append(d.findings, findings...)
+		d.verdict = g.settings.Check.Judge(d.findings)
+	}
+	if d.verdict == check.Denied || d.busy {
+		if len(given) > 0 {
+			g.drop(unnamedPod(pod).Ref, w.Claims)
+		}
 		return d
 	}
-	if len(given) > 0 {
-		g.flight.take(asked, unnamedPod(pod), w.Claims, nil)
+	if !isDryRun(req) {
+		d.patches = append(given, fillHostPorts(pod, g.settings.DefaultHostIP.For(g.cluster.Families()))...)
 	}
-	d.patches = append(given, fillHostPorts(pod, g.settings.DefaultHostIP.For(g.cluster.Families()))...)
 	return d
+}
+
+// assignHostPorts gives a pod the host ports that it asks for, and remembers them until the validating webhook sees it.
+func (g *Gate) assignHostPorts(pod *corev1.Pod, w *check.Workload) ([]jsonpatch.JsonPatchOperation, []check.Finding) {
+	g.deciding.Lock()
+	defer g.deciding.Unlock()
+	given, findings := g.giveHostPorts(pod, w, g.state())
+	if len(given) > 0 {
+		g.flight.record(unnamedPod(pod), *writeOf(pod, nil, extract.Pod(pod, g.cluster).Claims))
+	}
+	return given, findings
 }
 
 // unnamedPod is the owner that stands for a pod that was given host ports until the validating hook sees its name.
@@ -63,18 +79,16 @@ func unnamedPod(pod *corev1.Pod) ports.Owner {
 }
 
 // validatePod judges a pod as it will be stored.
-func (g *Gate) validatePod(_ context.Context, req admission.Request) decision {
+func (g *Gate) validatePod(ctx context.Context, req admission.Request) decision {
 	pod, d, ok := g.pod(req)
 	if !ok {
 		return d
 	}
 	w := extract.Pod(pod, g.cluster)
 	if len(w.Requests) > 0 && !isDryRun(req) {
-		g.deciding.Lock()
-		g.flight.drop(unnamedPod(pod).Ref)
-		g.deciding.Unlock()
+		g.drop(unnamedPod(pod).Ref, w.Claims)
 	}
-	return g.decideWorkload(req, w, nil)
+	return g.admitWorkload(ctx, req, w, nil, writeOf(pod, nil, w.Claims))
 }
 
 func (g *Gate) pod(req admission.Request) (*corev1.Pod, decision, bool) {
@@ -88,33 +102,33 @@ func (g *Gate) pod(req admission.Request) (*corev1.Pod, decision, bool) {
 	named(pod, req)
 	// The ports of a pod cannot be changed, and refusing the image of a static pod does not stop it.
 	if req.Operation != admissionv1.Create || extract.IsMirror(pod) {
-		return nil, decision{settings: g.settings, verdict: check.Allowed}, false
+		return nil, g.allowed(), false
 	}
 	return pod, decision{}, true
 }
 
 // validateWorkload judges the pod template of a Deployment, DaemonSet and so on where a person writes it.
-func (g *Gate) validateWorkload(_ context.Context, req admission.Request) decision {
+func (g *Gate) validateWorkload(ctx context.Context, req admission.Request) decision {
 	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update || req.SubResource != "" {
-		return decision{settings: g.settings, verdict: check.Allowed}
+		return g.allowed()
 	}
-	w, err := g.workload(req.Object, req)
+	w, object, err := g.workload(req.Object, req)
 	if err != nil {
 		return malformed(err)
 	}
 	if len(req.OldObject.Raw) == 0 {
-		d := g.decideWorkload(req, w, nil)
+		d := g.admitWorkload(ctx, req, w, nil, writeOf(object, nil, w.Claims))
 		if isProbe(req) {
 			d.settings, d.probe = g.strict, true
 			d.verdict = g.strict.Check.Judge(d.findings)
 		}
 		return d
 	}
-	old, err := g.workload(req.OldObject, req)
+	old, oldObject, err := g.workload(req.OldObject, req)
 	if err != nil {
 		return malformed(err)
 	}
-	return g.decideWorkload(req, w, old)
+	return g.admitWorkload(ctx, req, w, old, writeOf(object, oldObject, w.Claims))
 }
 
 // isProbe reports whether a request only asks whether the gate is asked.
@@ -126,22 +140,21 @@ func isProbe(req admission.Request) bool {
 	return json.Unmarshal(req.Object.Raw, &object) == nil && object.Annotations[v1alpha1.ProbeAnnotation] == "true"
 }
 
-func (g *Gate) workload(raw runtime.RawExtension, req admission.Request) (*check.Workload, error) {
+func (g *Gate) workload(raw runtime.RawExtension, req admission.Request) (*check.Workload, metav1.Object, error) {
 	object, err := g.decodeAny(raw, req)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if namespaced, ok := object.(interface {
-		GetNamespace() string
-		SetNamespace(string)
-	}); ok {
-		named(namespaced, req)
+	meta, ok := object.(metav1.Object)
+	if !ok {
+		return nil, nil, fmt.Errorf("this hook judges objects with a pod template, not %s", resource(req))
 	}
+	named(meta, req)
 	w, ok := extract.Workload(object, g.cluster)
 	if !ok {
-		return nil, fmt.Errorf("this hook judges objects with a pod template, not %s", resource(req))
+		return nil, nil, fmt.Errorf("this hook judges objects with a pod template, not %s", resource(req))
 	}
-	return w, nil
+	return w, meta, nil
 }
 
 // decodeAny decodes an object of the request's own kind.
@@ -153,19 +166,15 @@ func (g *Gate) decodeAny(raw runtime.RawExtension, req admission.Request) (runti
 	return object, decodeInto(raw.Raw, object, req)
 }
 
-// decideWorkload judges a pod or template and, if it is let through, records it in flight.
-func (g *Gate) decideWorkload(req admission.Request, w, old *check.Workload) decision {
-	defer g.decide()()
-	d := g.judge(check.Input{Workload: w, OldWorkload: old, Held: g.state()})
-	if d.verdict == check.Denied || isDryRun(req) {
-		return d
+// admitWorkload judges a pod or template and, if it is let through, remembers what it claims.
+func (g *Gate) admitWorkload(ctx context.Context, req admission.Request, w, old *check.Workload, write *write) decision {
+	if g.exists(ctx, req, w.Owner.Ref) {
+		return g.allowed()
 	}
-	var before []ports.Claim
-	if old != nil {
-		before = old.Claims
+	if isDryRun(req) {
+		write = nil
 	}
-	g.flight.take(passed, w.Owner, w.Claims, before)
-	return d
+	return g.admit(ctx, check.Input{Workload: w, OldWorkload: old}, w.Owner, write)
 }
 
 // fillHostPorts writes what the API leaves open: hostIP, where a default is wanted, and the protocol. Pods of the host
@@ -216,7 +225,7 @@ func (g *Gate) validateBinding(_ context.Context, req admission.Request) decisio
 	ref := ports.Ref{APIVersion: "v1", Kind: "Pod", Namespace: binding.Namespace, Name: name}
 	owner, claims, ok := state.Owner(ref)
 	if !ok || binding.Target.Name == "" {
-		return decision{settings: g.settings, verdict: check.Allowed}
+		return g.allowed()
 	}
 	w := &check.Workload{Owner: *owner, IsPod: true}
 	for _, c := range claims {

@@ -9,11 +9,11 @@ import (
 	jsonpatch "gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
-	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -23,13 +23,16 @@ func (g *Gate) mutateService(ctx context.Context, req admission.Request) decisio
 	if !ok {
 		return d
 	}
+	if g.exists(ctx, req, extract.Service(svc, g.settings.NodePorts).Owner.Ref) {
+		return g.allowed()
+	}
 	ctx, cancel := context.WithTimeout(ctx, claimTime)
 	defer cancel()
 	carried := carryOver(svc, old)
 	lost := map[uint16]bool{}
 	for range bookingRounds {
 		attempt := svc.DeepCopy()
-		d, bookings := g.assign(attempt, old, isDryRun(req), lost)
+		d, bookings := g.assign(ctx, attempt, old, isDryRun(req), lost)
 		d.patches = slices.Concat(carried, d.patches)
 		if len(bookings) == 0 {
 			return d
@@ -56,37 +59,53 @@ func (g *Gate) mutateService(ctx context.Context, req admission.Request) decisio
 // bookingRounds is how many numbers a Service is tried to be given while others take them.
 const bookingRounds = 5
 
-// assign judges a Service and chooses the numbers that it lacks, in svc and as patches. It returns what has to be booked
+// assign judges a Service and chooses the nodePorts that it lacks, in svc and as patches. It returns what has to be booked
 // before the answer is good.
-func (g *Gate) assign(svc, old *corev1.Service, dryRun bool, lost map[uint16]bool) (decision, []Booking) {
-	defer g.decide()()
-	state := g.state()
-	d := g.judge(g.serviceInput(svc, old, state))
-	if d.verdict == check.Denied || dryRun {
-		return d, nil // on a dry run nothing is chosen: nobody would hold it
+func (g *Gate) assign(ctx context.Context, svc, old *corev1.Service, dryRun bool, lost map[uint16]bool) (decision, []Booking) {
+	for range admitRounds {
+		base, flying, version := g.look()
+		in := g.serviceInput(svc, old)
+		d := g.settleDenial(ctx, in, base, flying)
+		if d.verdict == check.Denied || d.busy || dryRun {
+			return d, nil // on a dry run nothing is chosen: nobody would hold it
+		}
+		if d, bookings, ok := g.choose(svc, old, d, in.Service.Claims, version, lost); ok {
+			return d, bookings
+		}
 	}
-	a := g.newAllocation(svc, old, state, lost)
+	return later(g.settings, "other requests for its ports were quicker"), nil
+}
+
+// choose chooses the nodePorts that a Service lacks, if none of those that it has was recorded since the version that d
+// was judged at.
+func (g *Gate) choose(svc, old *corev1.Service, d decision, claims []ports.Claim, version uint64, lost map[uint16]bool) (decision, []Booking, bool) {
+	g.deciding.Lock()
+	defer g.deciding.Unlock()
+	if g.flight.changed(claims, version) {
+		return d, nil, false
+	}
+	a := g.newAllocation(svc, old, g.state(), lost)
 	a.run()
 	if a.later != "" {
-		return later(g.settings, a.later), nil
+		return later(g.settings, a.later), nil, true
 	}
 	if len(a.findings) > 0 {
 		d.findings = append(d.findings, a.findings...)
 		d.verdict = g.settings.Check.Judge(d.findings)
 		if d.verdict == check.Denied {
-			return d, nil
+			return d, nil, true
 		}
 	}
 	d.patches = a.patches
 	bookings := a.bookings()
 	if len(bookings) == 0 {
-		g.takeService(asked, svc, old)
+		g.recordService(svc, old)
 	}
 	for _, b := range bookings {
 		g.repeats.add(b.Port, b.Service, g.now())
 		g.booking[b.Port]++
 	}
-	return d, bookings
+	return d, bookings, true
 }
 
 // booked ends what assign began. Numbers that are only about to be booked are not in flight yet: another replica may have
@@ -100,36 +119,54 @@ func (g *Gate) booked(svc, old *corev1.Service, bookings []Booking, isDone bool)
 		}
 	}
 	if isDone {
-		g.takeService(asked, svc, old)
+		g.recordService(svc, old)
 	}
 }
 
-// validateService judges what the API server has made of a Service: its own choice of numbers among it.
-func (g *Gate) validateService(_ context.Context, req admission.Request) decision {
+// validateService judges what the API server has made of a Service: its own choice of nodePorts among it.
+func (g *Gate) validateService(ctx context.Context, req admission.Request) decision {
 	svc, old, d, ok := g.service(req)
 	if !ok {
 		return d
 	}
-	defer g.decide()()
-	dryRun := isDryRun(req)
-	if !dryRun {
-		g.flight.drop(g.placeholder(svc).Ref) // the name that stood for this Service before it had one
+	in := g.serviceInput(svc, old)
+	owner := in.Service.Owner
+	if g.exists(ctx, req, owner.Ref) {
+		return g.allowed()
 	}
-	in := g.serviceInput(svc, old, g.state())
 	in.Service.Chosen = true
-	if dryRun {
+	if isDryRun(req) {
 		// What the client set was judged by the mutating hook; what it did not is a dummy from 32769.
 		in.Service.Claims = onlyKnown(in.Service.Claims, in.OldService)
+		return g.admit(ctx, in, owner, nil)
 	}
-	d = g.judge(in)
-	switch {
-	case dryRun:
-	case d.verdict == check.Denied:
-		g.flight.drop(in.Service.Owner.Ref)
-	default:
-		g.takeService(passed, svc, old)
+	g.drop(g.placeholder(svc).Ref, in.Service.Claims) // what stood for this Service before it had a name
+	d = g.admit(ctx, in, owner, writeOf(svc, oldOf(old), in.Service.Claims))
+	if d.verdict == check.Denied || d.busy {
+		g.drop(owner.Ref, in.Service.Claims)
 	}
 	return d
+}
+
+// drop forgets what the mutating webhook let through.
+func (g *Gate) drop(owner ports.Ref, claims []ports.Claim) {
+	g.deciding.Lock()
+	defer g.deciding.Unlock()
+	g.flight.drop(owner, claims)
+}
+
+// allowed is the answer to what there is nothing to say about.
+func (g *Gate) allowed() decision { return decision{settings: g.settings, verdict: check.Allowed} }
+
+// oldOf is an object of a request, nil if there is none.
+func oldOf[T any, P interface {
+	*T
+	metav1.Object
+}](old P) metav1.Object {
+	if old == nil {
+		return nil
+	}
+	return old
 }
 
 // service decodes a request for a Service. It reports false with the decision if there is nothing to judge.
@@ -142,7 +179,7 @@ func (g *Gate) service(req admission.Request) (svc, old *corev1.Service, d decis
 		return nil, nil, malformed(err), false
 	}
 	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update {
-		return nil, nil, decision{settings: g.settings, verdict: check.Allowed}, false
+		return nil, nil, g.allowed(), false
 	}
 	if n := extract.ExternalSockets(svc); n > extract.MaxExternalSockets {
 		return nil, nil, malformed(fmt.Errorf("spec.externalIPs: with spec.ports they name %d sockets, and no more than %d can be judged; "+
@@ -163,25 +200,22 @@ func resource(req admission.Request) string {
 	return strconv.Quote(s)
 }
 
-func (g *Gate) serviceInput(svc, old *corev1.Service, state *ledger.Snapshot) check.Input {
-	in := check.Input{Service: extract.Service(svc, g.settings.NodePorts), Held: state}
+func (g *Gate) serviceInput(svc, old *corev1.Service) check.Input {
+	in := check.Input{Service: extract.Service(svc, g.settings.NodePorts)}
 	if old != nil {
 		in.OldService = extract.Service(old, g.settings.NodePorts)
 	}
 	return in
 }
 
-// takeService records a Service as let through. Before it has a name, its first number stands in for one.
-func (g *Gate) takeService(p phase, svc, old *corev1.Service) {
+// recordService remembers a Service that the mutating webhook lets through. Before it has a name, its first nodePort stands
+// in for one. Its caller holds Gate.deciding.
+func (g *Gate) recordService(svc, old *corev1.Service) {
 	now := extract.Service(svc, g.settings.NodePorts)
 	if svc.Name == "" {
 		now.Owner = g.placeholder(svc)
 	}
-	var before []ports.Claim
-	if old != nil {
-		before = extract.Service(old, g.settings.NodePorts).Claims
-	}
-	g.flight.take(p, now.Owner, now.Claims, before)
+	g.flight.record(now.Owner, *writeOf(svc, oldOf(old), now.Claims))
 }
 
 // placeholder is the owner that stands for a Service between the mutating hook, which sees generateName only, and the

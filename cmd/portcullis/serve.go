@@ -36,7 +36,6 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/controller"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
-	"github.com/portcullis-k8s/portcullis/pkg/ports"
 	"github.com/portcullis-k8s/portcullis/scheduling"
 	"github.com/portcullis-k8s/portcullis/webhook"
 )
@@ -223,22 +222,23 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 	if traces != nil {
 		err = p.manager.Add(traces)
 	}
-	observer := o.serve(p.manager, settings, known, pools, traces)
+	observer, gate := o.serve(p.manager, settings, known, pools, traces)
 	return p, errors.Join(
 		err,
 		o.addWriters(p, settings, pools, certificates),
 		p.manager.Add(observer),
+		p.manager.Add(gate),
 		p.manager.AddHealthzCheck("ping", healthz.Ping),
 		p.manager.AddReadyzCheck("gate", p.ready(observer, o.serving.answers(certificates))),
 	)
 }
 
-// serve registers the gate and the extender at the manager's server, and returns what they see the cluster by.
-func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, known *runtime.Scheme, pools bool, traces *tracing) *observe.Observer {
-	var gate *webhook.Gate
-	observer := observe.New(manager.GetCache(), observe.Options{
+// serve registers the gate and the extender at the manager's server, and returns what they see the cluster by, and the gate.
+func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, known *runtime.Scheme, pools bool, traces *tracing) (observer *observe.Observer, gate *webhook.Gate) {
+	observer = observe.New(manager.GetCache(), observe.Options{
 		NodePorts: settings.NodePorts, NodePortRange: settings.Check.NodePortRange, Pools: pools, RebuildEvery: o.rebuildEvery, Metrics: observe.NewMetrics(metrics.Registry),
-		Seen: func(owner ports.Ref, claims []ports.Claim, gone bool) { gate.Settle(owner, claims, gone) },
+		Live: manager.GetAPIReader(), Scheme: known,
+		Seen: func(seen observe.Seen) { gate.Settle(seen) },
 	})
 	claims := webhook.NewClaims(manager.GetClient(), manager.GetAPIReader(), observer.Claim, time.Now)
 	webhook.NewBuildMetric(metrics.Registry, programVersion())
@@ -252,7 +252,7 @@ func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, k
 	for path, handler := range extender.Handlers() {
 		server.Register(path, limited(slots, handler))
 	}
-	return observer
+	return observer, gate
 }
 
 // ready is what /readyz asks: whether requests should come here.

@@ -39,10 +39,10 @@ func cases() map[check.Case]check.Code {
 	return all
 }
 
-// raisedElsewhere are the codes that need a walk through rules, which pkg/explain raises, and that of a choice that fails,
-// which is raised by whoever chooses: their tests show them.
+// raisedElsewhere are the codes that need a walk through rules, which pkg/explain raises, that of a choice that fails, which
+// is raised by whoever chooses, and that of a request beside another one, which the webhook raises: their tests show them.
 func raisedElsewhere() []check.Code {
-	return []check.Code{check.Shadowed, check.OrderDependent, check.Captured, check.PoolExhausted}
+	return []check.Code{check.Shadowed, check.OrderDependent, check.Captured, check.PoolExhausted, check.InFlight}
 }
 
 // TestCatalogueIsCovered shows that no code, and no case of one, is without an example and a guard.

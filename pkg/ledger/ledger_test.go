@@ -217,8 +217,8 @@ func TestLedgerAgreesWithAList(t *testing.T) {
 	}
 }
 
-// TestOverIsReplace holds a snapshot on top of another to a ledger in which the top's owners replaced the others.
-func TestOverIsReplace(t *testing.T) {
+// TestOverOnlyAdds holds a snapshot on top of another to a ledger in which each owner has the claims of both.
+func TestOverOnlyAdds(t *testing.T) {
 	w := world{seed.Rand(t)}
 	for range seed.Rounds(300, 15000) {
 		base, top, both := &Ledger{}, &Ledger{}, &Ledger{}
@@ -229,7 +229,17 @@ func TestOverIsReplace(t *testing.T) {
 		}
 		for range 4 {
 			o, c := w.owner(), w.claims()
+			stored, held, ok := base.Snapshot().Owner(o.Ref)
+			if ok {
+				o = *stored
+			}
 			top.Replace(o, c)
+			if ok {
+				c = slices.DeleteFunc(c, func(c ports.Claim) bool {
+					return slices.ContainsFunc(held, func(h ports.Claim) bool { return isSame(&c, &h) })
+				})
+				c = append(slices.Clone(held), c...)
+			}
 			both.Replace(o, c)
 		}
 		base.ReplaceNode("n1", []netip.Addr{netip.MustParseAddr("10.0.0.1")})
@@ -247,6 +257,17 @@ func TestOverIsReplace(t *testing.T) {
 		}
 		if diff := cmp.Diff(fmt.Sprint(both.Snapshot().Claims()), fmt.Sprint(over.Claims())); diff != "" {
 			t.Fatalf("claims (-one ledger +two layers):\n%s", diff)
+		}
+		for range 4 {
+			o := w.owner()
+			for _, s := range []*Snapshot{both.Snapshot(), over} {
+				if claims := s.Without(o.Ref).With(o, nil).ClaimsOf(o.Ref); s == both.Snapshot() && len(slices.Collect(claims)) > 0 {
+					t.Fatalf("%v still has claims", o.Ref)
+				}
+			}
+			if got, want := len(slices.Collect(over.ClaimsOf(o.Ref))), len(slices.Collect(both.Snapshot().ClaimsOf(o.Ref))); got != want {
+				t.Fatalf("%v has %d claims in two layers, want %d", o.Ref, got, want)
+			}
 		}
 	}
 }

@@ -19,12 +19,27 @@ type Snapshot struct {
 	base      *Snapshot // what lies below, for a snapshot made by Over
 }
 
-// Over returns a snapshot that shows s on top of base: what s knows of an owner hides what base knows of it. It costs
-// nothing, and is how answers that are still in flight are seen before the cluster reports them.
+// Over returns a snapshot of the claims of both: s, what is in flight, on top of base, what the cluster shows. s only ever
+// adds: a claim that both have is base's, and so is the owner's controller. It costs nothing.
 func (s *Snapshot) Over(base *Snapshot) *Snapshot {
 	both := *s
 	both.base = base
 	return &both
+}
+
+// With returns a copy of s in which claims are the only claims of owner; Without one in which owner is not known. What lies
+// below s stays as it is.
+func (s *Snapshot) With(owner ports.Owner, claims []ports.Claim) *Snapshot {
+	next := *s
+	next.replace(owner, claims)
+	return &next
+}
+
+// Without returns a copy of s in which owner is not known.
+func (s *Snapshot) Without(owner ports.Ref) *Snapshot {
+	next := *s
+	next.release(owner)
+	return &next
 }
 
 // layers yields s and what lies below it.
@@ -36,35 +51,60 @@ func (s *Snapshot) layers(yield func(*Snapshot) bool) {
 	}
 }
 
-// record finds an owner in the topmost layer that knows it.
-func (s *Snapshot) record(ref ports.Ref) (*record, bool) {
+// record finds an owner in the lowest layer that knows it.
+func (s *Snapshot) record(ref ports.Ref) (found *record, ok bool) {
 	for layer := range s.layers {
-		if r, ok := layer.owners.get(refKey(ref)); ok {
-			return r, true
+		if r, known := layer.owners.get(refKey(ref)); known {
+			found, ok = r, true
 		}
 	}
-	return nil, false
+	return found, ok
 }
 
-// shows reports whether a claim of layer is not hidden by a layer above it.
-func (s *Snapshot) shows(layer *Snapshot, c *ports.Claim) bool {
-	if layer == s {
-		return true
+// isBelow reports whether a layer below s has a claim of s as well.
+func (s *Snapshot) isBelow(c *ports.Claim) bool {
+	for layer := range s.base.layers {
+		r, ok := layer.owners.get(refKey(c.Owner.Ref))
+		if ok && slices.ContainsFunc(r.claims, func(o ports.Claim) bool { return isSame(c, &o) }) {
+			return true
+		}
 	}
-	r, ok := s.record(c.Owner.Ref)
-	return !ok || &r.owner == c.Owner
+	return false
+}
+
+// isSame reports whether two claims of one owner differ in nothing but their fields: an update may move an entry.
+func isSame(a, b *ports.Claim) bool {
+	return a.Socket == b.Socket && a.Kind == b.Kind && a.InitOnly == b.InitOnly && a.Idle == b.Idle && a.Scope.Equal(b.Scope)
 }
 
 // Size returns how many owners, claims and nodes the snapshot knows, without what lies below it.
 func (s *Snapshot) Size() (owners, claims, nodes int) { return s.owners.size, s.claims, s.nodes.size }
 
-// Owner returns an owner as it was recorded, and its claims. The caller must not write to them.
+// Owner returns an owner as it was recorded, and its claims; of one that is in flight and in the cluster, as the cluster has
+// it. The caller must not write to them.
 func (s *Snapshot) Owner(ref ports.Ref) (*ports.Owner, []ports.Claim, bool) {
 	r, ok := s.record(ref)
 	if !ok {
 		return nil, nil, false
 	}
 	return &r.owner, r.claims, true
+}
+
+// ClaimsOf yields the claims of one owner.
+func (s *Snapshot) ClaimsOf(owner ports.Ref) iter.Seq[*ports.Claim] {
+	return func(yield func(*ports.Claim) bool) {
+		for layer := range s.layers {
+			r, ok := layer.owners.get(refKey(owner))
+			if !ok {
+				continue
+			}
+			for i := range r.claims {
+				if c := &r.claims[i]; !layer.isBelow(c) && !yield(c) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // NodeOf returns the node that has an address, and whether it is the node's primary one of its family.
@@ -120,12 +160,17 @@ func (s *Snapshot) Claims() []ports.Claim {
 	return claims
 }
 
-// Owners yields every owner with its claims, in no useful order. The caller must not write to them.
+// Owners yields every owner with its claims, in no useful order; one that is in flight and in the cluster is yielded for
+// each, and the claims that both have once. The caller must not write to them.
 func (s *Snapshot) Owners() iter.Seq2[*ports.Owner, []ports.Claim] {
 	return func(yield func(*ports.Owner, []ports.Claim) bool) {
 		for layer := range s.layers {
 			for r := range layer.owners.all() {
-				if top, _ := s.record(r.owner.Ref); top == r && !yield(&r.owner, r.claims) {
+				claims := r.claims
+				if layer.base != nil {
+					claims = slices.DeleteFunc(slices.Clone(claims), func(c ports.Claim) bool { return layer.isBelow(&c) })
+				}
+				if !yield(&r.owner, claims) {
 					return
 				}
 			}
@@ -142,7 +187,7 @@ func (s *Snapshot) Holders(socket ports.Socket) []ports.Claim {
 			continue
 		}
 		for c := range b.every {
-			if c.Overlaps(socket) && s.shows(layer, c) {
+			if c.Overlaps(socket) && !layer.isBelow(c) {
 				holders = append(holders, *c)
 			}
 		}
@@ -166,7 +211,7 @@ func (s *Snapshot) Conflicts(wanted ports.Claim) []ports.Conflict {
 			}
 			for c := range s.candidates(b, wanted) {
 				conflict, ok := ports.Meet(wanted, *c, s)
-				if ok && s.shows(layer, c) && !s.isKin(wanted.Owner, c.Owner) {
+				if ok && !layer.isBelow(c) && !s.isKin(wanted.Owner, c.Owner) {
 					conflicts = append(conflicts, conflict)
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -36,10 +39,22 @@ type Options struct {
 	Pools bool
 	// RebuildEvery is how often the ledger is compared with what the informers hold. 0: never.
 	RebuildEvery time.Duration
-	// Seen, if set, is told of every owner after the ledger shows it: its claims, or that it is gone.
-	Seen func(owner ports.Ref, claims []ports.Claim, gone bool)
+	// Live reads from the API server itself, objects of the kinds of Scheme. Read needs both.
+	Live   client.Reader
+	Scheme *runtime.Scheme
+	// Seen, if set, is called for every owner after the ledger shows it, or shows that it is gone.
+	Seen func(Seen)
 	// Metrics, if set, is kept up to date.
 	Metrics *Metrics
+}
+
+// Seen is one object as the cluster shows it.
+type Seen struct {
+	Owner   ports.Owner
+	UID     types.UID
+	Version uint64 // its resourceVersion; 0: not known
+	Claims  []ports.Claim
+	Gone    bool // it has been deleted; the other fields are as it was last seen
 }
 
 // Observer feeds a ledger from a cluster. It is a manager's Runnable that every replica runs.
@@ -51,11 +66,12 @@ type Observer struct {
 	ledger   ledger.Ledger
 	applying sync.Mutex // one event at a time, and none while drift is looked for
 	complete atomic.Bool
+	reads    reads
 }
 
 // New returns an observer of the cluster that cache shows. The cache must have been made with CacheOptions.
 func New(cache cache.Cache, options Options) *Observer {
-	return &Observer{nodes: newNodes(), pools: newPools(options.NodePortRange), cache: cache, options: options}
+	return &Observer{nodes: newNodes(), pools: newPools(options.NodePortRange), cache: cache, options: options, reads: newReads()}
 }
 
 // CacheOptions keeps of each object only what claims need.
@@ -198,7 +214,7 @@ func (o *Observer) record(h holding, gone bool) {
 		o.ledger.Replace(h.owner, h.claims)
 	}
 	if o.options.Seen != nil {
-		o.options.Seen(h.owner.Ref, h.claims, gone)
+		o.options.Seen(h.seen(gone))
 	}
 	o.options.Metrics.size(o.Snapshot())
 }
@@ -217,11 +233,20 @@ func (o *Observer) applyNode(node *corev1.Node, gone bool) {
 	}
 }
 
-// holding is what the ledger is told of an object.
+// holding is what the ledger has of an object.
 type holding struct {
+	object client.Object
 	owner  ports.Owner
 	claims []ports.Claim
 	known  bool // even if it claims nothing
+}
+
+func (h holding) seen(gone bool) Seen {
+	version, err := strconv.ParseUint(h.object.GetResourceVersion(), 10, 64)
+	if err != nil {
+		version = 0
+	}
+	return Seen{Owner: h.owner, UID: h.object.GetUID(), Version: version, Claims: h.claims, Gone: gone}
 }
 
 func (h holding) isEmpty() bool { return len(h.claims) == 0 && !h.known }
@@ -231,10 +256,10 @@ func (o *Observer) holdingOf(object any) (holding, bool) {
 	switch x := object.(type) {
 	case *corev1.Service:
 		s := extract.Service(x, o.options.NodePorts)
-		return holding{owner: s.Owner, claims: s.Claims}, true
+		return holding{object: x, owner: s.Owner, claims: s.Claims}, true
 	case *corev1.Pod:
 		w := extract.Pod(x, nil) // who holds a port needs no list of nodes that it might have been on
-		return holding{owner: w.Owner, claims: w.Claims}, true
+		return holding{object: x, owner: w.Owner, claims: w.Claims}, true
 	}
 	var w *check.Workload
 	runtimeObject, ok := object.(client.Object)
@@ -245,7 +270,7 @@ func (o *Observer) holdingOf(object any) (holding, bool) {
 		return holding{}, false
 	}
 	// Where hostIPs are no addresses, the template's pods must find it to be let through.
-	return holding{w.Owner, w.Claims, len(w.Unparsed) > 0}, true
+	return holding{runtimeObject, w.Owner, w.Claims, len(w.Unparsed) > 0}, true
 }
 
 // daemonNodes is where to look up the nodes of a workload that takes all of them. Of others nobody asks, once they run.

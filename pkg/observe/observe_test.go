@@ -183,8 +183,8 @@ func TestObserverFollowsTheCluster(t *testing.T) {
 		daemons, node1, node2 := newDaemonSet(hostPort80), newNode("n1", "a", "10.0.0.1"), newNode("n2", "b", "10.0.0.2")
 		c := newCluster(daemons, node2, node1)
 		var seen []string
-		o := started(t, c, Options{Seen: func(owner ports.Ref, claims []ports.Claim, gone bool) {
-			seen = append(seen, fmt.Sprint(owner, len(claims), gone))
+		o := started(t, c, Options{Seen: func(s Seen) {
+			seen = append(seen, fmt.Sprint(s.Owner.Ref, len(s.Claims), s.Gone))
 		}})
 		if !o.IsComplete() || o.NeedLeaderElection() {
 			t.Errorf("complete %v, needs to lead %v", o.IsComplete(), o.NeedLeaderElection())

@@ -65,6 +65,8 @@ func sentences() []said {
 			port0 + ": 30080 is left over from a type with node ports; the API server drops it now and refuses it next time; remove nodePort from the manifest (PC0104)"},
 		{check.Finding{Code: check.InitContainersMeet, Field: "spec.initContainers[1].ports[0].hostPort", Other: "spec.initContainers[0].ports[0].hostPort", Claim: hostPort("80/TCP")},
 			"spec.initContainers[1].ports[0].hostPort: *:80/TCP is used by spec.initContainers[0].ports[0].hostPort too, an init container that runs at another time; nothing needs to be done (PC0105)"},
+		{check.Finding{Code: check.InFlight, Field: port0, Claim: nodePort("30080/TCP")},
+			"spec.ports[0].nodePort: 30080/TCP is claimed by another request that is under way; try again in a second (PC0203)"},
 		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("9000/TCP"), Holder: tomcat, Nodes: n1},
 			podField + ": 9000/TCP is held by Deployment default/tomcat (" + template + ") on node n1; choose another hostPort, or expose the pod by a Service (PC0201)"},
 		{check.Finding{Code: check.Held, Field: port0, Claim: nodePort("30080/TCP"), Holder: by("Service", "web", port1, nodePort("30080/UDP"))},

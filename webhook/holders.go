@@ -1,0 +1,169 @@
+package webhook
+
+import (
+	"context"
+	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/ledger"
+	"github.com/portcullis-k8s/portcullis/pkg/observe"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// maxHolders bounds how many holders are read from the API server for one request.
+const maxHolders = 8
+
+// settleDenial judges an object against what the cluster shows, base, and what is in flight. Before it denies it reads the
+// holder from the API server: the watch may be late, and what is in flight may have failed.
+//
+//	the API server has the holder with the port    -> denied, 422
+//	it has not, and a write is within its grace    -> PC0203, 429: the client tries again in a second
+//	it has not                                     -> as if there were no such holder
+func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *ledger.Snapshot) decision {
+	in.Held = flying.Over(base)
+	d := g.judge(in)
+	if d.verdict != check.Denied {
+		return d
+	}
+	read := map[ports.Ref]bool{}
+	for range maxHolders {
+		in.Held = base
+		d = g.judge(in)
+		isStored := d.verdict == check.Denied
+		if !isStored {
+			in.Held = flying.Over(base)
+			if d = g.judge(in); d.verdict != check.Denied {
+				return d
+			}
+		}
+		holder, ok := unread(d, read)
+		if !ok && isStored {
+			return d
+		}
+		if !ok {
+			return g.contended(d)
+		}
+		read[holder] = true
+		stored, err := g.cluster.Read(ctx, holder)
+		if err != nil {
+			logf.FromContext(ctx).Info("A holder could not be read, and is taken to be as it was last seen", "holder", holder.String(), "error", err.Error())
+			continue
+		}
+		if stored == nil {
+			base = base.Without(holder)
+		} else {
+			base = base.With(stored.Owner, stored.Claims)
+		}
+		g.deciding.Lock()
+		g.flight.found(holder, stored)
+		if !g.flight.isYoung(holder) {
+			flying = flying.Without(holder)
+		}
+		g.deciding.Unlock()
+	}
+	return later(g.settings, "who holds its ports changes all the time")
+}
+
+// unread returns an owner of claims in the way that has not been read yet. There is none if a finding denies that no
+// reading can change.
+func unread(d decision, read map[ports.Ref]bool) (holder ports.Ref, ok bool) {
+	for _, f := range d.enforced(check.Deny) {
+		if f.Holder == nil || f.Holder.Claim.Owner == nil || read[f.Holder.Claim.Owner.Ref] {
+			return ports.Ref{}, false
+		}
+		if !ok {
+			holder, ok = f.Holder.Claim.Owner.Ref, true
+		}
+	}
+	return holder, ok
+}
+
+// contended is the answer to a request whose ports are claimed by nothing but other requests that are under way.
+func (g *Gate) contended(d decision) decision {
+	findings := d.enforced(check.Deny)
+	for i := range findings {
+		f := &findings[i]
+		*f = check.Finding{Code: check.InFlight, Severity: check.SeverityOf(check.InFlight, ""), Object: f.Object, Field: f.Field, Claim: f.Claim}
+	}
+	return decision{settings: g.settings, verdict: check.CouldNotTell, findings: findings[:1], busy: true}
+}
+
+// exists reports whether a request is to create an object of a name that there is: the API server will say so, and the
+// object's ports are not the request's.
+func (g *Gate) exists(ctx context.Context, req admission.Request, owner ports.Ref) bool {
+	if req.Operation != admissionv1.Create || owner.Name == "" || !g.isKnown(owner) {
+		return false
+	}
+	stored, err := g.cluster.Read(ctx, owner)
+	if err != nil {
+		logf.FromContext(ctx).Info("Whether an object exists could not be read; it is taken to be new", "object", owner.String(), "error", err.Error())
+		return false
+	}
+	g.deciding.Lock()
+	defer g.deciding.Unlock()
+	g.flight.found(owner, stored)
+	return stored != nil
+}
+
+func (g *Gate) isKnown(owner ports.Ref) bool {
+	g.deciding.Lock()
+	defer g.deciding.Unlock()
+	_, _, known := g.state().Owner(owner)
+	return known
+}
+
+// Start looks every second for what has been in flight for longer than its grace, until ctx ends: what the API server does
+// not have is forgotten. It is a manager's Runnable, for every replica.
+func (g *Gate) Start(ctx context.Context) error {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			g.sweep(ctx)
+		}
+	}
+}
+
+// NeedLeaderElection says that every replica looks after what it remembers.
+func (g *Gate) NeedLeaderElection() bool { return false }
+
+func (g *Gate) sweep(ctx context.Context) {
+	g.deciding.Lock()
+	overdue := g.flight.overdue(maxSweep)
+	g.deciding.Unlock()
+	for _, owner := range overdue {
+		stored, err := g.cluster.Read(ctx, owner)
+		g.deciding.Lock()
+		if err == nil {
+			g.flight.found(owner, stored)
+		} else {
+			g.flight.again(owner)
+		}
+		g.deciding.Unlock()
+	}
+}
+
+// maxSweep bounds how many objects are read in a second.
+const maxSweep = 20
+
+// Settle is to be called with what the cluster shows of an object: a write of which that is the outcome need not be
+// remembered any longer.
+func (g *Gate) Settle(seen observe.Seen) {
+	g.deciding.Lock()
+	defer g.deciding.Unlock()
+	if !seen.Gone {
+		for _, c := range seen.Claims {
+			if c.Kind.InNodePortBook() {
+				g.repeats.forget(c.Port)
+			}
+		}
+	}
+	g.flight.settle(seen)
+}
