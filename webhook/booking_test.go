@@ -210,7 +210,7 @@ func TestWhileBooking(t *testing.T) {
 	a.before("create", func(context.Context, *api) error {
 		other = patched(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("b", 0))).patches)
 		validated = outcome(b.decideOn(t, PathValidateServices, creates("Service", nodePortService("c", 30100))))
-		b.forget(extract.Service(nodePortService("c", 30100), b.settings.NodePorts).Owner.Ref)
+		b.forgets(extract.Service(nodePortService("c", 30100), b.settings.NodePorts).Owner.Ref)
 		return nil
 	})
 	mine := patched(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("a", 0))).patches)

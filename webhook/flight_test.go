@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -182,6 +183,25 @@ func TestHolderIsReadBeforeARefusal(t *testing.T) {
 	}
 	if got := outcome(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("many", all...)))); got != "busy" || len(b.cluster.reads) > maxHolders {
 		t.Errorf("%d holders that are gone: %s after %d reads", 2*maxHolders, got, len(b.cluster.reads))
+	}
+}
+
+// TestInFlightIsReadAgain: what is stored in the next moment is refused by its holder's name, and nobody has to try again.
+func TestInFlightIsReadAgain(t *testing.T) {
+	b := newBench(t, "")
+	b.ask(t, PathMutateServices, creates("Service", nodePortService("a", 30001)))
+	b.wait = func(context.Context, time.Duration) bool {
+		b.waits++
+		b.stores(nodePortService("a", 30001))
+		return true
+	}
+	if got := b.another(t); got != byA || b.waits != 1 {
+		t.Errorf("%s after %d waits", got, b.waits)
+	}
+	b.deletes(nodePortService("a", 30001))
+	b.wait = func(context.Context, time.Duration) bool { return false }
+	if got := b.another(t); got != contended {
+		t.Errorf("when there is no time to wait: %s", got)
 	}
 }
 

@@ -50,6 +50,7 @@ type Gate struct {
 	metrics  *Metrics
 	claims   *Claims
 	now      func() time.Time
+	wait     func(context.Context, time.Duration) bool
 	random   func() string // where the search for a number of a pool with the strategy Random begins
 
 	repeats  repeats
@@ -65,7 +66,7 @@ func New(cluster Cluster, claims *Claims, settings *extract.Settings, scheme *ru
 	strict.Check.Enforcement = nil
 	return &Gate{
 		cluster: cluster, settings: settings, strict: &strict, scheme: scheme, metrics: metrics,
-		claims: claims, repeats: repeats{}, booking: map[uint16]int{}, now: now, random: rand.Text, flight: newFlight(now), plane: explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback),
+		claims: claims, repeats: repeats{}, booking: map[uint16]int{}, now: now, random: rand.Text, wait: sleep, flight: newFlight(now), plane: explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback),
 	}
 }
 
@@ -77,6 +78,7 @@ func (g *Gate) Hooks() map[string]admission.Handler {
 		PathValidatePods:     g.handler("validate-pods", g.validatePod),
 		PathValidateServices: g.handler("validate-services", g.validateService),
 		PathValidateWorkload: g.handler("validate-workloads", g.validateWorkload),
+		PathValidateScale:    g.handler("validate-scale", g.validateScale),
 		PathValidateBindings: g.handler("validate-bindings", g.validateBinding),
 	}
 }

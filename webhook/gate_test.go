@@ -287,7 +287,7 @@ func BenchmarkReview(bm *testing.B) {
 			hook := b.Hooks()[c.path]
 			for bm.Loop() {
 				hook.Handle(bm.Context(), admission.Request{AdmissionRequest: c.req})
-				b.forget(mine)
+				b.forgets(mine)
 			}
 		})
 	}

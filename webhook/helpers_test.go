@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
@@ -45,6 +46,7 @@ type cluster struct {
 	labels           map[string]map[string]string // of namespaces
 
 	stored map[ports.Ref]*observe.Seen // what the API server has, where that is not what the ledger shows; nil: nothing
+	shown  map[ports.Ref]*observe.Seen // what holds has put into the ledger
 	reads  []ports.Ref                 // from the API server
 	fails  error                       // of a read
 	mu     sync.Mutex
@@ -60,10 +62,7 @@ func (c *cluster) Read(_ context.Context, ref ports.Ref) (*observe.Seen, error) 
 	if seen, ok := c.stored[ref]; ok || c.fails != nil {
 		return seen, c.fails
 	}
-	if owner, claims, ok := c.ledger.Snapshot().Owner(ref); ok {
-		return &observe.Seen{Owner: *owner, Claims: claims}, nil
-	}
-	return nil, nil
+	return c.shown[ref], nil
 }
 
 func (c *cluster) Snapshot() *ledger.Snapshot { return c.ledger.Snapshot() }
@@ -104,12 +103,14 @@ type bench struct {
 	cluster  *cluster
 	registry *prometheus.Registry
 	clock    time.Time
+	waits    int // for what is in flight
 }
 
 func newBench(t testing.TB, config string) *bench {
 	t.Helper()
-	b := &bench{cluster: &cluster{families: extract.Families{IPv4: true}}, registry: prometheus.NewRegistry(), clock: time.Unix(0, 0)}
+	b := &bench{cluster: &cluster{families: extract.Families{IPv4: true}, shown: map[ports.Ref]*observe.Seen{}}, registry: prometheus.NewRegistry(), clock: time.Unix(0, 0)}
 	b.Gate = New(b.cluster, nil, settingsOf(t, config), manifest.Scheme(), NewMetrics(b.registry), func() time.Time { return b.clock })
+	b.wait = func(context.Context, time.Duration) bool { b.waits++; return true }
 	return b
 }
 
@@ -135,23 +136,14 @@ func (b *bench) pass(d time.Duration) { b.clock = b.clock.Add(d) }
 // holds puts objects into the cluster.
 func (b *bench) holds(objects ...runtime.Object) *bench {
 	for _, object := range objects {
-		switch o := object.(type) {
-		case *corev1.Pod:
-			w := extract.Pod(o, b.cluster)
-			b.cluster.ledger.Replace(w.Owner, w.Claims)
-		case *corev1.Service:
-			s := extract.Service(o, b.settings.NodePorts)
-			b.cluster.ledger.Replace(s.Owner, s.Claims)
-		case *corev1.Node:
+		if o, ok := object.(*corev1.Node); ok {
 			b.cluster.NodeList = append(b.cluster.NodeList, o)
 			b.cluster.ledger.ReplaceNode(o.Name, nil)
-		default:
-			w, ok := extract.Workload(o, b.cluster)
-			if !ok {
-				panic(fmt.Sprintf("%T claims no ports", o))
-			}
-			b.cluster.ledger.Replace(w.Owner, w.Claims)
+			continue
 		}
+		seen := b.seen(object)
+		b.cluster.ledger.Replace(seen.Owner, seen.Claims)
+		b.cluster.shown[seen.Owner.Ref] = &seen
 	}
 	return b
 }
@@ -171,9 +163,9 @@ func (b *bench) seen(object runtime.Object) observe.Seen {
 		w, _ := extract.Workload(o, b.cluster)
 		owner, claims = w.Owner, w.Claims
 	}
-	meta := object.(metav1.Object)
+	meta := object.(client.Object)
 	version, _ := strconv.ParseUint(meta.GetResourceVersion(), 10, 64)
-	return observe.Seen{Owner: owner, Claims: claims, UID: meta.GetUID(), Version: version}
+	return observe.Seen{Object: meta, Owner: owner, Claims: claims, UID: meta.GetUID(), Version: version}
 }
 
 // stores puts objects into the API server; the watch has not shown them yet.
@@ -195,8 +187,8 @@ func (c *cluster) answer(ref ports.Ref, seen *observe.Seen) {
 	c.stored[ref] = seen
 }
 
-// forget drops what is in flight of an object.
-func (b *bench) forget(ref ports.Ref) {
+// forgets drops what is in flight of an object.
+func (b *bench) forgets(ref ports.Ref) {
 	b.deciding.Lock()
 	defer b.deciding.Unlock()
 	b.flight.deleteWrites(ref, func(write) bool { return true })
@@ -218,7 +210,7 @@ func (b *bench) decideOn(t testing.TB, path string, req admissionv1.AdmissionReq
 	t.Helper()
 	answer := map[string]func(context.Context, admission.Request) decision{
 		PathMutatePods: b.mutatePod, PathMutateServices: b.mutateService, PathValidatePods: b.validatePod,
-		PathValidateServices: b.validateService, PathValidateWorkload: b.validateWorkload, PathValidateBindings: b.validateBinding,
+		PathValidateServices: b.validateService, PathValidateWorkload: b.validateWorkload, PathValidateScale: b.validateScale, PathValidateBindings: b.validateBinding,
 	}[path]
 	return answer(t.Context(), admission.Request{AdmissionRequest: req})
 }

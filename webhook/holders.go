@@ -21,7 +21,8 @@ const maxHolders = 8
 // holder from the API server: the watch may be late, and what is in flight may have failed.
 //
 //	the API server has the holder with the port    -> denied, 422
-//	it has not, and a write is within its grace    -> PC0203, 429: the client tries again in a second
+//	it has not, and a write is within its grace    -> looked at again for a fifth of a second, then PC0203, 429: the client
+//	                                                  tries again in a second
 //	it has not                                     -> as if there were no such holder
 func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *ledger.Snapshot) decision {
 	in.Held = flying.Over(base)
@@ -29,8 +30,8 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 	if d.verdict != check.Denied {
 		return d
 	}
-	read := map[ports.Ref]bool{}
-	for range maxHolders {
+	read, again := map[ports.Ref]bool{}, rereads()
+	for reads := 0; reads < maxHolders; {
 		in.Held = base
 		d = g.judge(in)
 		isStored := d.verdict == check.Denied
@@ -41,13 +42,18 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 			}
 		}
 		holder, ok := unread(d, read)
-		if !ok && isStored {
+		switch {
+		case !ok && isStored:
 			return d
-		}
-		if !ok {
+		case !ok && (len(again) == 0 || !g.wait(ctx, again[0])):
 			return g.contended(d)
+		case !ok:
+			clear(read)
+			again = again[1:]
+			continue
 		}
 		read[holder] = true
+		reads++
 		stored, err := g.cluster.Read(ctx, holder)
 		if err != nil {
 			logf.FromContext(ctx).Info("A holder could not be read, and is taken to be as it was last seen", "holder", holder.String(), "error", err.Error())
@@ -66,6 +72,22 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 		g.deciding.Unlock()
 	}
 	return later(g.settings, "who holds its ports changes all the time")
+}
+
+// rereads is how long to wait before what is in flight is read again: most of it is stored within milliseconds, and then
+// the client gets a refusal that names the holder, and need not try again.
+func rereads() []time.Duration {
+	return []time.Duration{20 * time.Millisecond, 60 * time.Millisecond, 120 * time.Millisecond}
+}
+
+// sleep reports false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
 }
 
 // unread returns an owner of claims in the way that has not been read yet. There is none if a finding denies that no

@@ -36,7 +36,7 @@ func (g *Gate) mutatePod(ctx context.Context, req admission.Request) decision {
 		given, findings = g.assignHostPorts(pod, w)
 		w = extract.Pod(pod, g.cluster)
 	}
-	d = g.admit(ctx, check.Input{Workload: w}, w.Owner, nil)
+	d = g.admitInherited(ctx, pod, check.Input{Workload: w}, nil)
 	if !d.busy {
 		d.findings = append(d.findings, findings...)
 		d.verdict = g.settings.Check.Judge(d.findings)
@@ -88,7 +88,7 @@ func (g *Gate) validatePod(ctx context.Context, req admission.Request) decision 
 	if len(w.Requests) > 0 && !isDryRun(req) {
 		g.drop(unnamedPod(pod).Ref, w.Claims)
 	}
-	return g.admitWorkload(ctx, req, w, nil, writeOf(pod, nil, w.Claims))
+	return g.admitWorkload(ctx, req, pod, check.Input{Workload: w}, writeOf(pod, nil, w.Claims))
 }
 
 func (g *Gate) pod(req admission.Request) (*corev1.Pod, decision, bool) {
@@ -117,7 +117,7 @@ func (g *Gate) validateWorkload(ctx context.Context, req admission.Request) deci
 		return malformed(err)
 	}
 	if len(req.OldObject.Raw) == 0 {
-		d := g.admitWorkload(ctx, req, w, nil, writeOf(object, nil, w.Claims))
+		d := g.admitWorkload(ctx, req, object, check.Input{Workload: w}, writeOf(object, nil, w.Claims))
 		if isProbe(req) {
 			d.settings, d.probe = g.strict, true
 			d.verdict = g.strict.Check.Judge(d.findings)
@@ -128,7 +128,7 @@ func (g *Gate) validateWorkload(ctx context.Context, req admission.Request) deci
 	if err != nil {
 		return malformed(err)
 	}
-	return g.admitWorkload(ctx, req, w, old, writeOf(object, oldObject, w.Claims))
+	return g.admitWorkload(ctx, req, object, check.Input{Workload: w, OldWorkload: old}, writeOf(object, oldObject, w.Claims))
 }
 
 // isProbe reports whether a request only asks whether the gate is asked.
@@ -167,14 +167,14 @@ func (g *Gate) decodeAny(raw runtime.RawExtension, req admission.Request) (runti
 }
 
 // admitWorkload judges a pod or template and, if it is let through, remembers what it claims.
-func (g *Gate) admitWorkload(ctx context.Context, req admission.Request, w, old *check.Workload, write *write) decision {
-	if g.exists(ctx, req, w.Owner.Ref) {
+func (g *Gate) admitWorkload(ctx context.Context, req admission.Request, object metav1.Object, in check.Input, write *write) decision {
+	if g.exists(ctx, req, in.Workload.Owner.Ref) {
 		return g.allowed()
 	}
 	if isDryRun(req) {
 		write = nil
 	}
-	return g.admit(ctx, check.Input{Workload: w, OldWorkload: old}, w.Owner, write)
+	return g.admitInherited(ctx, object, in, write)
 }
 
 // fillHostPorts writes what the API leaves open: hostIP, where a default is wanted, and the protocol. Pods of the host

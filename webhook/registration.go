@@ -16,6 +16,7 @@ const (
 	PathValidatePods     = "/validate-pods"
 	PathValidateServices = "/validate-services"
 	PathValidateWorkload = "/validate-workloads"
+	PathValidateScale    = "/validate-scale"
 	PathValidateBindings = "/validate-bindings"
 )
 
@@ -82,8 +83,11 @@ func hasHostPorts(path string) string {
 		path + `.?metadata.?annotations.orValue({}).exists(k, k.startsWith('` + extract.HostPortAnnotation + `'))`
 }
 
-// templateChanged is the condition on the template at path of an object, or, where nobody controls it, on how many pods
-// there are and how they are replaced. A Deployment scales its ReplicaSets all the time.
+// becomesActive is the condition on an object that is scaled up from nothing.
+const becomesActive = `oldObject.spec.?replicas.orValue(1) == 0 && object.spec.?replicas.orValue(1) > 0`
+
+// templateChanged is the condition on the template at path of an object, on its beginning to want pods, or, where nobody
+// controls it, on how many pods there are and how they are replaced. A Deployment scales its ReplicaSets all the time.
 func templateChanged(path string) string {
 	job := strings.TrimSuffix(path, ".template")
 	rollout := `oldObject.spec.?replicas != object.spec.?replicas || ` +
@@ -92,6 +96,9 @@ func templateChanged(path string) string {
 		`oldObject.` + job + `.?parallelism != object.` + job + `.?parallelism || ` +
 		`oldObject.` + job + `.?completions != object.` + job + `.?completions`
 	return `request.operation != 'UPDATE' || oldObject.` + path + ` != object.` + path + ` || ` +
+		`(` + becomesActive + `) || ` +
+		`(oldObject.` + job + `.?parallelism.orValue(1) == 0 && object.` + job + `.?parallelism.orValue(1) > 0) || ` +
+		`(oldObject.spec.?suspend.orValue(false) && !object.spec.?suspend.orValue(false)) || ` +
 		`(!object.metadata.?ownerReferences.orValue([]).exists(o, o.?controller.orValue(false)) && (` + rollout + `))`
 }
 
@@ -119,7 +126,7 @@ func Validating(r Registration) *admissionregistrationv1.ValidatingWebhookConfig
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingWebhookConfiguration"},
 	}
 	c.ObjectMeta = objectMeta()
-	hooks := []hook{validatePods(), validateServices(), validateWorkloads(), validateCronJobs()}
+	hooks := []hook{validatePods(), validateServices(), validateWorkloads(), validateScale(), validateCronJobs()}
 	if r.GuardBindings {
 		hooks = append(hooks, guardBindings())
 	}
@@ -208,6 +215,17 @@ func validateWorkloads() hook {
 	return hook{
 		"validate-workloads.portcullis.dev", PathValidateWorkload, append(append(apps, batch...), core...),
 		conditions("has-host-ports", hasHostPorts("object."+template), "template-changed", templateChanged(template)), 3,
+	}
+}
+
+// validateScale asks about what kubectl scale and autoscalers write, where it is the first pod of all.
+func validateScale() hook {
+	update := admissionregistrationv1.Update
+	apps := on("apps", []string{"deployments/scale", "replicasets/scale", "statefulsets/scale"}, update)
+	core := on("", []string{"replicationcontrollers/scale"}, update)
+	return hook{
+		"validate-scale.portcullis.dev", PathValidateScale, append(apps, core...),
+		conditions("becomes-active", `oldObject.spec.?replicas.orValue(0) == 0 && object.spec.?replicas.orValue(0) > 0`), 3,
 	}
 }
 

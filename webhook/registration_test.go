@@ -66,6 +66,7 @@ func TestRegistration(t *testing.T) {
 		{"validate-pods.portcullis.dev", "https://127.0.0.1:9443/validate-pods", "Fail", 3},
 		{"validate-services.portcullis.dev", "https://127.0.0.1:9443/validate-services", "Fail", 3},
 		{"validate-workloads.portcullis.dev", "https://127.0.0.1:9443/validate-workloads", "Fail", 3},
+		{"validate-scale.portcullis.dev", "https://127.0.0.1:9443/validate-scale", "Fail", 3},
 		{"validate-cronjobs.portcullis.dev", "https://127.0.0.1:9443/validate-workloads", "Fail", 3},
 		{"guard-bindings.portcullis.dev", "https://127.0.0.1:9443/validate-bindings", "Ignore", 1}, // else no pod could be bound while it is down
 	}
@@ -73,7 +74,7 @@ func TestRegistration(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	r.GuardBindings = false
-	if webhooks := Validating(r).Webhooks; len(webhooks) != 4 {
+	if webhooks := Validating(r).Webhooks; len(webhooks) != 5 {
 		t.Errorf("%d validating webhooks without the guard on bindings", len(webhooks))
 	}
 }

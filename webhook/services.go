@@ -10,6 +10,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
@@ -153,6 +154,13 @@ func (g *Gate) drop(owner ports.Ref, claims []ports.Claim) {
 	g.deciding.Lock()
 	defer g.deciding.Unlock()
 	g.flight.drop(owner, claims)
+}
+
+// forget drops what is in flight of an object that is being created.
+func (g *Gate) forget(owner ports.Ref, uid types.UID) {
+	g.deciding.Lock()
+	defer g.deciding.Unlock()
+	g.flight.deleteWrites(owner, func(w write) bool { return w.uid == uid && w.after == 0 })
 }
 
 // allowed is the answer to what there is nothing to say about.

@@ -24,6 +24,8 @@ type Input struct {
 	Namespace  map[string]string                   // the labels of the object's namespace; nil: those of Pools.Who
 	NodeLabels func(node string) map[string]string // nil: not known
 	Now        time.Time                           // by which exceptions of policies end; zero: none does
+	// Inherits says whether a controller excuses what Workload does: nil leaves it to what the ledger knows of controllers.
+	Inherits *bool
 	// Offered is what Check adds each number to that it offers instead of a held one (Finding.Instead), so that it offers
 	// none twice. What is in it is not offered. nil: it offers nothing.
 	Offered map[uint16]bool
@@ -111,11 +113,14 @@ func Check(in Input) []Finding {
 		for _, f := range ask(then) {
 			stood[f.identity()] = true
 		}
+		becomesActive := isIdle(in.OldWorkload) && !isIdle(in.Workload)
 		for i := range findings {
-			findings[i].Standing = stood[findings[i].identity()]
+			f := &findings[i]
+			// Whoever took a port while the object wanted no pods has it.
+			f.Standing = stood[f.identity()] && !(becomesActive && (f.Code == Held || f.Code == WorkloadsMeet))
 		}
 	}
-	if in.Workload != nil && isInherited(in.Workload, in.Held) {
+	if in.Workload != nil && in.inherits() {
 		for i := range findings {
 			findings[i].Standing = true
 		}
@@ -143,17 +148,34 @@ func ask(s subject) []Finding {
 	return findings
 }
 
-// isInherited reports whether one of w's controllers stands in the ledger with all the claims that w makes: the
+// inherits reports whether what the workload does is to be marked as its controller's.
+func (in Input) inherits() bool {
+	if in.Inherits != nil {
+		return *in.Inherits
+	}
+	return isInherited(in.Workload, in.Held)
+}
+
+// isInherited reports whether one of w's controllers is in the ledger, active, with all the claims that w makes: the
 // template was the place to refuse, and what already runs must be replaceable.
 func isInherited(w *Workload, snapshot *ledger.Snapshot) bool {
 	chain := snapshot.Chain(&w.Owner)
 	for _, controller := range chain[1:] {
 		_, claims, ok := snapshot.Owner(controller)
-		if ok && Covers(claims, w.Claims) {
+		if ok && CoversActively(claims, w.Claims) {
 			return true
 		}
 	}
 	return false
+}
+
+// isIdle reports whether w wants no pods: it is scaled to nothing, suspended or finished.
+func isIdle(w *Workload) bool { return w != nil && len(w.Claims) > 0 && w.Claims[0].Idle }
+
+// CoversActively is Covers, and that had are claims of an object that wants pods.
+func CoversActively(had, wanted []ports.Claim) bool {
+	isIdle := len(had) > 0 && had[0].Idle
+	return !isIdle && Covers(had, wanted)
 }
 
 // Covers reports whether had includes every socket of wanted, kinds and containers aside: a template of the host

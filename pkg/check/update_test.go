@@ -54,7 +54,7 @@ func TestOwned(t *testing.T) {
 		{why: "its pod, by what the pod says", held: deployment, now: "Pod a-1-x < ReplicaSet a-1 < Deployment a: hostPort * 22/TCP @n1", want: []string{daemon}},
 		{why: "a pod that got its hostIP by default", held: deployment, now: "Pod a-1-x < ReplicaSet a-1 < Deployment a: hostPort 0.0.0.0 22/TCP @n1", want: []string{daemon}},
 		{why: "a Job of a suspended CronJob", held: []string{"CronJob a: hostPort,idle * 30080/TCP @?", "Service b NodePort 80:30080/TCP"},
-			now: "Job a-1 < CronJob a: hostPort * 30080/TCP @?", want: []string{taken}},
+			now: "Job a-1 < CronJob a: hostPort * 30080/TCP @?", want: []string{"PC0201 error ports[0].hostPort < Service b spec.ports[0].nodePort"}},
 		{why: "a pod of the host network, whose template has no hostPort", held: []string{"DaemonSet a hostNetwork main: hostNetwork * 22/TCP @every"},
 			now: "Pod a-x < DaemonSet a hostNetwork main: hostPort * 22/TCP @n1", want: []string{daemon}},
 		{why: "with a claim more", held: deployment, now: "Pod a-1-x < Deployment a: hostPort * 22/TCP @n1; hostPort * 80/TCP @n1",

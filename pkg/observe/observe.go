@@ -50,6 +50,7 @@ type Options struct {
 
 // Seen is one object as the cluster shows it.
 type Seen struct {
+	Object  client.Object // not to be written to; of what is watched only what claims need
 	Owner   ports.Owner
 	UID     types.UID
 	Version uint64 // its resourceVersion; 0: not known
@@ -246,7 +247,7 @@ func (h holding) seen(gone bool) Seen {
 	if err != nil {
 		version = 0
 	}
-	return Seen{Owner: h.owner, UID: h.object.GetUID(), Version: version, Claims: h.claims, Gone: gone}
+	return Seen{Object: h.object, Owner: h.owner, UID: h.object.GetUID(), Version: version, Claims: h.claims, Gone: gone}
 }
 
 func (h holding) isEmpty() bool { return len(h.claims) == 0 && !h.known }

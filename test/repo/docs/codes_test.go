@@ -56,6 +56,9 @@ func TestGoldenPages(t *testing.T) {
 			p.hold(t, "the title", 0, p.lines[:1], []string{fmt.Sprintf("# %s: %s", e.Code, e.Title)})
 			p.hold(t, "the severity", 2, p.lines[2:3], []string{"Severity: " + severities(e) + "."})
 			p.holdHeadings(t, "## Why", "## Example", "## Fix")
+			if e.Code == check.InFlight {
+				return // it needs two requests at once: webhook TestInFlight
+			}
 			shown := p.holdExamples(t, e.Code)
 			for _, s := range append(slices.Collect(maps.Values(e.Cases)), e.Severity) {
 				if !slices.Contains(shown, s.String()) {

@@ -1,0 +1,128 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// validateScale judges a template that begins to want pods: whoever took its ports while it wanted none has them. Only the
+// number of pods is in the review; the template is read from the API server.
+func (g *Gate) validateScale(ctx context.Context, req admission.Request) decision {
+	ref, ok := scaled(req)
+	if !ok {
+		return malformed(fmt.Errorf("this hook judges the scale of objects with a pod template, not %s", resource(req)))
+	}
+	scale, old, err := decode[autoscalingv1.Scale](req)
+	if err != nil {
+		return malformed(err)
+	}
+	if scale.Spec.Replicas <= 0 || old != nil && old.Spec.Replicas > 0 {
+		return g.allowed()
+	}
+	stored, err := g.cluster.Read(ctx, ref)
+	if err != nil {
+		return couldNotTell(g.settings, "its pod template could not be read: "+err.Error())
+	}
+	if stored == nil {
+		return g.allowed() // the API server answers that there is none
+	}
+	idle, active := withReplicas(stored.Object, 0), withReplicas(stored.Object, scale.Spec.Replicas)
+	in := check.Input{}
+	in.Workload, ok = extract.Workload(active, g.cluster)
+	if !ok {
+		return g.allowed()
+	}
+	in.OldWorkload, _ = extract.Workload(idle, g.cluster)
+	write := writeOf(stored.Object, stored.Object, in.Workload.Claims)
+	if isDryRun(req) {
+		write = nil
+	}
+	return g.admitInherited(ctx, stored.Object, in, write)
+}
+
+// scaled is the object whose scale a request writes.
+func scaled(req admission.Request) (ports.Ref, bool) {
+	kinds := map[string]string{
+		"apps/deployments": "Deployment", "apps/replicasets": "ReplicaSet", "apps/statefulsets": "StatefulSet", "/replicationcontrollers": "ReplicationController",
+	}
+	kind, ok := kinds[req.Resource.Group+"/"+req.Resource.Resource]
+	version := metav1.GroupVersion{Group: req.Resource.Group, Version: req.Resource.Version}
+	return ports.Ref{APIVersion: version.String(), Kind: kind, Namespace: req.Namespace, Name: req.Name}, ok && req.SubResource == "scale"
+}
+
+// withReplicas is a copy of an object that wants so many pods.
+func withReplicas(object metav1.Object, replicas int32) runtime.Object {
+	switch o := object.(type) {
+	case *appsv1.Deployment:
+		o = o.DeepCopy()
+		o.Spec.Replicas = &replicas
+		return o
+	case *appsv1.ReplicaSet:
+		o = o.DeepCopy()
+		o.Spec.Replicas = &replicas
+		return o
+	case *appsv1.StatefulSet:
+		o = o.DeepCopy()
+		o.Spec.Replicas = &replicas
+		return o
+	case *corev1.ReplicationController:
+		o = o.DeepCopy()
+		o.Spec.Replicas = &replicas
+		return o
+	}
+	return nil
+}
+
+// admitInherited is admit for an object that may have a controller. What a controller's template brought is no reason to
+// refuse its pods: the conflict is older than the rule, or came while the webhook was away, and the pods that ran must
+// come back. It is warned about, and the audit finds it. That a controller is said to be one is no proof: it is read, and
+// must have the uid that the object names, want pods, and have the same claims.
+func (g *Gate) admitInherited(ctx context.Context, object metav1.Object, in check.Input, w *write) decision {
+	d := g.admit(ctx, in, in.Workload.Owner, w)
+	excused := slices.ContainsFunc(d.findings, func(f check.Finding) bool {
+		f.Standing = false
+		return g.settings.Check.Enforce(f) == check.Deny
+	})
+	if !excused || in.OldWorkload != nil && d.verdict != check.Denied {
+		return d // nothing would be refused without a controller, or it was so before the update
+	}
+	inherits := g.inherits(ctx, object, in.Workload)
+	if inherits == (d.verdict != check.Denied && !d.busy) {
+		return d
+	}
+	g.forget(in.Workload.Owner.Ref, object.GetUID())
+	in.Inherits = &inherits
+	return g.admit(ctx, in, in.Workload.Owner, w)
+}
+
+// inherits reports whether the controller that an object names is there, wants pods, and has all of w's claims.
+func (g *Gate) inherits(ctx context.Context, object metav1.Object, w *check.Workload) bool {
+	controller := metav1.GetControllerOf(object)
+	if controller == nil {
+		return false
+	}
+	ref := ports.Ref{APIVersion: controller.APIVersion, Kind: controller.Kind, Namespace: object.GetNamespace(), Name: controller.Name}
+	stored, err := g.cluster.Read(ctx, ref)
+	if err != nil {
+		logf.FromContext(ctx).Info("A controller could not be read, and excuses nothing", "controller", ref.String(), "error", err.Error())
+		return false
+	}
+	if stored == nil || stored.UID != controller.UID {
+		return false
+	}
+	template, ok := extract.Workload(stored.Object, nil)
+	return ok && (template.HostNetwork || !w.HostNetwork) && check.CoversActively(template.Claims, w.Claims)
+}

@@ -1,0 +1,195 @@
+package webhook
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
+)
+
+// scales is a request that writes the scale of an object.
+func scales(kind, name string, from, to int32) admissionv1.AdmissionRequest {
+	of := func(replicas int32) *autoscalingv1.Scale {
+		return &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"}, Spec: autoscalingv1.ScaleSpec{Replicas: replicas}}
+	}
+	req := updates(kind, of(to), of(from))
+	req.Name, req.SubResource, req.Kind = name, "scale", metav1.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"}
+	return req
+}
+
+// idle is an object of a kind that wants no pods.
+func idle(kind, name string, hostPorts ...int32) client.Object {
+	object := workload(kind, name, hostPorts...)
+	switch o := object.(type) {
+	case *appsv1.Deployment:
+		o.Spec.Replicas = new(int32)
+	case *appsv1.StatefulSet:
+		o.Spec.Replicas = new(int32)
+	case *appsv1.ReplicaSet:
+		o.Spec.Replicas = new(int32)
+	case *corev1.ReplicationController:
+		o.Spec.Replicas = new(int32)
+	case *batchv1.Job:
+		o.Spec.Suspend = new(true)
+	case *batchv1.CronJob:
+		o.Spec.Suspend = new(true)
+	}
+	return object.(client.Object)
+}
+
+const byService = "PC0201 spec.template.spec.containers[0].ports[0].hostPort by Service default/s"
+
+// TestScale: what has wanted no pods and begins to is judged like a new object; who scales what runs is not.
+func TestScale(t *testing.T) {
+	for _, kind := range []string{"Deployment", "StatefulSet", "ReplicaSet", "ReplicationController"} {
+		for _, c := range []struct {
+			name     string
+			from, to int32
+			then     func(*bench)
+			want     string
+		}{
+			{"up from nothing", 0, 2, func(b *bench) { b.holds(nodePortService("s", 30777)) }, "deny: " + byService},
+			{"up from nothing, free", 0, 2, func(*bench) {}, "warn: PC0303"},
+			{"up from nothing, the template cannot be read", 0, 2, func(b *bench) { b.cluster.fails = errors.New("timeout") }, "uncertain"},
+			{"up from nothing, there is no such object", 0, 2, func(b *bench) { b.deletes(idle(kind, "w", 30777)) }, "allow"},
+			{"from one to two", 1, 2, func(b *bench) { b.holds(nodePortService("s", 30777)) }, "allow"},
+			{"down", 2, 0, func(b *bench) { b.holds(nodePortService("s", 30777)) }, "allow"},
+		} {
+			t.Run(kind+" "+c.name, func(t *testing.T) {
+				b := newBench(t, "").stores(idle(kind, "w", 30777))
+				c.then(b)
+				got := outcome(b.decideOn(t, PathValidateScale, scales(kind, "w", c.from, c.to)))
+				if !strings.HasPrefix(got, c.want) || c.want == "allow" && got != "allow" {
+					t.Errorf("got  %s\nwant %s", got, c.want)
+				}
+			})
+		}
+	}
+	b := newBench(t, "").stores(idle("Deployment", "w", 30001))
+	b.decideOn(t, PathValidateScale, dryRun(scales("Deployment", "w", 0, 1)))
+	if got := b.another(t); got != free {
+		t.Errorf("after a dry run: %s", got)
+	}
+	b.decideOn(t, PathValidateScale, scales("Deployment", "w", 0, 1))
+	if got := b.another(t); got != contended {
+		t.Errorf("while the scale is written: %s", got)
+	}
+	for name, req := range map[string]admissionv1.AdmissionRequest{
+		"not the scale":           updates("Deployment", workload("Deployment", "w"), workload("Deployment", "w")),
+		"of a Service":            scales("Service", "w", 0, 1),
+		"no scale in it":          withoutObject(scales("Deployment", "w", 0, 1)),
+		"of a kind that has none": scales("DaemonSet", "w", 0, 1),
+	} {
+		if got := outcome(b.decideOn(t, PathValidateScale, req)); got != "malformed" {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
+func withoutObject(req admissionv1.AdmissionRequest) admissionv1.AdmissionRequest {
+	req.Object.Raw = nil
+	return req
+}
+
+// TestBecomesActive: an update by which an object begins to want pods is judged like a new one.
+func TestBecomesActive(t *testing.T) {
+	for _, kind := range []string{"Deployment", "StatefulSet", "ReplicaSet", "ReplicationController", "Job", "CronJob"} {
+		conflict := "PC0201 " + specOf(kind) + ".containers[0].ports[0].hostPort by Service default/s"
+		for _, c := range []struct {
+			name     string
+			old, now runtime.Object
+			want     string
+		}{
+			{"it begins", idle(kind, "w", 30777), workload(kind, "w", 30777), "deny: " + conflict + ";"},
+			{"it ends", workload(kind, "w", 30777), idle(kind, "w", 30777), "warn: " + conflict + " before;"},
+			{"it goes on", workload(kind, "w", 30777), workload(kind, "w", 30777), "warn: " + conflict + " before;"},
+			{"it stays idle", idle(kind, "w", 30777), idle(kind, "w", 30777), "warn: " + conflict + " before;"},
+		} {
+			t.Run(kind+" "+c.name, func(t *testing.T) {
+				b := newBench(t, "").holds(nodePortService("s", 30777))
+				if got := outcome(b.decideOn(t, PathValidateWorkload, updates(kind, c.now, c.old))); !strings.HasPrefix(got, c.want) {
+					t.Errorf("got  %s\nwant %s", got, c.want)
+				}
+			})
+		}
+	}
+}
+
+// TestInherited: the pods of a controller that is there, wants pods and has their claims come back, whatever holds their
+// ports; and nobody else's.
+func TestInherited(t *testing.T) {
+	controller := func(kind string, uid types.UID) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: kind, Name: "w", UID: uid, Controller: new(true)}}
+		}
+	}
+	stored := func(uid types.UID, object runtime.Object) func(*bench) {
+		object.(client.Object).SetUID(uid)
+		return func(b *bench) { b.stores(object) }
+	}
+	onHostNetwork := func() runtime.Object {
+		d := workload("DaemonSet", "w").(*appsv1.DaemonSet)
+		d.Spec.Template.Spec = corev1.PodSpec{HostNetwork: true, Containers: []corev1.Container{{Name: "c"}}}
+		return d
+	}
+	const refused, excused = "deny: PC0201", "warn: PC0201"
+	for _, c := range []struct {
+		name string
+		then func(*bench)
+		pod  *corev1.Pod
+		want string
+	}{
+		{"nobody's pod", func(*bench) {}, hostPortPod("p", 30777), refused},
+		{"a DaemonSet's", stored("1", workload("DaemonSet", "w", 30777)), with(hostPortPod("p", 30777), controller("DaemonSet", "1")), excused},
+		{"a ReplicaSet's", stored("1", workload("ReplicaSet", "w", 30777)), with(hostPortPod("p", 30777), controller("ReplicaSet", "1")), excused},
+		{"of another uid", stored("2", workload("DaemonSet", "w", 30777)), with(hostPortPod("p", 30777), controller("DaemonSet", "1")), refused},
+		{"of one that is not there", func(b *bench) { b.deletes(workload("DaemonSet", "w", 30777)) }, with(hostPortPod("p", 30777), controller("DaemonSet", "1")), refused},
+		{"of one that has other ports", stored("1", workload("DaemonSet", "w", 30778)), with(hostPortPod("p", 30777), controller("DaemonSet", "1")), refused},
+		{"of one that wants no pods", stored("1", idle("ReplicaSet", "w", 30777)), with(hostPortPod("p", 30777), controller("ReplicaSet", "1")), refused},
+		{"of a kind that has no pods", func(b *bench) {
+			s := with(nodePortService("w", 30777), func(s *corev1.Service) { s.UID = "1" })
+			b.stores(s)
+		}, with(hostPortPod("p", 30777), func(p *corev1.Pod) {
+			p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Service", Name: "w", UID: "1", Controller: new(true)}}
+		}), refused},
+		{"of one that cannot be read", func(b *bench) { b.cluster.fails = errors.New("timeout") }, with(hostPortPod("p", 30777), controller("DaemonSet", "1")), refused},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, "").holds(nodePortService("s", 30777))
+			c.then(b)
+			for _, path := range []string{PathMutatePods, PathValidatePods} {
+				if got := outcome(b.decideOn(t, path, creates("Pod", c.pod))); !strings.HasPrefix(got, c.want) {
+					t.Errorf("%s: got %s, want %s", path, got, c.want)
+				}
+			}
+			if inFlight := len(b.flight.owners) > 0; inFlight != (c.want == excused) {
+				t.Errorf("in flight: %v", b.flight.owners)
+			}
+		})
+	}
+	t.Run("the host network is a claim, without any port", func(t *testing.T) {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default", UID: "9"}, Spec: corev1.PodSpec{HostNetwork: true, Containers: []corev1.Container{{Name: "c"}}}}
+		controller("DaemonSet", "1")(pod)
+		for _, template := range []struct {
+			object runtime.Object
+			want   bool
+		}{{workload("DaemonSet", "w"), false}, {onHostNetwork(), true}} {
+			b := newBench(t, "")
+			stored("1", template.object)(b)
+			if got := b.inherits(t.Context(), pod, extract.Pod(pod, b.cluster)); got != template.want {
+				t.Errorf("inherits %v, want %v", got, template.want)
+			}
+		}
+	})
+}
