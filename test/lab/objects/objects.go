@@ -104,11 +104,18 @@ func Pod(name, spec string) string {
 	return fmt.Sprintf("{apiVersion: v1, kind: Pod, metadata: {name: %s}, spec: {%s}}\n", name, spec)
 }
 
-// Workload is the manifest of a kind of group apps, whose pods have its name as the label app; more are further fields of
-// its spec.
+// Workload is the manifest of a built-in kind with a pod template, whose pods have its name as the label app; more are
+// further fields of its spec.
 func Workload(kind, name, more, spec string) string {
-	return fmt.Sprintf("{apiVersion: apps/v1, kind: %s, metadata: {name: %s}, spec: {%s selector: {matchLabels: {app: %s}}, template: {metadata: {labels: {app: %s}}, spec: {%s}}}}\n",
-		kind, name, more, name, name, spec)
+	version, selector := "apps/v1", "selector: {matchLabels: {app: "+name+"}}, "
+	switch kind {
+	case "Job":
+		version, selector, spec = "batch/v1", "", "restartPolicy: Never, "+spec
+	case "ReplicationController":
+		version, selector = "v1", "selector: {app: "+name+"}, "
+	}
+	return fmt.Sprintf("{apiVersion: %s, kind: %s, metadata: {name: %s}, spec: {%s %stemplate: {metadata: {labels: {app: %s}}, spec: {%s}}}}\n",
+		version, kind, name, more, selector, name, spec)
 }
 
 // Containers are the containers of a pod: one, with one port.
