@@ -139,6 +139,7 @@ func (o *serveOptions) newArming(p *process) *controller.Arming {
 		Service:        client.ObjectKey{Namespace: o.controllers.leaseNamespace(), Name: o.serving.service},
 		Pod:            os.Getenv("POD_NAME"), Address: os.Getenv("POD_IP"),
 		Leaving: p.stopping, Metrics: controller.NewArmingMetrics(metrics.Registry), Now: time.Now,
+		Events: p.manager.GetEventRecorder("portcullis"),
 	}
 }
 

@@ -312,16 +312,16 @@ func (d *patient) endToEnd(ctx context.Context) []report.DoctorCheck {
 	fix := "see the checks above; kubectl -n " + d.installedIn + " logs deployment/" + d.service
 	switch {
 	case err == nil:
-		return []report.DoctorCheck{broken(name, fix, "a dry run with a hostIP that is no address was let through: the API server does not ask the gate, or goes on without its answer")}
-	case apierrors.IsInvalid(err) && strings.Contains(err.Error(), "portcullis.dev\" denied the request"):
+		return []report.DoctorCheck{broken(name, fix, "a dry run that must be refused was let through: the API server does not ask the gate, or goes on without its answer")}
+	case controller.RefusedBy(err) == controller.Itself:
 		return []report.DoctorCheck{well(name, "a dry run that must be refused was refused by the gate")}
-	case apierrors.IsForbidden(err):
+	case apierrors.IsForbidden(err) && controller.RefusedBy(err) == "":
 		return []report.DoctorCheck{{Name: name, Status: report.DoctorNotChecked, Message: "you may not create Deployments in " + d.probeNamespace + ", not even on a dry run",
 			Fix: "kubectl create rolebinding, or another --probe-namespace"}}
 	case strings.Contains(err.Error(), "failed calling webhook"):
 		return []report.DoctorCheck{broken(name, fix+"; to let everything pass meanwhile: portcullis break-glass", "the API server cannot ask the gate: %v", err)}
-	case strings.Contains(err.Error(), "ValidatingAdmissionPolicy"):
-		return []report.DoctorCheck{{Name: name, Status: report.DoctorNotChecked, Message: "an admission policy refused the dry run before the gate was heard: " + err.Error()}}
+	case controller.RefusedBy(err) != "":
+		return []report.DoctorCheck{broken(name, "exempt the Deployment "+d.probeNamespace+"/portcullis-probe from it", "%s refuses the dry run before the webhook is asked, so that it cannot arm: %v", controller.RefusedBy(err), err)}
 	default:
 		return []report.DoctorCheck{{Name: name, Status: report.DoctorNotChecked, Message: "somebody else refused the dry run: " + err.Error()}}
 	}

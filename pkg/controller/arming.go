@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -12,18 +13,21 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
 const (
 	armedPrefix = "validate-"            // of the hooks that are armed; a guard stays Ignore
 	armEvery    = 2 * time.Second        // how often the configuration is looked at
-	probeEvery  = 30 * time.Second       // how often it is tried whether refusals still come, once they did
+	probeEvery  = 5 * time.Minute        // how often it is tried whether refusals still come, once they did
 	probeName   = "portcullis-probe"     // of the object that is tried
 	looks       = 2                      // that a replica must find itself alone
 	lookEvery   = 200 * time.Millisecond // between them
@@ -49,13 +53,17 @@ type Arming struct {
 	// Leaving is closed when this replica has been told to stop: it no longer arms.
 	Leaving <-chan struct{}
 	Metrics *ArmingMetrics
+	Events  events.EventRecorder // nil: none are written
 	Now     func() time.Time
+
+	blocked string // what refused the last dry run before the webhook was asked
 }
 
 // ArmingMetrics tells what the leader knows.
 type ArmingMetrics struct {
 	armed   prometheus.Gauge
 	refused prometheus.Gauge
+	blocked *prometheus.GaugeVec
 }
 
 // NewArmingMetrics makes the metrics of Arming and registers them.
@@ -69,7 +77,11 @@ func NewArmingMetrics(registry prometheus.Registerer) *ArmingMetrics {
 			Help: "When a dry run that must be refused was last refused through the API server, from the leader; 0 on the others.",
 		}),
 	}
-	registry.MustRegister(m.armed, m.refused)
+	m.blocked = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "portcullis_probe_blocked",
+		Help: "1 for the component (another webhook, an admission policy) that refuses the dry run before this webhook is asked, so that it cannot arm; from the leader.",
+	}, []string{"component"})
+	registry.MustRegister(m.armed, m.refused, m.blocked)
 	return m
 }
 
@@ -77,6 +89,7 @@ func NewArmingMetrics(registry prometheus.Registerer) *ArmingMetrics {
 func (a *Arming) Lead(ctx context.Context) {
 	defer a.Metrics.armed.Set(0)
 	defer a.Metrics.refused.Set(0)
+	defer a.Metrics.blocked.Reset()
 	var told complaint
 	var proved time.Time
 	for {
@@ -105,7 +118,9 @@ func (a *Arming) arm(ctx context.Context, proved *time.Time) error {
 	if armed && a.Now().Sub(*proved) < probeEvery {
 		return nil
 	}
-	if err := a.probe(ctx); err != nil {
+	err := a.probe(ctx)
+	a.report(configuration, err)
+	if err != nil {
 		return err
 	}
 	*proved = a.Now()
@@ -140,18 +155,29 @@ func boolean(b bool) float64 {
 	return 0
 }
 
-// NewProbe returns what must be refused by the gate, for a dry run. A template is what only a validating hook sees, and its
-// hostIP is wrong in any cluster and under any policy.
+// NewProbe returns what must be refused by the webhook, for a dry run, and by nobody else if it can be helped: its pods ask
+// for a host port by the name of a container port that they do not have (PC0314). They have no host port, and comply with
+// the restricted Pod Security Standard. A template is what only a validating webhook sees.
 func NewProbe(namespace string) *appsv1.Deployment {
 	labels := map[string]string{"app.kubernetes.io/name": probeName}
 	probe := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{
-		Namespace: namespace, Name: probeName, Annotations: map[string]string{v1alpha1.ProbeAnnotation: "true"},
+		Namespace: namespace, Name: probeName, Labels: labels, Annotations: map[string]string{v1alpha1.ProbeAnnotation: "true"},
 	}}
 	probe.Spec.Replicas = new(int32)
 	probe.Spec.Selector = &metav1.LabelSelector{MatchLabels: labels}
 	probe.Spec.Template.Labels = labels
+	probe.Spec.Template.Annotations = map[string]string{extract.HostPortAnnotation + "probe": "auto"}
+	small := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1m"), corev1.ResourceMemory: resource.MustParse("1Mi")}
+	probe.Spec.Template.Spec.AutomountServiceAccountToken = new(false)
+	probe.Spec.Template.Spec.SecurityContext = &corev1.PodSecurityContext{
+		RunAsNonRoot: new(true), RunAsUser: new(int64(65532)), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}
 	probe.Spec.Template.Spec.Containers = []corev1.Container{{
-		Name: "probe", Image: "probe", Ports: []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80, HostIP: "probe"}},
+		Name: "probe", Image: "registry.k8s.io/pause:3.10", Resources: corev1.ResourceRequirements{Requests: small, Limits: small},
+		SecurityContext: &corev1.SecurityContext{
+			AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
+			Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		},
 	}}
 	return probe
 }
@@ -159,13 +185,66 @@ func NewProbe(namespace string) *appsv1.Deployment {
 // probe returns nil if a dry run of what must be refused was refused by us.
 func (a *Arming) probe(ctx context.Context) error {
 	err := a.Writer.Create(ctx, NewProbe(a.ProbeNamespace), client.DryRunAll, fieldOwner)
-	switch {
-	case err == nil:
-		return fmt.Errorf("a dry run of a Deployment that must be refused was not: the API server does not ask the gate, or not about the namespace %s", a.ProbeNamespace)
-	case apierrors.IsInvalid(err) && strings.Contains(err.Error(), `"validate-workloads.`+v1alpha1.Group+`" denied the request`):
-		return nil
+	if err == nil {
+		return fmt.Errorf("a dry run of a Deployment that must be refused was not: the API server does not ask the webhook, or not about the namespace %s", a.ProbeNamespace)
 	}
-	return fmt.Errorf("a dry run of a Deployment that must be refused, by the gate: %w", err)
+	switch by := RefusedBy(err); {
+	case by == Itself:
+		return nil
+	case by != "":
+		return fmt.Errorf("%s answers the dry run of Deployment %s/%s before this webhook is asked, so that it cannot arm; exempt that Deployment from it: %w", by, a.ProbeNamespace, probeName, err)
+	}
+	return fmt.Errorf("a dry run of a Deployment that must be refused, by the webhook: %w", err)
+}
+
+// Itself is what RefusedBy returns for a refusal by the webhook that judges the probe.
+const Itself = "webhook validate-workloads." + v1alpha1.Group
+
+// How the API server words a refusal: k8s.io/apiserver pkg/admission/plugin/webhook/errors/statuserror.go and
+// pkg/admission/plugin/policy/validating/plugin.go; and that a webhook with failurePolicy Fail does not answer.
+var (
+	webhookPattern = regexp.MustCompile(`admission webhook "([^"]+)" denied the request`)
+	policyPattern  = regexp.MustCompile(`ValidatingAdmissionPolicy '([^']+)' with binding`)
+	failedPattern  = regexp.MustCompile(`failed calling webhook "([^"]+)"`)
+)
+
+// RefusedBy returns the component that refused the dry run of a probe, "webhook NAME" or "ValidatingAdmissionPolicy NAME";
+// "" if it was none, but the API server itself, RBAC or the network.
+func RefusedBy(err error) string {
+	message := err.Error()
+	if m := webhookPattern.FindStringSubmatch(message); m != nil {
+		if by := "webhook " + m[1]; by != Itself || apierrors.IsInvalid(err) {
+			return by
+		}
+		return ""
+	}
+	if m := policyPattern.FindStringSubmatch(message); m != nil {
+		return "ValidatingAdmissionPolicy " + m[1]
+	}
+	if m := failedPattern.FindStringSubmatch(message); m != nil && "webhook "+m[1] != Itself {
+		return "webhook " + m[1]
+	}
+	return ""
+}
+
+// report says in metrics, and once in an event, who keeps the webhook from arming.
+func (a *Arming) report(configuration *admissionregistrationv1.ValidatingWebhookConfiguration, err error) {
+	by := ""
+	if err != nil {
+		by = RefusedBy(err)
+	}
+	if by == a.blocked {
+		return
+	}
+	a.blocked = by
+	a.Metrics.blocked.Reset()
+	if by == "" {
+		return
+	}
+	a.Metrics.blocked.WithLabelValues(by).Set(1)
+	if a.Events != nil {
+		a.Events.Eventf(configuration, nil, corev1.EventTypeWarning, "ProbeBlocked", "Arming", "%s", err.Error())
+	}
 }
 
 // Leave is for a replica that has been told to stop, as long as it still serves. If no other replica is ready it sets

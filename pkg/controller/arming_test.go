@@ -3,6 +3,7 @@ package controller
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,9 +13,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
 const (
@@ -92,9 +95,11 @@ func TestArm(t *testing.T) {
 		{"not held back", validating(ignores, map[string]string{v1alpha1.HoldAnnotation: "false"}), refused, isArmed, "probe_last_refusal_timestamp_seconds=946684800, webhook_armed=1", 0},
 		{"admitted", validating(ignores, nil), nil, isDisarmed, "", 1},
 		{"admitted, and armed: that is what Fail is for", validating(fails, nil), nil, isArmed, "webhook_armed=1", 1},
-		{"refused by a webhook of somebody else", validating(ignores, nil), denied("policy.example.com"), isDisarmed, "", 1},
-		{"refused by another webhook of ours", validating(ignores, nil), denied("validate-services.portcullis.dev"), isDisarmed, "", 1},
-		{"refused by one that is called nearly so", validating(ignores, nil), denied("not-validate-workloads.portcullis.dev"), isDisarmed, "", 1},
+		{"refused by a webhook of somebody else", validating(ignores, nil), denied("policy.example.com"), isDisarmed, "probe_blocked webhook policy.example.com=1", 1},
+		{"refused by another webhook of ours", validating(ignores, nil), denied("validate-services.portcullis.dev"), isDisarmed, "probe_blocked webhook validate-services.portcullis.dev=1", 1},
+		{"refused by one that is called nearly so", validating(ignores, nil), denied("not-validate-workloads.portcullis.dev"), isDisarmed, "probe_blocked webhook not-validate-workloads.portcullis.dev=1", 1},
+		{"refused by an admission policy", validating(ignores, nil), apierrors.NewForbidden(deployments, probeName, errors.New("ValidatingAdmissionPolicy 'images' with binding 'all' denied request: no")), isDisarmed, "probe_blocked ValidatingAdmissionPolicy images=1", 1},
+		{"another webhook does not answer", validating(ignores, nil), apierrors.NewInternalError(errors.New(`failed calling webhook "policy.example.com": timeout`)), isDisarmed, "probe_blocked webhook policy.example.com=1", 1},
 		{"forbidden by RBAC", validating(ignores, nil), apierrors.NewForbidden(deployments, probeName, errors.New("no")), isDisarmed, "", 1},
 		{"forbidden, in the same words", validating(ignores, nil), apierrors.NewForbidden(deployments, probeName, refused), isDisarmed, "", 1},
 		{"invalid for the API server", validating(ignores, nil), apierrors.NewInvalid(schema.GroupKind{Group: "apps", Kind: "Deployment"}, probeName, nil), isDisarmed, "", 1},
@@ -160,8 +165,30 @@ func TestArmWrites(t *testing.T) {
 		if diff := cmp.Diff([]string{"update ValidatingWebhookConfiguration portcullis"}, b.writes()); diff != "" {
 			t.Error(diff)
 		}
-		if got := b.count("dryrun Deployment portcullis-probe"); got < 100 || got > 121 { // every 30 s
+		if got := b.count("dryrun Deployment portcullis-probe"); got < 11 || got > 13 { // every 5 minutes
 			t.Errorf("%d probes in an hour", got)
+		}
+	})
+}
+
+// TestProbeBlocked: who refuses the dry run before the webhook is asked is named once, and no longer when it lets it pass.
+func TestProbeBlocked(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.create(validating(ignores, nil))
+		end := b.refuse("dryrun Deployment", denied("policy.example.com"))
+		a, registry := newArming(b, nil)
+		recorder := events.NewFakeRecorder(100)
+		a.Events = recorder
+		b.start(leads(a.Lead))
+		pass(time.Minute)
+		if got := <-recorder.Events; !strings.Contains(got, "ProbeBlocked webhook policy.example.com ") || len(recorder.Events) > 0 {
+			t.Errorf("events: %s, and %d more", got, len(recorder.Events))
+		}
+		end()
+		b.refuse("dryrun Deployment", refused)
+		pass(time.Minute)
+		if got := series(t, registry); strings.Contains(got, "blocked") || policies(b) != isArmed {
+			t.Errorf("metrics %s, policies %s", got, policies(b))
 		}
 	})
 }
@@ -273,9 +300,9 @@ func TestProbe(t *testing.T) {
 	if p.Namespace != "there" || p.Annotations[v1alpha1.ProbeAnnotation] != "true" || *p.Spec.Replicas != 0 {
 		t.Errorf("%+v, want to be in its namespace, marked, and to run nowhere if it is ever stored", p)
 	}
-	port := p.Spec.Template.Spec.Containers[0].Ports[0]
-	if port.HostPort == 0 || port.HostIP == "" {
-		t.Errorf("%+v, want what is denied under any policy", port)
+	w, ok := extract.Workload(p, nil)
+	if !ok || len(w.Claims) > 0 || len(w.Requests) != 1 || w.Requests[0].Ports != 0 {
+		t.Errorf("%+v, want no claim, and a request for a port that no container has", w)
 	}
 	selector, err := metav1.LabelSelectorAsSelector(p.Spec.Selector)
 	if err != nil || selector.Empty() {
