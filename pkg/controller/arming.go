@@ -81,15 +81,22 @@ func NewArmingMetrics(registry prometheus.Registerer) *ArmingMetrics {
 		Name: "portcullis_probe_blocked",
 		Help: "1 for the component (another webhook, an admission policy) that refuses the dry run before this webhook is asked, so that it cannot arm; from the leader.",
 	}, []string{"component"})
+	m.setBlocked("")
 	registry.MustRegister(m.armed, m.refused, m.blocked)
 	return m
+}
+
+// setBlocked shows the component that is in the way; "" for none, which is 0 without a label.
+func (m *ArmingMetrics) setBlocked(by string) {
+	m.blocked.Reset()
+	m.blocked.WithLabelValues(by).Set(boolean(by != ""))
 }
 
 // Lead arms, and arms again when somebody applied the manifests anew, until ctx ends.
 func (a *Arming) Lead(ctx context.Context) {
 	defer a.Metrics.armed.Set(0)
 	defer a.Metrics.refused.Set(0)
-	defer a.Metrics.blocked.Reset()
+	defer a.Metrics.setBlocked("")
 	var told complaint
 	var proved time.Time
 	for {
@@ -237,12 +244,8 @@ func (a *Arming) report(configuration *admissionregistrationv1.ValidatingWebhook
 		return
 	}
 	a.blocked = by
-	a.Metrics.blocked.Reset()
-	if by == "" {
-		return
-	}
-	a.Metrics.blocked.WithLabelValues(by).Set(1)
-	if a.Events != nil {
+	a.Metrics.setBlocked(by)
+	if by != "" && a.Events != nil {
 		a.Events.Eventf(configuration, nil, corev1.EventTypeWarning, "ProbeBlocked", "Arming", "%s", err.Error())
 	}
 }

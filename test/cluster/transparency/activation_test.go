@@ -154,7 +154,9 @@ func rolloutUndo(t *testing.T, c client.Client) {
 	d := objects.Create(t, c, ns, objects.Workload("Deployment", "web", "replicas: 1, strategy: {type: Recreate},", objects.Containers("containerPort: 80, hostPort: 30797")))[0].(*appsv1.Deployment)
 	objects.Running(t, c, ns, "web", 1)
 	undo := d.Spec.Template.DeepCopy()
-	poll.Until(t, func(context.Context) error { return patches(t.Context(), c, d, `{"spec":{"template":{"spec":{"containers":[{"name":"c","image":"i"}]}}}}`) })
+	poll.Until(t, func(context.Context) error {
+		return patches(t.Context(), c, d, `{"spec":{"template":{"spec":{"containers":[{"name":"c","image":"i"}]}}}}`)
+	})
 	poll.Until(t, func(ctx context.Context) error { return c.Create(ctx, objects.One(t, ns, nodePort("s", "30797"))) }) // once the old pod is gone
 	poll.Until(t, func(ctx context.Context) error {
 		if err := c.Get(ctx, client.ObjectKeyFromObject(d), d); err != nil {
