@@ -55,6 +55,8 @@ type write struct {
 	claims []ports.Claim
 	at     time.Time // of the last answer to it
 	stored bool      // a live read has found it
+	shared bool      // the other replicas know of it
+	number uint64    // flight.version when it was recorded
 	// What tells its outcome from earlier states of the object.
 	uid   types.UID // of the object; "" while it has none
 	after uint64    // the resourceVersion that it changes
@@ -88,8 +90,13 @@ func (f *flight) record(owner ports.Owner, w write) {
 	}
 	e.owner = owner
 	e.writes = slices.DeleteFunc(e.writes, func(earlier write) bool {
-		return (earlier.uid == "" || earlier.uid == w.uid) && covers(w.claims, earlier.claims)
+		if earlier.uid != "" && earlier.uid != w.uid || !covers(w.claims, earlier.claims) {
+			return false
+		}
+		w.shared = w.shared || earlier.shared && covers(earlier.claims, w.claims)
+		return true
 	})
+	w.number = f.version + 1
 	e.writes = append(e.writes, w)
 	if len(e.writes) > maxOwnerWrites {
 		e.writes = slices.Delete(e.writes, 0, 1)
@@ -104,6 +111,20 @@ func (f *flight) record(owner ports.Owner, w write) {
 		f.queue = f.queue[1:]
 	}
 	f.refresh(owner.Ref)
+}
+
+// find returns the last write to an owner with all of claims.
+func (f *flight) find(owner ports.Ref, claims []ports.Claim) *write {
+	e, ok := f.owners[owner]
+	if !ok {
+		return nil
+	}
+	for i := len(e.writes) - 1; i >= 0; i-- {
+		if covers(e.writes[i].claims, claims) {
+			return &e.writes[i]
+		}
+	}
+	return nil
 }
 
 // changed reports whether a port of claims was recorded after a version.

@@ -33,6 +33,8 @@ import (
 type Cluster interface {
 	extract.EligibleNodes
 	Snapshot() *ledger.Snapshot
+	// Shown returns an object as the watch shows it; nil: it shows none.
+	Shown(ctx context.Context, ref ports.Ref) *observe.Seen
 	// Read returns an object as the API server has it at this moment; nil: there is none.
 	Read(ctx context.Context, ref ports.Ref) (*observe.Seen, error)
 	Families() extract.Families
@@ -49,6 +51,7 @@ type Gate struct {
 	scheme   *runtime.Scheme
 	metrics  *Metrics
 	claims   *Claims
+	journal  Journal // nil: there are no other replicas
 	now      func() time.Time
 	wait     func(context.Context, time.Duration) bool
 	random   func() string // where the search for a number of a pool with the strategy Random begins
@@ -110,7 +113,7 @@ func (g *Gate) admit(ctx context.Context, in check.Input, owner ports.Owner, w *
 			return d
 		}
 		if g.record(owner, *w, version) {
-			return d
+			return g.agree(ctx, d, in, owner, w.claims)
 		}
 	}
 	return later(g.settings, "other requests for its ports were quicker")

@@ -54,6 +54,9 @@ type cluster struct {
 	judging func() // called when an object is judged
 }
 
+// Shown implements Cluster.
+func (c *cluster) Shown(_ context.Context, ref ports.Ref) *observe.Seen { return c.shown[ref] }
+
 // Read implements Cluster: the API server has what the watch shows, unless the test says otherwise.
 func (c *cluster) Read(_ context.Context, ref ports.Ref) (*observe.Seen, error) {
 	c.mu.Lock()

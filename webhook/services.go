@@ -35,17 +35,25 @@ func (g *Gate) mutateService(ctx context.Context, req admission.Request) decisio
 		attempt := svc.DeepCopy()
 		d, bookings := g.assign(ctx, attempt, old, isDryRun(req), lost)
 		d.patches = slices.Concat(carried, d.patches)
-		if len(bookings) == 0 {
-			return d
+		var taken []uint16
+		if len(bookings) > 0 {
+			var err error
+			taken, err = g.claims.bookAll(ctx, bookings)
+			g.booked(attempt, old, bookings, err == nil && len(taken) == 0)
+			if err != nil {
+				return later(g.settings, err.Error())
+			}
 		}
-		taken, err := g.claims.bookAll(ctx, bookings)
-		isDone := err == nil && len(taken) == 0
-		g.booked(attempt, old, bookings, isDone)
-		if isDone {
-			return d
-		}
-		if err != nil {
-			return later(g.settings, err.Error())
+		if len(taken) == 0 {
+			if d.verdict == check.Denied || d.busy || isDryRun(req) || svc.Name == "" {
+				return d // a Service without a name is agreed on when it has one
+			}
+			in := g.serviceInput(attempt, old)
+			agreed := g.agree(ctx, d, in, in.Service.Owner, in.Service.Claims)
+			taken = chosenPorts(svc, attempt)
+			if !agreed.busy && agreed.verdict != check.Denied || len(taken) == 0 {
+				return agreed
+			}
 		}
 		for _, number := range taken {
 			lost[number] = true
@@ -55,6 +63,12 @@ func (g *Gate) mutateService(ctx context.Context, req admission.Request) decisio
 		}
 	}
 	return later(g.settings, "other Services were quicker")
+}
+
+// chosenPorts are the nodePorts that after has and before has not.
+func chosenPorts(before, after *corev1.Service) []uint16 {
+	had := sortedNumbers(before)
+	return slices.DeleteFunc(sortedNumbers(after), func(n uint16) bool { return slices.Contains(had, n) })
 }
 
 // bookingRounds is how many numbers a Service is tried to be given while others take them.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/controller"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/journal"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	"github.com/portcullis-k8s/portcullis/scheduling"
 	"github.com/portcullis-k8s/portcullis/webhook"
@@ -223,13 +225,17 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 		err = p.manager.Add(traces)
 	}
 	observer, gate := o.serve(p.manager, settings, known, pools, traces)
+	host, err2 := os.Hostname()
+	replicas := journal.New(p.manager.GetAPIReader(), p.manager.GetClient(), o.controllers.leaseNamespace(), host+"_"+rand.Text(), gate.Merge, time.Now)
+	gate.UseJournal(replicas)
 	return p, errors.Join(
-		err,
+		err, err2,
 		o.addWriters(p, settings, pools, certificates),
 		p.manager.Add(observer),
 		p.manager.Add(gate),
+		p.manager.Add(replicas),
 		p.manager.AddHealthzCheck("ping", healthz.Ping),
-		p.manager.AddReadyzCheck("gate", p.ready(observer, o.serving.answers(certificates))),
+		p.manager.AddReadyzCheck("gate", p.ready(observer, replicas, o.serving.answers(certificates))),
 	)
 }
 
@@ -256,7 +262,7 @@ func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, k
 }
 
 // ready is what /readyz asks: whether requests should come here.
-func (p *process) ready(observer *observe.Observer, answers func(context.Context) error) healthz.Checker {
+func (p *process) ready(observer *observe.Observer, replicas *journal.Journal, answers func(context.Context) error) healthz.Checker {
 	return func(r *http.Request) error {
 		select {
 		case <-p.stopping:
@@ -265,6 +271,9 @@ func (p *process) ready(observer *observe.Observer, answers func(context.Context
 		}
 		if !observer.IsComplete() {
 			return errors.New("the view of the cluster is not complete yet")
+		}
+		if !replicas.IsRead() {
+			return errors.New("what other replicas let through has not been read yet")
 		}
 		return answers(r.Context())
 	}

@@ -39,7 +39,7 @@ func (o *Observer) Read(ctx context.Context, ref ports.Ref) (*Seen, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		return o.read(ctx, ref)
+		return o.readFrom(ctx, o.options.Live, ref)
 	})
 	select {
 	case <-ctx.Done():
@@ -52,7 +52,16 @@ func (o *Observer) Read(ctx context.Context, ref ports.Ref) (*Seen, error) {
 	}
 }
 
-func (o *Observer) read(ctx context.Context, ref ports.Ref) (*Seen, error) {
+// Shown returns an object as the watch shows it, nil if it shows none.
+func (o *Observer) Shown(ctx context.Context, ref ports.Ref) *Seen {
+	seen, err := o.readFrom(ctx, o.cache, ref)
+	if err != nil {
+		return nil
+	}
+	return seen
+}
+
+func (o *Observer) readFrom(ctx context.Context, from client.Reader, ref ports.Ref) (*Seen, error) {
 	object, err := o.options.Scheme.New(schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind))
 	if err != nil {
 		return nil, err
@@ -61,7 +70,7 @@ func (o *Observer) read(ctx context.Context, ref ports.Ref) (*Seen, error) {
 	if !ok {
 		return nil, fmt.Errorf("%T is no object", object)
 	}
-	err = o.options.Live.Get(ctx, client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}, into)
+	err = from.Get(ctx, client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}, into)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}

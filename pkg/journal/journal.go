@@ -1,0 +1,248 @@
+// Package journal lets the replicas of the webhook know what each of them lets through, before the API server has stored it.
+//
+// The journal is one ConfigMap. A replica appends an entry with the resourceVersion of the state that it knows, so that the
+// append succeeds only if the replica has seen everything before it:
+//
+//	Append: update ConfigMap (resourceVersion) -> stored: the entry comes after all that this replica has merged
+//	                                           -> 409:    read, merge what others have appended, try again
+//
+// Of two entries for one port the later one has therefore seen the earlier one, whichever replica wrote them and however
+// late their watches are: the later request yields. Requests of one replica that append at the same time share a write.
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+const (
+	// Name is the name of the ConfigMap.
+	Name = "portcullis-journal"
+
+	pullEvery  = 2 * time.Second // how often a replica reads what others have appended
+	keepTime   = 2 * time.Minute // how long an entry stays: replicas have read it by then
+	keepMost   = 1000            // entries; beyond that the oldest go
+	writeTime  = 1500 * time.Millisecond
+	attempts   = 20 // to write
+	dataKey    = "entries"
+	fieldOwner = client.FieldOwner("portcullis")
+)
+
+// Entry is a write that a replica is about to let through.
+type Entry struct {
+	Owner  ports.Owner
+	UID    types.UID // "" while the object has none
+	Claims []ports.Claim
+}
+
+// Journal is one replica's view of the journal. Make one with New.
+type Journal struct {
+	reader client.Reader
+	writer client.Client
+	key    client.ObjectKey
+	self   string
+	merge  func([]Entry)
+	now    func() time.Time
+
+	slot     chan struct{} // held by whoever reads or writes the ConfigMap; guards what follows
+	state    state
+	version  string // resourceVersion of state; "" before the first read, and where there is no ConfigMap
+	position uint64 // of the next entry that has not been merged
+
+	read    atomic.Bool // at least once
+	mu      sync.Mutex
+	waiting []*request
+}
+
+// request is an Append that waits for a write.
+type request struct {
+	entry Entry
+	known func() bool
+	done  chan error
+}
+
+// New returns the journal in a namespace. reader must read from the API server itself. self is a name that no other replica
+// has or had. merge is called with what other replicas have appended, in order, and before any later Append of this replica
+// returns.
+func New(reader client.Reader, writer client.Client, namespace, self string, merge func([]Entry), now func() time.Time) *Journal {
+	return &Journal{
+		reader: reader, writer: writer, key: client.ObjectKey{Namespace: namespace, Name: Name}, self: self, merge: merge, now: now,
+		slot: make(chan struct{}, 1),
+	}
+}
+
+// Start reads what others append until ctx ends. It is a manager's Runnable, for every replica.
+func (j *Journal) Start(ctx context.Context) error {
+	ticker := time.NewTicker(pullEvery)
+	defer ticker.Stop()
+	last := ""
+	for {
+		err := j.Pull(ctx)
+		if err != nil && ctx.Err() == nil && err.Error() != last {
+			logf.FromContext(ctx).Error(err, "Reading what the other replicas let through")
+		}
+		if last = ""; err != nil {
+			last = err.Error()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// NeedLeaderElection says that every replica reads the journal.
+func (j *Journal) NeedLeaderElection() bool { return false }
+
+// IsRead reports whether what was appended before this replica started has been merged.
+func (j *Journal) IsRead() bool { return j.read.Load() }
+
+// Pull merges what others have appended.
+func (j *Journal) Pull(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTime)
+	defer cancel()
+	select {
+	case j.slot <- struct{}{}:
+		defer func() { <-j.slot }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return j.pull(ctx)
+}
+
+// Append appends an entry. When it returns nil, everything that any replica has appended before it has been merged. known
+// is asked when that is so: if it returns true the entry need not be written, as another replica has done so for the same
+// request.
+func (j *Journal) Append(ctx context.Context, e Entry, known func() bool) error {
+	r := &request{e, known, make(chan error, 1)}
+	j.mu.Lock()
+	j.waiting = append(j.waiting, r)
+	j.mu.Unlock()
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("the journal: %w", ctx.Err()) // it may be written all the same, which others bear
+	case j.slot <- struct{}{}:
+	}
+	j.mu.Lock()
+	batch := j.waiting
+	j.waiting = nil
+	j.mu.Unlock()
+	if len(batch) > 0 {
+		err := j.commit(context.WithoutCancel(ctx), batch)
+		for _, w := range batch {
+			w.done <- err
+		}
+	}
+	<-j.slot
+	return <-r.done // by us, or by whoever held the slot before
+}
+
+// commit writes the entries of a batch, in a time that does not depend on who of them waits for how long.
+func (j *Journal) commit(ctx context.Context, batch []*request) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTime)
+	defer cancel()
+	for range attempts {
+		var entries []Entry
+		for _, r := range batch {
+			if !r.known() {
+				entries = append(entries, r.entry)
+			}
+		}
+		if len(entries) == 0 && j.version != "" {
+			return nil
+		}
+		err := j.write(ctx, j.state.with(entries, j.self, j.now()))
+		if err == nil {
+			return nil
+		}
+		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("the journal: %w", err)
+		}
+		if err := j.pull(ctx); err != nil {
+			return fmt.Errorf("the journal: %w", err)
+		}
+	}
+	return errors.New("the journal: other replicas were quicker")
+}
+
+// write stores the next state, if the one that it is made from is the current one.
+func (j *Journal) write(ctx context.Context, next state) error {
+	text, err := next.encode()
+	if err != nil {
+		return err
+	}
+	m := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: j.key.Namespace, Name: j.key.Name, ResourceVersion: j.version, Labels: map[string]string{
+			"app.kubernetes.io/name": "portcullis", "app.kubernetes.io/part-of": "portcullis",
+		}},
+		Data: map[string]string{dataKey: text},
+	}
+	if j.version == "" {
+		err = j.writer.Create(ctx, m, fieldOwner)
+	} else {
+		err = j.writer.Update(ctx, m, fieldOwner)
+	}
+	if err != nil {
+		return err
+	}
+	j.state, j.version, j.position = next, m.ResourceVersion, next.Next
+	return nil
+}
+
+// pull reads the state and merges what is new in it.
+func (j *Journal) pull(ctx context.Context) error {
+	m := &corev1.ConfigMap{}
+	err := j.reader.Get(ctx, j.key, m)
+	defer func() {
+		if err == nil || apierrors.IsNotFound(err) {
+			j.read.Store(true)
+		}
+	}()
+	if apierrors.IsNotFound(err) {
+		j.state, j.version, j.position = state{}, "", 0
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if m.ResourceVersion == j.version {
+		return nil
+	}
+	next, broken := decode(m.Data[dataKey])
+	if broken != nil {
+		// Somebody else has written it. What the other replicas let through meanwhile is merged when they append again.
+		logf.FromContext(ctx).Error(broken, "The journal cannot be read, and begins anew", "configMap", j.key.String())
+		next = state{Next: j.position}
+	}
+	if next.Next < j.position {
+		j.position = 0 // it has begun anew
+	}
+	next.inherit(j.state, j.now())
+	var fresh []Entry
+	for _, e := range next.Entries {
+		if e.N >= j.position && e.By != j.self {
+			fresh = append(fresh, e.entry())
+		}
+	}
+	j.state, j.version, j.position = next, m.ResourceVersion, next.Next
+	if len(fresh) > 0 {
+		j.merge(fresh)
+	}
+	return nil
+}

@@ -1,0 +1,174 @@
+package journal
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
+
+// state is what the ConfigMap holds, as JSON. A reader ignores fields that it does not know, and claims whose kind it does
+// not know: replicas of two versions read each other.
+type state struct {
+	Next    uint64   `json:"next"` // number of the next entry
+	Entries []stored `json:"entries"`
+}
+
+type stored struct {
+	N          uint64    `json:"n"`
+	By         string    `json:"by"` // the replica
+	Owner      ref       `json:"owner"`
+	Controller *ref      `json:"controller,omitempty"`
+	UID        types.UID `json:"uid,omitempty"`
+	Claims     []claim   `json:"claims"`
+
+	seen time.Time // by this replica
+}
+
+type ref struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Namespace  string `json:"namespace,omitempty"`
+	Name       string `json:"name"`
+}
+
+// claim is a claim as far as others need it. What it says of addresses and nodes may be too much: where exactly a claim is
+// they read from the object, once that is stored.
+type claim struct {
+	Kind     string `json:"kind"`
+	Protocol string `json:"protocol"`
+	Port     uint16 `json:"port"`
+	Address  string `json:"address,omitempty"` // one address, IPv4 or IPv6 for all of a family, "" for all
+	Node     string `json:"node,omitempty"`
+	All      bool   `json:"all,omitempty"` // on every node, or on each of a set
+	At       bool   `json:"at,omitempty"`  // on the node of the address
+}
+
+func decode(text string) (state, error) {
+	var s state
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return state{}, fmt.Errorf("the entries: %w", err)
+	}
+	return s, nil
+}
+
+func (s state) encode() (string, error) {
+	text, err := json.Marshal(s)
+	return string(text), err
+}
+
+// inherit takes over since when a replica knows the entries of s; it knows the others since now.
+func (s *state) inherit(known state, now time.Time) {
+	seen := make(map[uint64]time.Time, len(known.Entries))
+	for _, e := range known.Entries {
+		seen[e.N] = e.seen
+	}
+	for i := range s.Entries {
+		e := &s.Entries[i]
+		if e.seen = seen[e.N]; e.seen.IsZero() {
+			e.seen = now
+		}
+	}
+}
+
+// with returns the state after s, with more entries, and without those that have been there for long.
+func (s state) with(entries []Entry, by string, now time.Time) state {
+	next := state{Next: s.Next}
+	for _, e := range s.Entries {
+		if now.Sub(e.seen) < keepTime {
+			next.Entries = append(next.Entries, e)
+		}
+	}
+	for _, e := range entries {
+		next.Entries = append(next.Entries, store(e, next.Next, by, now))
+		next.Next++
+	}
+	if n := len(next.Entries); n > keepMost {
+		next.Entries = next.Entries[n-keepMost:]
+	}
+	return next
+}
+
+func store(e Entry, n uint64, by string, now time.Time) stored {
+	s := stored{N: n, By: by, Owner: ref(e.Owner.Ref), UID: e.UID, seen: now}
+	if e.Owner.Controller != nil {
+		controller := ref(e.Owner.Controller.Ref)
+		s.Controller = &controller
+	}
+	for _, c := range e.Claims {
+		node, _ := c.Scope.Node()
+		s.Claims = append(s.Claims, claim{
+			Kind: c.Kind.String(), Protocol: c.Protocol.String(), Port: c.Port, Address: addressOf(c.Address), Node: node,
+			All: c.Scope.Kind == ports.Everywhere || c.Scope.Kind == ports.OnEach, At: c.Scope.Kind == ports.AtAddress,
+		})
+	}
+	return s
+}
+
+func (s stored) entry() Entry {
+	e := Entry{Owner: ports.Owner{Ref: ports.Ref(s.Owner)}, UID: s.UID}
+	if s.Controller != nil {
+		e.Owner.Controller = &ports.Owner{Ref: ports.Ref(*s.Controller)}
+	}
+	for _, c := range s.Claims {
+		kind, known := kindOf(c.Kind)
+		protocol, err1 := ports.ParseProtocol(c.Protocol)
+		address, err2 := c.address()
+		if !known || err1 != nil || err2 != nil {
+			continue
+		}
+		socket := ports.Socket{Address: address, Protocol: protocol, Port: c.Port}
+		scope := ports.Scope{}
+		switch {
+		case c.Node != "":
+			scope = ports.NodeScope(c.Node)
+		case c.All:
+			scope = ports.EverywhereScope()
+		case c.At:
+			scope = ports.AddressScope()
+		}
+		e.Claims = append(e.Claims, ports.Claim{Socket: socket, Kind: kind, Scope: scope})
+	}
+	return e
+}
+
+const allIPv4, allIPv6 = "IPv4", "IPv6"
+
+func addressOf(a ports.Address) string {
+	addr, single := a.Single()
+	switch {
+	case single:
+		return addr.String()
+	case !a.HasIPv6():
+		return allIPv4
+	case !a.HasIPv4():
+		return allIPv6
+	default:
+		return ""
+	}
+}
+
+func (c claim) address() (ports.Address, error) {
+	switch c.Address {
+	case "":
+		return ports.AllAddresses(), nil
+	case allIPv4:
+		return ports.AllIPv4(), nil
+	case allIPv6:
+		return ports.AllIPv6(), nil
+	default:
+		return ports.ParseAddress(c.Address)
+	}
+}
+
+func kindOf(name string) (ports.Kind, bool) {
+	for k := ports.NodePort; k <= ports.LoadBalancerIP; k++ {
+		if k.String() == name {
+			return k, true
+		}
+	}
+	return 0, false
+}

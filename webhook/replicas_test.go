@@ -1,0 +1,209 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/portcullis-k8s/portcullis/pkg/journal"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
+)
+
+// newReplicas are handlers that share a journal, each with a view of the cluster of its own.
+func newReplicas(t testing.TB, n int) []*bench {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := corev1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	api := fake.NewClientBuilder().WithScheme(scheme).Build()
+	var all []*bench
+	for i := range n {
+		all = append(all, joins(t, api, fmt.Sprint("replica-", i)))
+	}
+	return all
+}
+
+func joins(t testing.TB, api client.Client, name string) *bench {
+	b := newBench(t, "")
+	j := journal.New(api, api, "portcullis-system", name, b.Merge, time.Now)
+	b.UseJournal(j)
+	if err := j.Pull(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestTwoReplicas: what one replica lets through the other one does not let through beside it, before the API server has
+// stored it and any watch shows it.
+func TestTwoReplicas(t *testing.T) {
+	pinned := func(port int32) admissionv1.AdmissionRequest {
+		return creates("Pod", with(hostPortPod("p", port), onNode("n1")))
+	}
+	external := func(name string) admissionv1.AdmissionRequest {
+		return creates("Service", with(nodePortService(name, 0), serviceType("ClusterIP"), func(s *corev1.Service) {
+			s.Spec.ExternalIPs = []string{"192.0.2.1"}
+			s.Spec.Ports[0].Port = 30001
+		}))
+	}
+	for _, c := range []struct {
+		name         string
+		path         string
+		first        admissionv1.AdmissionRequest
+		then         string
+		second       admissionv1.AdmissionRequest
+		first2, want string
+	}{
+		{"hostPort, then nodePort", PathValidatePods, pinned(30001), PathMutateServices, creates("Service", nodePortService("b", 30001)), "warn: PC0303", "busy: PC0203"},
+		{"a template, then nodePort", PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "d", 30001)), PathMutateServices, creates("Service", nodePortService("b", 30001)), "warn: PC0303", "busy: PC0203"},
+		{"nodePort, then hostPort", PathMutateServices, creates("Service", nodePortService("a", 30001)), PathValidatePods, pinned(30001), "allow", "busy: PC0203"},
+		{"nodePort, validated, then a template", PathValidateServices, creates("Service", nodePortService("a", 30001)), PathValidateWorkload, creates("Deployment", workload("Deployment", "d", 30001)), "allow", "busy: PC0203"},
+		{"hostPort outside of the range, on one node twice", PathValidatePods, pinned(9000), PathValidatePods, creates("Pod", with(hostPortPod("q", 9000), onNode("n1"))), "allow", "busy: PC0203"},
+		{"two templates", PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "d", 9000)), PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "e", 9000)), "allow", "busy: PC0203"},
+		{"nodePort, then external IP on a node's address", PathMutateServices, creates("Service", nodePortService("a", 30001)), PathMutateServices, external("b"), "allow", "busy: PC0203"},
+		{"external IP on a node's address, then nodePort", PathMutateServices, external("a"), PathMutateServices, creates("Service", nodePortService("b", 30001)), "allow", "busy: PC0203"},
+		{"another port", PathMutateServices, creates("Service", nodePortService("a", 30001)), PathMutateServices, creates("Service", nodePortService("b", 30002)), "allow", "allow"},
+		{"the same object, which one mutates and the other validates", PathMutateServices, creates("Service", nodePortService("a", 30001)), PathValidateServices, creates("Service", nodePortService("a", 30001)), "allow", "allow"},
+		{"scaled from nothing, then nodePort", PathValidateScale, scales("Deployment", "w", 0, 1), PathMutateServices, creates("Service", nodePortService("b", 30777)), "warn: PC0303", "busy: PC0203"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			replicas := newReplicas(t, 2)
+			for _, b := range replicas {
+				b.holds(node("n1"), node("n2")).stores(idle("Deployment", "w", 30777))
+				b.cluster.ledger.ReplaceNode("n1", []netip.Addr{netip.MustParseAddr("192.0.2.1")})
+			}
+			if got := outcome(replicas[0].decideOn(t, c.path, c.first)); !strings.HasPrefix(got, c.first2) {
+				t.Fatalf("the first: %s", got)
+			}
+			if got := outcome(replicas[1].decideOn(t, c.then, c.second)); !strings.HasPrefix(got, c.want) {
+				t.Errorf("the second: %s, want %s", got, c.want)
+			}
+			if busy := strings.HasPrefix(c.want, "busy"); busy && len(replicas[1].flight.owners) != 1 {
+				t.Errorf("in flight: %v", replicas[1].flight.owners)
+			}
+		})
+	}
+}
+
+// TestChosenBesideAnotherReplica: a nodePort that another replica has just let somebody have is not chosen.
+func TestChosenBesideAnotherReplica(t *testing.T) {
+	replicas := newReplicas(t, 2)
+	first := patched(replicas[0].decideOn(t, PathMutateServices, creates("Service", nodePortService("a", 0))).patches)
+	number := int32(0)
+	if _, err := fmt.Sscanf(first, "/spec/ports/0/nodePort=%d", &number); err != nil {
+		t.Fatal(first, err)
+	}
+	replicas[1].settings = settingsOf(t, fmt.Sprintf("allocateFrom: %d,31999\n", number))
+	if got := patched(replicas[1].decideOn(t, PathMutateServices, creates("Service", nodePortService("b", 0))).patches); got != "/spec/ports/0/nodePort=31999" {
+		t.Errorf("chose %s, want 31999", got)
+	}
+}
+
+// TestWhatIsNotShared: what cannot meet another replica's answer costs no write.
+func TestWhatIsNotShared(t *testing.T) {
+	template := holding(workload("ReplicaSet", "rs", 30001))
+	for _, c := range []struct {
+		name string
+		held []runtime.Object
+		path string
+		req  admissionv1.AdmissionRequest
+		want int
+	}{
+		{"a Service", nil, PathMutateServices, creates("Service", nodePortService("a", 30001)), 1},
+		{"a Service without ports", nil, PathMutateServices, creates("Service", nodePortService("a")), 0},
+		{"a dry run", nil, PathMutateServices, dryRun(creates("Service", nodePortService("a", 30001))), 0},
+		{"an update that adds nothing", holding(nodePortService("a", 30001)), PathMutateServices, updates("Service", nodePortService("a", 30001), nodePortService("a", 30001, 30002)), 0},
+		{"an update that adds a port", holding(nodePortService("a", 30001)), PathMutateServices, updates("Service", nodePortService("a", 30001, 30002), nodePortService("a", 30001)), 1},
+		{"a template", nil, PathValidateWorkload, creates("Deployment", workload("Deployment", "d", 9000)), 1},
+		{"a template without ports", nil, PathValidateWorkload, creates("Deployment", workload("Deployment", "d")), 0},
+		{"a template that wants no pods", nil, PathValidateWorkload, creates("Deployment", idle("Deployment", "d", 9000)), 0},
+		{"a pod of a template", template, PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs"))), 0},
+		{"a pod inside of the node port range", nil, PathValidatePods, creates("Pod", hostPortPod("p", 30001)), 1},
+		{"a pod outside of it", nil, PathValidatePods, creates("Pod", hostPortPod("p", 9000)), 0},
+		{"a pod outside of it, on a node", nil, PathValidatePods, creates("Pod", with(hostPortPod("p", 9000), onNode("n1"))), 1},
+		{"what is refused", holding(nodePortService("b", 30001)), PathMutateServices, creates("Service", nodePortService("a", 30001)), 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, "").holds(c.held...)
+			j := &recorder{}
+			b.UseJournal(j)
+			b.decideOn(t, c.path, c.req)
+			b.decideOn(t, c.path, c.req) // once is enough
+			if j.n != c.want {
+				t.Errorf("%d writes, want %d", j.n, c.want)
+			}
+		})
+	}
+}
+
+type recorder struct {
+	n    int
+	fail error
+}
+
+func (r *recorder) Append(context.Context, journal.Entry, func() bool) error { r.n++; return r.fail }
+
+// TestNoJournal: without a write that the other replicas can read nothing is let through, and nothing is remembered.
+func TestNoJournal(t *testing.T) {
+	b := newBench(t, "")
+	b.UseJournal(&recorder{fail: errors.New("forbidden")})
+	for path, req := range map[string]admissionv1.AdmissionRequest{
+		PathMutateServices: creates("Service", nodePortService("a", 30001)), PathValidateServices: creates("Service", nodePortService("a", 30001)),
+		PathValidatePods: creates("Pod", hostPortPod("p", 30001)), PathValidateWorkload: creates("Deployment", workload("Deployment", "d", 30001)),
+	} {
+		if got := outcome(b.decideOn(t, path, req)); got != "busy" || len(b.flight.owners) > 0 {
+			t.Errorf("%s: %s, in flight %v", path, got, b.flight.owners)
+		}
+	}
+}
+
+// TestRaceOfReplicas: of requests that want one port at the same moment, through whichever replicas, at most one is let
+// through.
+func TestRaceOfReplicas(t *testing.T) {
+	const replicas = 3
+	random := seed.Rand(t)
+	all := newReplicas(t, replicas)
+	admitted := map[int]int{}
+	for round := range seed.Rounds(60, 2000) {
+		port := int32(30000 + round)
+		var group sync.WaitGroup
+		outcomes := make([]string, replicas)
+		for i, b := range all {
+			pause := time.Duration(random.IntN(300)) * time.Microsecond
+			path, req := PathMutateServices, creates("Service", nodePortService(fmt.Sprintf("s%d-%d", round, i), port))
+			if random.IntN(2) == 0 {
+				path, req = PathValidatePods, creates("Pod", with(hostPortPod(fmt.Sprintf("p%d-%d", round, i), port), onNode("n1")))
+			}
+			group.Go(func() {
+				time.Sleep(pause)
+				outcomes[i] = outcome(b.decideOn(t, path, req))
+			})
+		}
+		group.Wait()
+		n := 0
+		for _, o := range outcomes {
+			if strings.HasPrefix(o, "allow") || strings.HasPrefix(o, "warn") {
+				n++
+			}
+		}
+		admitted[n]++
+		if n > 1 {
+			t.Errorf("port %d: %q", port, outcomes)
+		}
+	}
+	t.Logf("of %d requests for one port so many were let through: %v", replicas, admitted)
+	if admitted[1] == 0 {
+		t.Error("nobody was ever let through")
+	}
+}
