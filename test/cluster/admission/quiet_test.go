@@ -116,52 +116,7 @@ func (c *cluster) testRace(t *testing.T) {
 // gate has just let through.
 func (c *cluster) testRaceOfReplicas(t *testing.T) {
 	first, second := objects.Namespace(t, c), objects.Namespace(t, c)
-	replica := c.Replica(t, "")
-	registration := replica.Registration()
-	ctx, admission := t.Context(), c.Rig.Client.AdmissionregistrationV1()
-	mutating, validating := webhook.Mutating(registration), webhook.Validating(registration)
-	mutating.Name, validating.Name = "replica", "replica"
-	only := func(operator metav1.LabelSelectorOperator) *metav1.LabelSelector {
-		return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "kubernetes.io/metadata.name", Operator: operator, Values: []string{second}}}}
-	}
-	for i := range mutating.Webhooks {
-		mutating.Webhooks[i].NamespaceSelector = only(metav1.LabelSelectorOpIn)
-	}
-	for i := range validating.Webhooks {
-		validating.Webhooks[i].NamespaceSelector = only(metav1.LabelSelectorOpIn)
-	}
-	armed, err := admission.MutatingWebhookConfigurations().Get(ctx, webhook.Name, metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range armed.Webhooks {
-		armed.Webhooks[i].NamespaceSelector = only(metav1.LabelSelectorOpNotIn)
-	}
-	judging, err := admission.ValidatingWebhookConfigurations().Get(ctx, webhook.Name, metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range judging.Webhooks {
-		judging.Webhooks[i].NamespaceSelector = only(metav1.LabelSelectorOpNotIn)
-	}
-	_, err1 := admission.MutatingWebhookConfigurations().Create(ctx, mutating, metav1.CreateOptions{})
-	_, err2 := admission.ValidatingWebhookConfigurations().Create(ctx, validating, metav1.CreateOptions{})
-	_, err3 := admission.MutatingWebhookConfigurations().Update(ctx, armed, metav1.UpdateOptions{})
-	_, err4 := admission.ValidatingWebhookConfigurations().Update(ctx, judging, metav1.UpdateOptions{})
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
-		t.Fatal(err)
-	}
-	poll.Until(t, func(context.Context) error { // until both are asked, each about its own
-		before, err := replica.Count(ctx, "portcullis_admission_verdicts_total")
-		if err != nil {
-			return err
-		}
-		_, err = c.refused(ctx, objects.One(t, second, objects.Service("probe", "type: NodePort, ports: [{port: 80, nodePort: 1}]")))
-		if after, e := replica.Count(ctx, "portcullis_admission_verdicts_total"); err == nil && (e != nil || after <= before) {
-			err = fmt.Errorf("the replica was not asked: %w", e)
-		}
-		return err
-	})
+	c.Split(t, c.Replica(t, ""), second)
 	c.race(t, [2]string{first, second})
 }
 

@@ -247,11 +247,13 @@ func (r *Rig) awaitArmed(ctx context.Context) error {
 	return nil
 }
 
-func (r *Rig) probeService(ctx context.Context) error {
+func (r *Rig) probeService(ctx context.Context) error { return r.probeServiceIn(ctx, "default") }
+
+func (r *Rig) probeServiceIn(ctx context.Context, namespace string) error {
 	probe := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "portcullis-probe"}}
 	probe.Spec.Type = corev1.ServiceTypeNodePort
 	probe.Spec.Ports = []corev1.ServicePort{{Port: 80, NodePort: 1}}
-	_, err := r.Client.CoreV1().Services("default").Create(ctx, probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	_, err := r.Client.CoreV1().Services(namespace).Create(ctx, probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	return err
 }
 
