@@ -131,6 +131,13 @@ func (g *Gate) Close() {
 // Ended returns a channel that is closed when the program has ended.
 func (g *Gate) Ended() <-chan struct{} { return g.process.Done() }
 
+// Freeze holds the program up for a while.
+func (g *Gate) Freeze(d time.Duration) {
+	g.process.Freeze()
+	defer g.process.Thaw()
+	time.Sleep(d)
+}
+
 // Kill ends the program without a warning.
 func (g *Gate) Kill() { g.process.Kill() }
 

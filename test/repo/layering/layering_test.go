@@ -61,6 +61,7 @@ func rules() []rule {
 		{"pkg/audit", append(slices.Clone(clients), module+"/pkg/manifest", module+"/pkg/report", module+"/pkg/observe"), "an audit judges objects, wherever they come from"},
 		{"pkg/certificate", slices.Concat(thirdParty, others()), "certificates are made of the standard library, for whoever wants one"},
 		{"pkg/observe", []string{module + "/webhook", module + "/pkg/manifest", module + "/pkg/report"}, "the observer feeds the ledger; who asks it is nothing to it"},
+		{"pkg/journal", slices.Concat(others("pkg/ports")), "entries are claims; what they mean is the webhook's to say"},
 		{"pkg/controller", []string{module + "/webhook", module + "/pkg/manifest", module + "/docs/codes", module + "/cmd/...", "k8s.io/kubernetes"},
 			"the controller writes what others have decided; who answers requests is nothing to it"},
 		{"docs/codes", append(slices.Clone(thirdParty), module+"/..."), "pages are text: whoever shows them brings the rest"},

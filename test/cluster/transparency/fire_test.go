@@ -1,0 +1,271 @@
+package transparency
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
+	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
+	"github.com/portcullis-k8s/portcullis/test/lab/poll"
+	"github.com/portcullis-k8s/portcullis/test/lab/rig"
+	"github.com/portcullis-k8s/portcullis/webhook"
+)
+
+const fireClients = 32
+
+// TestUnderFire has many clients create, change and delete through one, two and three replicas, of which some are stopped,
+// killed, restarted and rolled, while the API server is restarted and etcd is paused. At no moment does the API server hold a
+// Service's node port that is also somebody's host port, and no refusal names an object that there never was.
+func TestUnderFire(t *testing.T) {
+	from := seed.Of(t)
+	for replicas := 1; replicas <= 3; replicas++ {
+		t.Run(fmt.Sprint(replicas), func(t *testing.T) {
+			newFire(t, replicas, from).burn(t, time.Duration(seed.Rounds(15, 400))*time.Second)
+		})
+	}
+}
+
+// fire is a control plane with replicas behind a balancer.
+type fire struct {
+	*rig.Rig
+	api   *server
+	gates []*rig.Gate
+	from  uint64
+
+	mu      sync.Mutex
+	existed map[string]bool // "Service free/a", also of requests whose outcome is not known
+	named   map[string]string
+	counts  map[string]int
+	met     map[string]bool // pairs that were reported
+}
+
+func newFire(t *testing.T, replicas int, from uint64) *fire {
+	t.Helper()
+	r := rig.Run(t, rig.Options{Unarmed: true})
+	f := &fire{Rig: r, api: newServer(t, r.ControlPlane), gates: []*rig.Gate{r.Gate}, from: from,
+		existed: map[string]bool{}, named: map[string]string{}, counts: map[string]int{}, met: map[string]bool{}}
+	for range replicas - 1 {
+		f.gates = append(f.gates, r.Replica(t, ""))
+	}
+	balancer, err := rig.NewBalancer(t.Context(), f.gates...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(balancer.Close)
+	registration := r.Registration()
+	var ca []byte
+	for _, g := range f.gates {
+		ca = append(ca, g.CA...)
+	}
+	registration.ClientConfig = webhook.URLClient(balancer.URL(), ca)
+	admission := r.Client.AdmissionregistrationV1()
+	_, err1 := admission.MutatingWebhookConfigurations().Create(t.Context(), webhook.Mutating(registration), metav1.CreateOptions{})
+	_, err2 := admission.ValidatingWebhookConfigurations().Create(t.Context(), webhook.Validating(registration), metav1.CreateOptions{})
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	for _, namespace := range namespaces() {
+		f.api.must(t, f.api.do("POST", "/api/v1/namespaces", "", object{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": namespace}}))
+	}
+	for _, node := range []string{"n1", "n2"} {
+		f.api.must(t, f.api.do("POST", "/api/v1/nodes", "", object{"apiVersion": "v1", "kind": "Node", "metadata": object{"name": node}}))
+	}
+	bad := object{"apiVersion": "v1", "kind": "Service", "metadata": object{"name": "bad"}, "spec": object{"type": "NodePort", "ports": []any{object{"port": 80, "nodePort": 1}}}}
+	poll.Until(t, func(context.Context) error {
+		if r := f.api.do("POST", "/api/v1/namespaces/free/services?dryRun=All", "", bad); codes.FindString(r.message) == "" {
+			return fmt.Errorf("the webhook is not asked: %s", r)
+		}
+		return nil
+	})
+	return f
+}
+
+func (f *fire) burn(t *testing.T, d time.Duration) {
+	t.Helper()
+	over := make(chan struct{})
+	var all sync.WaitGroup
+	stop := sync.OnceFunc(func() { close(over); all.Wait() })
+	defer stop()
+	goOn := func() bool {
+		select {
+		case <-over:
+			return false
+		case <-t.Context().Done():
+			return false
+		default:
+			return true
+		}
+	}
+	for i := range fireClients {
+		random := rand.New(rand.NewPCG(f.from, uint64(i)))
+		all.Go(func() {
+			for goOn() {
+				f.act(random, i)
+			}
+		})
+	}
+	all.Go(func() {
+		for goOn() {
+			f.look(t)
+		}
+	})
+	random := rand.New(rand.NewPCG(f.from, fireClients))
+	for end := time.Now().Add(d); time.Now().Before(end) && !t.Failed(); {
+		if err := f.disturb(t, random); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond)
+	}
+	stop()
+	f.look(t)
+	for holder, message := range f.named {
+		if !f.existed[holder] {
+			t.Errorf("there never was a %s: %s", holder, message)
+		}
+	}
+	t.Logf("%v", f.counts)
+	if f.counts["201"] < 50 || f.counts["422"] < 10 {
+		t.Errorf("%v prove little", f.counts)
+	}
+}
+
+func (f *fire) count(what string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.counts[what]++
+}
+
+// disturb breaks something, and mends it.
+func (f *fire) disturb(t *testing.T, random *rand.Rand) error {
+	g := f.gates[random.IntN(len(f.gates))]
+	pause := time.Duration(200+random.IntN(1800)) * time.Millisecond
+	const stopped, killed, rolled, paused = "a replica stopped for a while", "a replica killed", "a replica rolled", "etcd paused"
+	what := pick(random, stopped, stopped, stopped, killed, killed, killed, rolled, rolled, paused, paused, "API server restarted")
+	f.count(what)
+	switch what {
+	case stopped:
+		g.Freeze(pause)
+		return nil
+	case killed:
+		g.Kill()
+		time.Sleep(pause)
+		return g.Start(t.Context())
+	case rolled:
+		g.Stop()
+		return g.Start(t.Context())
+	case paused:
+		return f.Pause(t.Context(), binaries.Etcd, pause)
+	default:
+		return f.Restart(t.Context(), binaries.KubeAPIServer)
+	}
+}
+
+// act makes one request.
+func (f *fire) act(random *rand.Rand, client int) {
+	h := &history{Rand: random}
+	k := pick(random, kinds()...)
+	namespace, name := pick(random, namespaces()...), fmt.Sprintf("c%d-%d", client, random.IntN(3))
+	all := fmt.Sprintf(k.path, namespace)
+	one, id := all+"/"+name, k.name+" "+namespace+"/"+name
+	var r reply
+	switch what := random.IntN(10); {
+	case what < 5:
+		o := h.object(k, name)
+		if k.name == "Pod" {
+			o["spec"].(object)["nodeName"] = pick(random, "n1", "n2")
+		}
+		o.metadata()["annotations"] = object{}
+		r = f.api.do("POST", all, "", o)
+		if r.code == http.StatusCreated || r.code == 0 || r.code >= http.StatusInternalServerError {
+			f.mu.Lock()
+			f.existed[id] = true
+			f.mu.Unlock()
+		}
+	case what < 6 && k.scale:
+		r = f.api.do("PATCH", one+"/scale", "application/merge-patch+json", object{"spec": object{"replicas": random.IntN(3)}})
+	case what < 7:
+		r = f.api.do("PATCH", one, "application/merge-patch+json", h.patch(k))
+	default:
+		r = f.api.do("DELETE", one+"?gracePeriodSeconds=0", "", nil)
+	}
+	f.count(fmt.Sprint(r.code))
+	if holder := holders.FindString(r.message); holder != "" && r.code == http.StatusUnprocessableEntity && codes.MatchString(r.message) {
+		f.mu.Lock()
+		f.named[holder] = r.message
+		f.mu.Unlock()
+	}
+	if r.code == 0 {
+		time.Sleep(50 * time.Millisecond) // the API server is away
+	}
+}
+
+// look looks for a node port that is also a host port. The lists are of different moments: what was seen is read again.
+func (f *fire) look(t *testing.T) {
+	type place struct {
+		path, uid string
+		claim
+	}
+	nodePorts := map[string]place{}
+	var hostPorts []place
+	for _, k := range kinds() {
+		for _, namespace := range namespaces() {
+			for _, o := range f.api.items(k, namespace) {
+				for _, c := range claims(k, o) {
+					uid, _ := o.metadata()["uid"].(string)
+					p := place{fmt.Sprintf(k.path, namespace) + "/" + o.metadata()["name"].(string), uid, c}
+					if c.isNodePort {
+						nodePorts[c.port+"/"+c.protocol] = p
+					} else {
+						hostPorts = append(hostPorts, p)
+					}
+				}
+			}
+		}
+	}
+	stands := func(p place, kindName string) bool {
+		o := f.api.get(p.path)
+		if o == nil || o.metadata()["uid"] != p.uid {
+			return false
+		}
+		for _, k := range kinds() {
+			if k.name != kindName {
+				continue
+			}
+			for _, c := range claims(k, o) {
+				if c == p.claim {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	kindOf := func(p place) string {
+		kind := ""
+		_, _ = fmt.Sscan(p.of, &kind)
+		return kind
+	}
+	for _, p := range hostPorts {
+		n, ok := nodePorts[p.port+"/"+p.protocol]
+		if !ok || !stands(n, kindOf(n)) || !stands(p, kindOf(p)) || !stands(n, kindOf(n)) {
+			continue
+		}
+		f.mu.Lock()
+		again := f.met[n.uid+p.uid]
+		f.met[n.uid+p.uid] = true
+		f.mu.Unlock()
+		if !again {
+			t.Errorf("%s/%s is held by %s and by %s", p.port, p.protocol, n.of, p.of)
+		}
+	}
+	if len(nodePorts)+len(hostPorts) > 0 {
+		f.count("looks")
+	}
+}
