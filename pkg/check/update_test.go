@@ -46,7 +46,6 @@ func TestUpdates(t *testing.T) {
 func TestOwned(t *testing.T) {
 	const daemon = "PC0302 error standing ports[0].hostPort < node daemon sshd"
 	deployment := []string{"Deployment a: hostPort * 22/TCP @?"}
-	const taken = "PC0201 error standing ports[0].hostPort < Service b spec.ports[0].nodePort"
 	for _, s := range []scene{
 		{why: "its ReplicaSet", held: deployment, now: "ReplicaSet a-1 < Deployment a: hostPort * 22/TCP @?", want: []string{daemon}},
 		{why: "its pod, by the ReplicaSet", held: append(deployment, "ReplicaSet a-1 < Deployment a: hostPort * 22/TCP @?"),

@@ -115,7 +115,7 @@ func TestTheLaterHasSeenTheEarlier(t *testing.T) {
 		}
 		for i, later := range last.merged {
 			for _, earlier := range last.merged[:i] {
-				if of := strings.Split(later, "-")[0]; !strings.HasPrefix(earlier, of+"-") && !seenAtReturn[later][earlier] {
+				if of, _, _ := strings.Cut(later, "-"); !strings.HasPrefix(earlier, of+"-") && !seenAtReturn[later][earlier] {
 					t.Fatalf("round %d: %s comes after %s and has not seen it", round, later, earlier)
 				}
 			}

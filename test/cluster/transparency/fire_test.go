@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -239,11 +240,7 @@ func (f *fire) look(t *testing.T) {
 			if k.name != kindName {
 				continue
 			}
-			for _, c := range claims(k, o) {
-				if c == p.claim {
-					return true
-				}
-			}
+			return slices.Contains(claims(k, o), p.claim)
 		}
 		return false
 	}
