@@ -34,7 +34,10 @@ const (
 
 	pullEvery  = 2 * time.Second // how often a replica reads what others have appended
 	keepTime   = 2 * time.Minute // how long an entry stays: replicas have read it by then
-	keepMost   = 1000            // entries; beyond that the oldest go
+	keepLeast  = 3 * pullEvery   // how long it stays in any case: a replica that is idle reads it
+	mostBytes  = 800 << 10       // of all entries; beyond that the oldest go. A ConfigMap holds 1 MiB
+	batchMost  = 1000            // claims that are written at once
+	entryMost  = 500             // claims of one entry; of an object that has more, the others are not written
 	writeTime  = 1500 * time.Millisecond
 	attempts   = 20 // to write
 	dataKey    = "entries"
@@ -128,6 +131,7 @@ func (j *Journal) Pull(ctx context.Context) error {
 // is asked when that is so: if it returns true the entry need not be written, as another replica has done so for the same
 // request.
 func (j *Journal) Append(ctx context.Context, e Entry, known func() bool) error {
+	e.Claims = e.Claims[:min(len(e.Claims), entryMost)]
 	r := &request{e, known, make(chan error, 1)}
 	j.mu.Lock()
 	j.waiting = append(j.waiting, r)
@@ -139,18 +143,31 @@ func (j *Journal) Append(ctx context.Context, e Entry, known func() bool) error 
 		return fmt.Errorf("the journal: %w", ctx.Err()) // it may be written all the same, which others bear
 	case j.slot <- struct{}{}:
 	}
-	j.mu.Lock()
-	batch := j.waiting
-	j.waiting = nil
-	j.mu.Unlock()
-	if len(batch) > 0 {
+	defer func() { <-j.slot }()
+	for {
+		batch := j.batch()
+		if len(batch) == 0 {
+			return <-r.done // by us, or by whoever held the slot before
+		}
 		err := j.commit(context.WithoutCancel(ctx), batch)
 		for _, w := range batch {
 			w.done <- err
 		}
 	}
-	<-j.slot
-	return <-r.done // by us, or by whoever held the slot before
+}
+
+// batch takes as many of those who wait as one write may hold.
+func (j *Journal) batch() []*request {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n, claims := 0, 0
+	for n < len(j.waiting) && (n == 0 || claims+len(j.waiting[n].entry.Claims) <= batchMost) {
+		claims += len(j.waiting[n].entry.Claims)
+		n++
+	}
+	batch := j.waiting[:n:n]
+	j.waiting = j.waiting[n:]
+	return batch
 }
 
 // commit writes the entries of a batch, in a time that does not depend on who of them waits for how long.
@@ -167,7 +184,10 @@ func (j *Journal) commit(ctx context.Context, batch []*request) error {
 		if len(entries) == 0 && j.version != "" {
 			return nil
 		}
-		err := j.write(ctx, j.state.with(entries, j.self, j.now()))
+		next, err := j.state.with(entries, j.self, j.now())
+		if err == nil {
+			err = j.write(ctx, next)
+		}
 		if err == nil {
 			return nil
 		}

@@ -273,12 +273,42 @@ func TestEntriesEnd(t *testing.T) {
 	if err := other.Append(t.Context(), entry("d"), never); err != nil || len(other.state.Entries) != 3 {
 		t.Errorf("%v, %d entries", err, len(other.state.Entries))
 	}
-	for i := range keepMost + 10 {
-		add(fmt.Sprint("n", i))
+}
+
+// TestFull: a ConfigMap holds so much and no more. What every replica has read makes room, and nothing else does.
+func TestFull(t *testing.T) {
+	clock := time.Unix(0, 0)
+	api := newAPI(t, interceptor.Funcs{})
+	r := newReplica(api, "one", func() time.Time { return clock })
+	many := make([]ports.Claim, 2*entryMost)
+	for i := range many {
+		many[i] = ports.Claim{Kind: ports.HostPort, Socket: ports.Socket{Protocol: ports.TCP, Port: uint16(i + 1), Address: ports.AllIPv6()}, Scope: ports.NodeScope(strings.Repeat("n", 60))}
 	}
-	if n := len(r.state.Entries); n != keepMost || r.state.Entries[n-1].Owner.Name != fmt.Sprint("n", keepMost+9) {
-		t.Errorf("%d entries", n)
+	var err error
+	n := 0
+	for ; err == nil && n < 100; n++ {
+		err = r.Append(t.Context(), entry(fmt.Sprint("n", n), many...), never)
 	}
+	if !errors.Is(err, errFull) || n < 5 {
+		t.Fatalf("after %d: %v", n, err)
+	}
+	if text, err := r.state.encode(); err != nil || len(text) > mostBytes+100 || len(text) < mostBytes/2 {
+		t.Errorf("%d bytes, %v: a ConfigMap holds 1 MiB", len(text), err)
+	}
+	clock = clock.Add(keepLeast)
+	if err := r.Append(t.Context(), entry("later", many[0]), never); err != nil {
+		t.Errorf("later: %v", err)
+	}
+	clock = clock.Add(keepLeast)
+	var all sync.WaitGroup
+	for i := range 5 { // at once: more than one write
+		all.Go(func() {
+			if err := r.Append(t.Context(), entry(fmt.Sprint("m", i), many...), never); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
 }
 
 // TestSpoilt: a ConfigMap that was deleted or overwritten begins anew, and nobody misses what is appended then.

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -26,6 +27,7 @@ type stored struct {
 	Claims     []claim   `json:"claims"`
 
 	seen time.Time // by this replica
+	size int       // as JSON, in bytes
 }
 
 type ref struct {
@@ -71,25 +73,38 @@ func (s *state) inherit(known state, now time.Time) {
 		if e.seen = seen[e.N]; e.seen.IsZero() {
 			e.seen = now
 		}
+		e.size = e.measure()
 	}
 }
 
-// with returns the state after s, with more entries, and without those that have been there for long.
-func (s state) with(entries []Entry, by string, now time.Time) state {
+// errFull is that so much was let through in the last seconds that no more can be.
+var errFull = errors.New("too many ports were let through in the last seconds")
+
+// with returns the state after s, with more entries, and without those that have been there for long. If there is no room
+// the oldest go that every replica has read.
+func (s state) with(entries []Entry, by string, now time.Time) (state, error) {
 	next := state{Next: s.Next}
+	size := 0
 	for _, e := range s.Entries {
 		if now.Sub(e.seen) < keepTime {
 			next.Entries = append(next.Entries, e)
+			size += e.size
 		}
 	}
 	for _, e := range entries {
 		next.Entries = append(next.Entries, store(e, next.Next, by, now))
+		size += next.Entries[len(next.Entries)-1].size
 		next.Next++
 	}
-	if n := len(next.Entries); n > keepMost {
-		next.Entries = next.Entries[n-keepMost:]
+	for size > mostBytes {
+		oldest := next.Entries[0]
+		if now.Sub(oldest.seen) < keepLeast {
+			return state{}, errFull
+		}
+		size -= oldest.size
+		next.Entries = next.Entries[1:]
 	}
-	return next
+	return next, nil
 }
 
 func store(e Entry, n uint64, by string, now time.Time) stored {
@@ -105,7 +120,17 @@ func store(e Entry, n uint64, by string, now time.Time) stored {
 			All: c.Scope.Kind == ports.Everywhere || c.Scope.Kind == ports.OnEach, At: c.Scope.Kind == ports.AtAddress,
 		})
 	}
+	s.size = s.measure()
 	return s
+}
+
+// measure returns how long an entry is as JSON, with the comma behind it.
+func (s stored) measure() int {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return 0 // strings and numbers always can be encoded
+	}
+	return len(text) + 1
 }
 
 func (s stored) entry() Entry {
