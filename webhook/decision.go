@@ -36,7 +36,7 @@ type decision struct {
 	malformed error  // the request is no request that this hook can read
 }
 
-// later makes the client ask again: a number cannot be given at this moment, and one will be free. Clients of client-go
+// later makes the client ask again: the port cannot be had now, and may be had in a moment. Clients of client-go
 // do so by themselves, ten times, when they are told after how many seconds.
 func later(settings *extract.Settings, why string) decision {
 	return decision{settings: settings, verdict: check.CouldNotTell, uncertain: why, busy: true}
@@ -92,7 +92,7 @@ func (d decision) message() string {
 		return d.malformed.Error()
 	}
 	if d.busy && d.uncertain != "" {
-		return "Portcullis cannot allocate a nodePort at this moment: " + d.uncertain + "; try again in a second"
+		return "Portcullis cannot admit this at the moment: " + d.uncertain + "; try again in a second"
 	}
 	if d.verdict == check.CouldNotTell && !d.busy {
 		return "Portcullis cannot tell whether the ports are free: " + d.uncertain + "; try again in a moment"

@@ -2,7 +2,6 @@ package transparency
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -10,8 +9,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
@@ -26,10 +23,11 @@ const fireClients = 32
 // killed, restarted and rolled, while the API server is restarted and etcd is paused. At no moment does the API server hold a
 // Service's node port that is also somebody's host port, and no refusal names an object that there never was.
 func TestUnderFire(t *testing.T) {
-	from := seed.Of(t)
-	for replicas := 1; replicas <= 3; replicas++ {
-		t.Run(fmt.Sprint(replicas), func(t *testing.T) {
-			newFire(t, replicas, from).burn(t, time.Duration(seed.Rounds(15, 400))*time.Second)
+	f := newFire(t, seed.Of(t))
+	for n := 1; n <= len(f.gates); n++ {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			f.use(t, n)
+			f.burn(t, time.Duration(seed.Rounds(15, 400))*time.Second)
 		})
 	}
 }
@@ -38,6 +36,7 @@ func TestUnderFire(t *testing.T) {
 type fire struct {
 	*rig.Rig
 	api   *server
+	used  int // of gates
 	gates []*rig.Gate
 	from  uint64
 
@@ -48,45 +47,51 @@ type fire struct {
 	met     map[string]bool // pairs that were reported
 }
 
-func newFire(t *testing.T, replicas int, from uint64) *fire {
+func newFire(t *testing.T, from uint64) *fire {
 	t.Helper()
-	r := rig.Run(t, rig.Options{Unarmed: true})
-	f := &fire{Rig: r, api: newServer(t, r.ControlPlane), gates: []*rig.Gate{r.Gate}, from: from,
-		existed: map[string]bool{}, named: map[string]string{}, counts: map[string]int{}, met: map[string]bool{}}
-	for range replicas - 1 {
-		f.gates = append(f.gates, r.Replica(t, ""))
-	}
-	balancer, err := rig.NewBalancer(t.Context(), f.gates...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(balancer.Close)
-	registration := r.Registration()
-	var ca []byte
-	for _, g := range f.gates {
-		ca = append(ca, g.CA...)
-	}
-	registration.ClientConfig = webhook.URLClient(balancer.URL(), ca)
-	admission := r.Client.AdmissionregistrationV1()
-	_, err1 := admission.MutatingWebhookConfigurations().Create(t.Context(), webhook.Mutating(registration), metav1.CreateOptions{})
-	_, err2 := admission.ValidatingWebhookConfigurations().Create(t.Context(), webhook.Validating(registration), metav1.CreateOptions{})
-	if err := errors.Join(err1, err2); err != nil {
-		t.Fatal(err)
-	}
+	r := rig.Run(t, rig.Options{})
+	f := &fire{Rig: r, api: newServer(t, r.ControlPlane), gates: []*rig.Gate{r.Gate, r.Replica(t, ""), r.Replica(t, "")}, from: from, existed: map[string]bool{}}
 	for _, namespace := range namespaces() {
 		f.api.must(t, f.api.do("POST", "/api/v1/namespaces", "", object{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": namespace}}))
 	}
 	for _, node := range []string{"n1", "n2"} {
 		f.api.must(t, f.api.do("POST", "/api/v1/nodes", "", object{"apiVersion": "v1", "kind": "Node", "metadata": object{"name": node}}))
 	}
+	return f
+}
+
+// use has the API server ask the first n replicas.
+func (f *fire) use(t *testing.T, n int) {
+	t.Helper()
+	f.used, f.named, f.counts, f.met = n, map[string]string{}, map[string]int{}, map[string]bool{}
+	balancer, err := rig.NewBalancer(t.Context(), f.gates[:n]...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(balancer.Close)
+	registration := f.Registration()
+	var ca []byte
+	for _, g := range f.gates {
+		ca = append(ca, g.CA...)
+	}
+	registration.ClientConfig = webhook.URLClient(balancer.URL(), ca)
+	mutating, validating := webhook.Mutating(registration), webhook.Validating(registration)
+	path := "/apis/admissionregistration.k8s.io/v1/"
+	merge := "application/merge-patch+json"
+	f.api.must(t, f.api.do("PATCH", path+"mutatingwebhookconfigurations/"+webhook.Name, merge, object{"webhooks": mutating.Webhooks}))
+	f.api.must(t, f.api.do("PATCH", path+"validatingwebhookconfigurations/"+webhook.Name, merge, object{"webhooks": validating.Webhooks}))
 	bad := object{"apiVersion": "v1", "kind": "Service", "metadata": object{"name": "bad"}, "spec": object{"type": "NodePort", "ports": []any{object{"port": 80, "nodePort": 1}}}}
-	poll.Until(t, func(context.Context) error {
-		if r := f.api.do("POST", "/api/v1/namespaces/free/services?dryRun=All", "", bad); codes.FindString(r.message) == "" {
-			return fmt.Errorf("the webhook is not asked: %s", r)
+	poll.Until(t, func(ctx context.Context) error {
+		before, err := f.gates[n-1].Count(ctx, "portcullis_admission_verdicts_total")
+		if err != nil {
+			return err
+		}
+		r := f.api.do("POST", "/api/v1/namespaces/free/services?dryRun=All", "", bad)
+		if after, err := f.gates[n-1].Count(ctx, "portcullis_admission_verdicts_total"); err != nil || after <= before {
+			return fmt.Errorf("replica %d is not asked: %s, %w", n, r, err)
 		}
 		return nil
 	})
-	return f
 }
 
 func (f *fire) burn(t *testing.T, d time.Duration) {
@@ -127,6 +132,11 @@ func (f *fire) burn(t *testing.T, d time.Duration) {
 	}
 	stop()
 	f.look(t)
+	for _, k := range kinds() {
+		for _, namespace := range namespaces() {
+			f.api.clear(t, k, namespace)
+		}
+	}
 	for holder, message := range f.named {
 		if !f.existed[holder] {
 			t.Errorf("there never was a %s: %s", holder, message)
@@ -146,7 +156,7 @@ func (f *fire) count(what string) {
 
 // disturb breaks something, and mends it.
 func (f *fire) disturb(t *testing.T, random *rand.Rand) error {
-	g := f.gates[random.IntN(len(f.gates))]
+	g := f.gates[random.IntN(f.used)]
 	pause := time.Duration(200+random.IntN(1800)) * time.Millisecond
 	const stopped, killed, rolled, paused = "a replica stopped for a while", "a replica killed", "a replica rolled", "etcd paused"
 	what := pick(random, stopped, stopped, stopped, killed, killed, killed, rolled, rolled, paused, paused, "API server restarted")
