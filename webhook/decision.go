@@ -9,7 +9,9 @@ import (
 
 	jsonpatch "gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
@@ -30,16 +32,24 @@ type decision struct {
 	verdict   check.Verdict
 	findings  []check.Finding
 	patches   []jsonpatch.JsonPatchOperation
-	uncertain string // why it could not be told
-	busy      bool   // it could be told in a moment
-	probe     bool   // it was only asked whether the gate answers
-	malformed error  // the request is no request that this hook can read
+	uncertain string         // why it could not be told
+	busy      bool           // it could be told in a moment
+	probe     bool           // it was only asked whether the gate answers
+	refused   *metav1.Status // the API server's own refusal, in its own words
+	malformed error          // the request is no request that this hook can read
 }
 
 // later makes the client ask again: the port cannot be had now, and may be had in a moment. Clients of client-go
 // do so by themselves, ten times, when they are told after how many seconds.
 func later(settings *extract.Settings, why string) decision {
 	return decision{settings: settings, verdict: check.CouldNotTell, uncertain: why, busy: true}
+}
+
+// alreadyExists is what the API server says of a create whose name is taken. A validating webhook says so itself: if it let
+// the request pass, and the object was deleted in the same moment, it would be stored without having been judged.
+func alreadyExists(req admission.Request, name string) decision {
+	err := apierrors.NewAlreadyExists(schema.GroupResource{Group: req.Resource.Group, Resource: req.Resource.Resource}, name)
+	return decision{verdict: check.Allowed, refused: &err.ErrStatus}
 }
 
 func couldNotTell(settings *extract.Settings, why string) decision {
@@ -56,6 +66,8 @@ func (d decision) response(req admission.Request) admission.Response {
 	switch {
 	case d.malformed != nil:
 		return admission.Errored(http.StatusBadRequest, d.malformed)
+	case d.refused != nil:
+		return refusal(d.refused)
 	case d.busy:
 		return refusal(&metav1.Status{
 			Status: metav1.StatusFailure, Code: http.StatusTooManyRequests, Reason: metav1.StatusReasonTooManyRequests,

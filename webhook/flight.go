@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -21,9 +22,13 @@ const (
 	maxWrites = 20000
 	// maxOwnerWrites bounds what is remembered of one object.
 	maxOwnerWrites = 16
-	// A namespace with maxFailures writes within failureTime that never were stored has no grace: a tenant whose quota is
-	// used up could keep any port from others by creating in a loop.
+	// sharedTime is how long the other replicas certainly know of a write: they forget it after its grace.
+	sharedTime = 2 * time.Second
+	// A namespace with maxFailures writes within failureTime that never were stored has next to no grace: a tenant whose
+	// quota is used up could keep any port from others by creating in a loop.
 	maxFailures   = 10
+	shortGrace    = 500 * time.Millisecond
+	maxUnread     = 12 // reads of an object that fail, after which it is forgotten
 	failureTime   = 10 * time.Minute
 	maxNamespaces = 4096 // of which failures are counted
 )
@@ -48,14 +53,17 @@ type flight struct {
 type inFlight struct {
 	owner  ports.Owner
 	writes []write
+	unread int // how often it could not be read
 }
 
 // write is one request that was let through.
 type write struct {
 	claims []ports.Claim
 	at     time.Time // of the last answer to it
+	first  time.Time // of the first answer to it, or to the one that it repeats
 	stored bool      // a live read has found it
-	shared bool      // the other replicas know of it
+	shared time.Time // when the other replicas were known to know of it
+	isFree bool      // the other replicas need not know of it
 	number uint64    // flight.version when it was recorded
 	// What tells its outcome from earlier states of the object.
 	uid   types.UID // of the object; "" while it has none
@@ -83,6 +91,7 @@ func (f *flight) record(owner ports.Owner, w write) {
 		return
 	}
 	w.at = f.now()
+	w.first = w.at
 	e := f.owners[owner.Ref]
 	if e == nil {
 		e = &inFlight{}
@@ -93,7 +102,15 @@ func (f *flight) record(owner ports.Owner, w write) {
 		if earlier.uid != "" && earlier.uid != w.uid || !covers(w.claims, earlier.claims) {
 			return false
 		}
-		w.shared = w.shared || earlier.shared && covers(earlier.claims, w.claims)
+		if earlier.shared.After(w.shared) && covers(earlier.claims, w.claims) {
+			w.shared = earlier.shared
+		}
+		if !earlier.stored {
+			// A request that is repeated again and again, and never stored, has one grace and not one each time.
+			if w.first = earlier.first; w.at.Sub(w.first) > graceTime {
+				w.at = earlier.at
+			}
+		}
 		return true
 	})
 	w.number = f.version + 1
@@ -101,10 +118,7 @@ func (f *flight) record(owner ports.Owner, w write) {
 	if len(e.writes) > maxOwnerWrites {
 		e.writes = slices.Delete(e.writes, 0, 1)
 	}
-	f.version++
-	for _, c := range w.claims {
-		f.latest[c.Port] = f.version
-	}
+	f.touch(w.claims)
 	f.queue = append(f.queue, deadline{owner.Ref, w.at})
 	if len(f.queue) > maxWrites {
 		f.dropBefore(f.queue[0].ref, f.queue[0].at.Add(1))
@@ -199,7 +213,7 @@ func (f *flight) refresh(owner ports.Ref) {
 // grace returns until when a write to an owner counts although the API server does not have it.
 func (f *flight) grace(owner ports.Ref, w write) time.Time {
 	if c := f.failures[owner.Namespace]; c.n >= maxFailures && c.until.After(f.now()) {
-		return w.at
+		return w.at.Add(shortGrace)
 	}
 	return w.at.Add(graceTime)
 }
@@ -214,7 +228,14 @@ func (f *flight) isYoung(owner ports.Ref) bool {
 // forgotten, and count as failures of their namespace.
 func (f *flight) found(owner ports.Ref, stored *observe.Seen) {
 	now := f.now()
-	failed := f.deleteWrites(owner, func(w write) bool { return !f.isStored(w, stored) && !f.grace(owner, w).After(now) })
+	failed := 0
+	f.deleteWrites(owner, func(w write) bool {
+		gone := !f.isStored(w, stored) && !f.grace(owner, w).After(now)
+		if gone && !w.stored {
+			failed++ // else it was stored, and has been deleted
+		}
+		return gone
+	})
 	if e, ok := f.owners[owner]; ok {
 		for i := range e.writes {
 			e.writes[i].stored = f.isStored(e.writes[i], stored)
@@ -263,22 +284,81 @@ func (f *flight) overdue(n int) []ports.Ref {
 	return refs
 }
 
+// shown forgets the writes that a live read has found and that the cluster shows as well: they may have been let through by
+// another replica, and have been shown before this one knew of them.
+func (f *flight) shown(seen observe.Seen) {
+	f.deleteWrites(seen.Owner.Ref, func(w write) bool { return w.stored && covers(seen.Claims, w.claims) })
+}
+
+// cannotRead counts that an object could not be read, and forgets it if that goes on.
+func (f *flight) cannotRead(owner ports.Ref) {
+	e, ok := f.owners[owner]
+	if !ok {
+		return
+	}
+	if e.unread++; e.unread > maxUnread {
+		f.deleteWrites(owner, func(write) bool { return true })
+		return
+	}
+	f.again(owner)
+}
+
+// touch has requests that are being judged now be judged again, if they want a port of claims.
+func (f *flight) touch(claims []ports.Claim) {
+	f.version++
+	for _, c := range claims {
+		f.latest[c.Port] = f.version
+	}
+}
+
 // again has overdue return an owner once more, in a while.
 func (f *flight) again(owner ports.Ref) { f.queue = append(f.queue, deadline{owner, f.now()}) }
 
-// covers reports whether had includes each of claims, wherever they are: a hostIP may have been filled in meanwhile.
+// covers reports whether had includes each of claims, wherever they are: a hostIP may have been filled in meanwhile. It looks
+// at each claim once: one object may have thousands on one port.
 func covers(had, claims []ports.Claim) bool {
-	candidates := func(uint16) []ports.Claim { return had }
-	if len(claims)*len(had) > 64 {
-		byPort := map[uint16][]ports.Claim{}
-		for _, h := range had {
-			byPort[h.Port] = append(byPort[h.Port], h)
+	type port struct {
+		kind     ports.Kind
+		protocol ports.Protocol
+		port     uint16
+		idle     bool
+	}
+	type single struct {
+		port
+		addr netip.Addr
+	}
+	key := func(c ports.Claim) port { return port{c.Kind, c.Protocol, c.Port, c.Idle} }
+	some, singles, wide := map[port]bool{}, map[single]bool{}, map[port][]ports.Claim{}
+	for _, h := range had {
+		some[key(h)] = true
+		if addr, ok := h.Address.Single(); ok {
+			singles[single{key(h), addr}] = true
+		} else {
+			wide[key(h)] = append(wide[key(h)], h)
 		}
-		candidates = func(port uint16) []ports.Claim { return byPort[port] }
 	}
 	return !slices.ContainsFunc(claims, func(c ports.Claim) bool {
-		return !slices.ContainsFunc(candidates(c.Port), func(h ports.Claim) bool {
-			return h.Kind == c.Kind && h.Idle == c.Idle && h.Overlaps(c.Socket)
+		addr, ok := c.Address.Single()
+		switch {
+		case !ok:
+			return !some[key(c)]
+		case singles[single{key(c), addr}]:
+			return false
+		default:
+			return !slices.ContainsFunc(wide[key(c)], func(h ports.Claim) bool { return h.Overlaps(c.Socket) })
+		}
+	})
+}
+
+// adds reports whether claims take anything that old do not: another port, more addresses, or other nodes.
+func adds(old, claims []ports.Claim) bool {
+	byPort := map[uint16][]ports.Claim{}
+	for _, o := range old {
+		byPort[o.Port] = append(byPort[o.Port], o)
+	}
+	return slices.ContainsFunc(claims, func(c ports.Claim) bool {
+		return !slices.ContainsFunc(byPort[c.Port], func(o ports.Claim) bool {
+			return o.Kind == c.Kind && o.Idle == c.Idle && o.Covers(c.Socket) && (o.Scope.Equal(c.Scope) || o.Scope.Kind == ports.Everywhere)
 		})
 	})
 }

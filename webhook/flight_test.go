@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
 // What another Service that wants nodePort 30001 gets.
@@ -308,6 +311,7 @@ func TestNoGraceForFailures(t *testing.T) {
 		b.sweep(t.Context())
 	}
 	create(maxFailures)
+	b.pass(shortGrace)
 	if got := b.another(t); got != free {
 		t.Errorf("after %d failures: %s", maxFailures, got)
 	}
@@ -326,6 +330,83 @@ func TestNoGraceForFailures(t *testing.T) {
 	}
 	if n := len(b.flight.failures); n > maxNamespaces {
 		t.Errorf("failures of %d namespaces are counted", n)
+	}
+}
+
+// TestRepeatedRequest: a request that fails and is repeated keeps its port for one grace, not for one each time.
+func TestRepeatedRequest(t *testing.T) {
+	b := newBench(t, "")
+	wasFree := 0
+	for range 40 {
+		b.ask(t, PathMutateServices, creates("Service", nodePortService("a", 30001)))
+		b.pass(time.Second)
+		b.sweep(t.Context())
+		if b.another(t) == free {
+			wasFree++
+		}
+	}
+	if wasFree < 3 {
+		t.Errorf("the port was free %d of 40 times", wasFree)
+	}
+	if n := b.flight.failures["default"].n; n < 3 {
+		t.Errorf("%d failures are counted", n)
+	}
+}
+
+// TestNamesThatCannotBe: the API server refuses a name after the mutating webhooks: nothing is remembered of it, and what
+// cannot be read is not held for ever.
+func TestNamesThatCannotBe(t *testing.T) {
+	for _, name := range []string{"a%b", "a/b", "..", strings.Repeat("a", maxName+1)} {
+		b := newBench(t, "")
+		for path, req := range map[string]admissionv1.AdmissionRequest{
+			PathMutateServices:   creates("Service", nodePortService(name, 30001)),
+			PathMutatePods:       creates("Pod", with(hostPortPod(name, 30001), onNode("n1"))),
+			PathValidateWorkload: creates("Deployment", workload("Deployment", name, 30001)),
+		} {
+			if got := outcome(b.decideOn(t, path, req)); got != "allow" || len(b.flight.owners) > 0 {
+				t.Errorf("%.10s, %s: %s, in flight %v", name, path, got, b.flight.owners)
+			}
+		}
+		if name == ".." {
+			continue // with something behind it, it can be read
+		}
+		generated := with(nodePortService(name, 30001), unnamed)
+		b.ask(t, PathMutateServices, creates("Service", generated))
+		if len(b.flight.owners) > 0 {
+			t.Errorf("%.10s-: in flight %v", name, b.flight.owners)
+		}
+	}
+	b := newBench(t, "")
+	b.ask(t, PathValidateServices, creates("Service", nodePortService("a", 30001)))
+	b.cluster.fails = errors.New("forbidden")
+	for range maxUnread + 1 {
+		b.pass(graceTime)
+		b.sweep(t.Context())
+	}
+	if len(b.flight.owners) > 0 {
+		t.Error("what can never be read is remembered for ever")
+	}
+	b.ask(t, PathValidateServices, creates("Service", nodePortService("a", 30001)))
+	b.pass(graceTime)
+	if got := b.another(t); got != free {
+		t.Errorf("older than the grace, and cannot be read: %s", got)
+	}
+}
+
+// TestCoversManyAddresses: one object may have thousands of addresses on one port, and all wait for the answer.
+func TestCoversManyAddresses(t *testing.T) {
+	var all []ports.Claim
+	for i := range 30000 {
+		address := netip.AddrFrom4([4]byte{127, byte(i >> 16), byte(i >> 8), byte(i)})
+		all = append(all, ports.Claim{Kind: ports.HostPort, Socket: ports.Socket{Address: ports.MustParseSocket(address.String() + ":80/TCP").Address, Protocol: ports.TCP, Port: 80}})
+	}
+	looked := testing.AllocsPerRun(1, func() {
+		if !covers(all, all) || covers(all[1:], all) {
+			t.Error("wrong")
+		}
+	})
+	if looked > 1e6 {
+		t.Errorf("%v allocations", looked)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -55,17 +57,17 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 		read[holder] = true
 		reads++
 		stored, err := g.cluster.Read(ctx, holder)
-		if err != nil {
-			logf.FromContext(ctx).Info("A holder could not be read, and is taken to be as it was last seen", "holder", holder.String(), "error", err.Error())
-			continue
-		}
-		if stored == nil {
-			base = base.Without(holder)
-		} else {
-			base = base.With(stored.Owner, stored.Claims)
-		}
 		g.deciding.Lock()
-		g.flight.found(holder, stored)
+		switch {
+		case err != nil:
+			logf.FromContext(ctx).Info("A holder could not be read, and is taken to be as it was last seen", "holder", holder.String(), "error", err.Error())
+		case stored == nil:
+			base = base.Without(holder)
+			g.flight.found(holder, nil)
+		default:
+			base = base.With(stored.Owner, stored.Claims)
+			g.flight.found(holder, stored)
+		}
 		if !g.flight.isYoung(holder) {
 			flying = flying.Without(holder)
 		}
@@ -94,11 +96,15 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // reading can change.
 func unread(d decision, read map[ports.Ref]bool) (holder ports.Ref, ok bool) {
 	for _, f := range d.enforced(check.Deny) {
-		if f.Holder == nil || f.Holder.Claim.Owner == nil || read[f.Holder.Claim.Owner.Ref] {
+		if f.Holder == nil || f.Holder.Claim.Owner == nil {
 			return ports.Ref{}, false
 		}
-		if !ok {
-			holder, ok = f.Holder.Claim.Owner.Ref, true
+		ref := f.Holder.Claim.Owner.Ref
+		if read[ref] && f.Code != check.WorkloadsMeet { // which may depend on several holders
+			return ports.Ref{}, false
+		}
+		if !ok && !read[ref] {
+			holder, ok = ref, true
 		}
 	}
 	return holder, ok
@@ -117,7 +123,7 @@ func (g *Gate) contended(d decision) decision {
 // exists reports whether a request is to create an object of a name that there is: the API server will say so, and the
 // object's ports are not the request's.
 func (g *Gate) exists(ctx context.Context, req admission.Request, owner ports.Ref) bool {
-	if req.Operation != admissionv1.Create || owner.Name == "" || !g.isKnown(owner) {
+	if req.Operation != admissionv1.Create || owner.Name == "" || !g.isKnown(owner) && g.cluster.Shown(ctx, owner) == nil {
 		return false
 	}
 	stored, err := g.cluster.Read(ctx, owner)
@@ -162,11 +168,15 @@ func (g *Gate) sweep(ctx context.Context) {
 	g.deciding.Unlock()
 	for _, owner := range overdue {
 		stored, err := g.cluster.Read(ctx, owner)
+		shown := g.cluster.Shown(ctx, owner)
 		g.deciding.Lock()
 		if err == nil {
 			g.flight.found(owner, stored)
 		} else {
-			g.flight.again(owner)
+			g.flight.cannotRead(owner)
+		}
+		if _, claims, ok := g.cluster.Snapshot().Owner(owner); ok && stored != nil && shown != nil && shown.UID == stored.UID && covers(claims, shown.Claims) {
+			g.flight.shown(*shown)
 		}
 		g.deciding.Unlock()
 	}
@@ -174,6 +184,19 @@ func (g *Gate) sweep(ctx context.Context) {
 
 // maxSweep bounds how many objects are read in a second.
 const maxSweep = 20
+
+// isImpossible reports whether a request is to create an object whose name no API server accepts: it says so itself, after
+// the mutating webhooks, and there is nothing to remember.
+func isImpossible(req admission.Request, object metav1.Object) bool {
+	name := object.GetName()
+	if name == "" {
+		name = object.GetGenerateName()
+	}
+	return req.Operation == admissionv1.Create && (len(name) > maxName || len(path.IsValidPathSegmentName(name)) > 0)
+}
+
+// maxName is the longest name that an object may have (k8s.io/apimachinery DNS1123SubdomainMaxLength).
+const maxName = 253
 
 // Settle is to be called with what the cluster shows of an object: a write of which that is the outcome need not be
 // remembered any longer.

@@ -27,7 +27,7 @@ func (g *Gate) mutatePod(ctx context.Context, req admission.Request) decision {
 		return d
 	}
 	w := extract.Pod(pod, g.cluster)
-	if g.exists(ctx, req, w.Owner.Ref) {
+	if isImpossible(req, pod) || g.exists(ctx, req, w.Owner.Ref) {
 		return g.allowed()
 	}
 	var given []jsonpatch.JsonPatchOperation
@@ -35,6 +35,9 @@ func (g *Gate) mutatePod(ctx context.Context, req admission.Request) decision {
 	if len(w.Requests) > 0 && !isDryRun(req) {
 		given, findings = g.assignHostPorts(pod, w)
 		w = extract.Pod(pod, g.cluster)
+		if len(given) > 0 {
+			w.Owner.Ref = unnamedPod(pod).Ref // by which it is in flight
+		}
 	}
 	d = g.admitInherited(ctx, pod, check.Input{Workload: w}, nil)
 	if !d.busy {
@@ -168,9 +171,13 @@ func (g *Gate) decodeAny(raw runtime.RawExtension, req admission.Request) (runti
 
 // admitWorkload judges a pod or template and, if it is let through, remembers what it claims.
 func (g *Gate) admitWorkload(ctx context.Context, req admission.Request, object metav1.Object, in check.Input, write *write) decision {
-	if g.exists(ctx, req, in.Workload.Owner.Ref) {
+	if isImpossible(req, object) {
 		return g.allowed()
 	}
+	if g.exists(ctx, req, in.Workload.Owner.Ref) {
+		return alreadyExists(req, in.Workload.Owner.Name)
+	}
+	write.isFree = g.isOfTemplate(ctx, object, in.Workload)
 	if isDryRun(req) {
 		write = nil
 	}

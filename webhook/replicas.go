@@ -2,6 +2,9 @@ package webhook
 
 import (
 	"context"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/journal"
@@ -18,15 +21,18 @@ type Journal interface {
 // UseJournal has the handlers agree with those of other replicas. Without one there are no others.
 func (g *Gate) UseJournal(j Journal) { g.journal = j }
 
-// Merge takes up what other replicas are about to let through.
+// Merge takes up what other replicas are about to let through. Requests that are being judged now are judged again, also if
+// the cluster shows the object: it may not have when they were.
 func (g *Gate) Merge(entries []journal.Entry) {
 	for _, e := range entries {
 		shown := g.cluster.Shown(context.Background(), e.Owner.Ref)
-		if shown != nil && shown.UID == e.UID && covers(shown.Claims, e.Claims) {
-			continue
-		}
 		g.deciding.Lock()
-		g.flight.record(e.Owner, write{claims: e.Claims, uid: e.UID, shared: true})
+		_, claims, _ := g.cluster.Snapshot().Owner(e.Owner.Ref)
+		if shown != nil && e.UID != "" && shown.UID == e.UID && covers(shown.Claims, e.Claims) && covers(claims, e.Claims) {
+			g.flight.touch(e.Claims)
+		} else {
+			g.flight.record(e.Owner, write{claims: e.Claims, uid: e.UID, shared: g.now()})
+		}
 		g.deciding.Unlock()
 	}
 }
@@ -68,42 +74,50 @@ func (g *Gate) toShare(in check.Input, owner ports.Ref, claims []ports.Claim) (w
 	case in.OldWorkload != nil:
 		old = in.OldWorkload.Claims
 	}
-	if covers(old, claims) || in.Workload != nil && !g.isForAll(in.Workload) {
+	if !adds(old, claims) || in.Workload != nil && !g.isForAll(in.Workload) {
 		return write{}, false
 	}
 	g.deciding.Lock()
 	defer g.deciding.Unlock()
 	w := g.flight.find(owner, claims)
-	if w == nil || w.shared {
+	if w == nil || w.isFree || g.isKnownToAll(w) {
 		return write{}, false
 	}
 	return *w, true
 }
 
+func (g *Gate) isKnownToAll(w *write) bool {
+	return !w.shared.IsZero() && g.now().Sub(w.shared) < sharedTime
+}
+
 // isForAll reports whether a pod or template may be refused for what another replica lets through, or the other way round.
 func (g *Gate) isForAll(w *check.Workload) bool {
-	state := g.cluster.Snapshot()
-	for _, controller := range state.Chain(&w.Owner)[1:] {
-		if _, claims, ok := state.Owner(controller); ok && check.CoversActively(claims, w.Claims) {
-			return false
-		}
-	}
 	if !w.IsPod {
 		return true
 	}
-	for _, c := range w.Claims {
-		if _, pinned := c.Scope.Node(); pinned || g.settings.Check.NodePortRange.Contains(c.Port) {
-			return true
-		}
+	return slices.ContainsFunc(w.Claims, func(c ports.Claim) bool {
+		_, pinned := c.Scope.Node()
+		_, single := c.Address.Single()
+		return pinned || single && !c.Address.IsLoopback() || g.settings.Check.NodePortRange.Contains(c.Port)
+	})
+}
+
+// isOfTemplate reports whether an object is made by a controller that the cluster shows, with the uid that the object
+// names and all of its claims: the template has been agreed on.
+func (g *Gate) isOfTemplate(ctx context.Context, object metav1.Object, w *check.Workload) bool {
+	controller := metav1.GetControllerOf(object)
+	if controller == nil {
+		return false
 	}
-	return false
+	shown := g.cluster.Shown(ctx, ports.Ref{APIVersion: controller.APIVersion, Kind: controller.Kind, Namespace: object.GetNamespace(), Name: controller.Name})
+	return shown != nil && shown.UID == controller.UID && excuses(shown, w)
 }
 
 func (g *Gate) isShared(owner ports.Ref, claims []ports.Claim) bool {
 	g.deciding.Lock()
 	defer g.deciding.Unlock()
 	w := g.flight.find(owner, claims)
-	return w != nil && w.shared
+	return w != nil && g.isKnownToAll(w)
 }
 
 // shared notes that the other replicas know of a write, and reports whether one of its ports was recorded since.
@@ -112,7 +126,9 @@ func (g *Gate) shared(owner ports.Ref, w write, claims []ports.Claim) bool {
 	defer g.deciding.Unlock()
 	if e, ok := g.flight.owners[owner]; ok {
 		for i := range e.writes {
-			e.writes[i].shared = e.writes[i].shared || e.writes[i].number == w.number
+			if e.writes[i].number == w.number {
+				e.writes[i].shared = g.now()
+			}
 		}
 	}
 	return g.flight.changed(claims, w.number)

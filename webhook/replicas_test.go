@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/portcullis-k8s/portcullis/pkg/journal"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
@@ -96,6 +97,95 @@ func TestTwoReplicas(t *testing.T) {
 	}
 }
 
+// TestShownMeanwhile: a request was judged before the watch showed what another replica has let through, and is written after
+// it: it is judged again.
+func TestShownMeanwhile(t *testing.T) {
+	replicas := newReplicas(t, 2)
+	a := with(nodePortService("a", 30001), func(s *corev1.Service) { s.UID = "1" })
+	if got := outcome(replicas[0].decideOn(t, PathValidateServices, creates("Service", a))); got != "allow" {
+		t.Fatal(got)
+	}
+	second := replicas[1]
+	judged := 0
+	second.cluster.judging = func() {
+		if judged++; judged == 1 {
+			second.cluster.judging = nil
+			defer func() { second.holds(a) }() // the watch shows it while the pod is judged: its snapshot is from before
+		}
+	}
+	if got := outcome(second.decideOn(t, PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), onNode("n1"))))); !strings.HasPrefix(got, "deny: PC0201") {
+		t.Errorf("%s", got)
+	}
+}
+
+// TestSharedAgain: what the other replicas were told of some time ago they may have forgotten: a request that is repeated is
+// written again.
+func TestSharedAgain(t *testing.T) {
+	b := newBench(t, "")
+	j := &recorder{}
+	b.UseJournal(j)
+	req := creates("Service", nodePortService("a", 30001))
+	for _, want := range []int{1, 2, 3} {
+		b.decideOn(t, PathMutateServices, req)
+		b.decideOn(t, PathValidateServices, creates("Service", with(nodePortService("a", 30001), func(s *corev1.Service) { s.UID = "1" })))
+		if j.n != want {
+			t.Errorf("%d writes, want %d", j.n, want)
+		}
+		b.pass(3 * time.Second)
+	}
+}
+
+// TestMergedIsForgotten: what another replica has let through, and the cluster showed before this one knew of it, is not
+// remembered for as long as it exists, and its end is no failure.
+func TestMergedIsForgotten(t *testing.T) {
+	b := newBench(t, "")
+	a := with(nodePortService("a", 30001), func(s *corev1.Service) { s.UID = "1" })
+	b.holds(a)
+	seen := b.seen(a)
+	b.Merge([]journal.Entry{{Owner: seen.Owner, Claims: seen.Claims}}) // of a mutating webhook: without a uid
+	if len(b.flight.owners) != 1 {
+		t.Fatal("it may be another object of the name")
+	}
+	b.pass(graceTime)
+	b.sweep(t.Context())
+	if len(b.flight.owners) != 0 || len(b.flight.failures) != 0 {
+		t.Errorf("in flight %v, failures %v", b.flight.owners, b.flight.failures)
+	}
+	b.Merge([]journal.Entry{{Owner: seen.Owner, UID: "1", Claims: seen.Claims}})
+	if len(b.flight.owners) != 0 {
+		t.Error("remembered although the cluster shows it")
+	}
+}
+
+// TestAdds: which updates take something that another replica may give away.
+func TestAdds(t *testing.T) {
+	on := func(scope ports.Scope, sockets ...string) (all []ports.Claim) {
+		for _, s := range sockets {
+			all = append(all, ports.Claim{Kind: ports.HostPort, Socket: ports.MustParseSocket(s), Scope: scope})
+		}
+		return all
+	}
+	n1, n2, anywhere := ports.EachScope([]string{"n1"}), ports.EachScope([]string{"n2"}), ports.EverywhereScope()
+	for _, c := range []struct {
+		name     string
+		old, now []ports.Claim
+		want     bool
+	}{
+		{"nothing", on(n1, "*:80/TCP"), on(n1, "*:80/TCP"), false},
+		{"a port less", on(n1, "*:80/TCP", "*:81/TCP"), on(n1, "*:80/TCP"), false},
+		{"a port more", on(n1, "*:80/TCP"), on(n1, "*:80/TCP", "*:81/TCP"), true},
+		{"other nodes", on(n1, "*:80/TCP"), on(n2, "*:80/TCP"), true},
+		{"fewer nodes", on(anywhere, "*:80/TCP"), on(n2, "*:80/TCP"), false},
+		{"more addresses", on(n1, "10.0.0.1:80/TCP"), on(n1, "*:80/TCP"), true},
+		{"fewer addresses", on(n1, "*:80/TCP"), on(n1, "10.0.0.1:80/TCP"), false},
+		{"created", nil, on(n1, "*:80/TCP"), true},
+	} {
+		if got := adds(c.old, c.now); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
 // TestChosenBesideAnotherReplica: a nodePort that another replica has just let somebody have is not chosen.
 func TestChosenBesideAnotherReplica(t *testing.T) {
 	replicas := newReplicas(t, 2)
@@ -129,6 +219,9 @@ func TestWhatIsNotShared(t *testing.T) {
 		{"a template without ports", nil, PathValidateWorkload, creates("Deployment", workload("Deployment", "d")), 0},
 		{"a template that wants no pods", nil, PathValidateWorkload, creates("Deployment", idle("Deployment", "d", 9000)), 0},
 		{"a pod of a template", template, PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs"))), 0},
+		{"a pod of a template, on a node of its own choice", template, PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs"), onNode("n1"))), 1},
+		{"a pod that says it is of a template", template, PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs"), func(p *corev1.Pod) { p.OwnerReferences[0].UID = "2" })), 1},
+		{"a pod on an address", nil, PathValidatePods, creates("Pod", with(hostPortPod("p", 9000), hostIP("192.0.2.1"))), 1},
 		{"a pod inside of the node port range", nil, PathValidatePods, creates("Pod", hostPortPod("p", 30001)), 1},
 		{"a pod outside of it", nil, PathValidatePods, creates("Pod", hostPortPod("p", 9000)), 0},
 		{"a pod outside of it, on a node", nil, PathValidatePods, creates("Pod", with(hostPortPod("p", 9000), onNode("n1"))), 1},

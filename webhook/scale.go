@@ -15,6 +15,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -123,6 +124,19 @@ func (g *Gate) inherits(ctx context.Context, object metav1.Object, w *check.Work
 	if stored == nil || stored.UID != controller.UID {
 		return false
 	}
-	template, ok := extract.Workload(stored.Object, nil)
-	return ok && (template.HostNetwork || !w.HostNetwork) && check.CoversActively(template.Claims, w.Claims)
+	return excuses(stored, w)
+}
+
+// excuses reports whether a template wants pods, and has all that w claims, on the node that w names if it names one.
+func excuses(controller *observe.Seen, w *check.Workload) bool {
+	template, ok := extract.Workload(controller.Object, nil)
+	if !ok || !check.CoversActively(template.Claims, w.Claims) || w.HostNetwork && !template.HostNetwork {
+		return false
+	}
+	if _, isDaemon := controller.Object.(*appsv1.DaemonSet); isDaemon || len(w.Claims) == 0 {
+		return true // each of its pods is for one node
+	}
+	node, pinned := w.Claims[0].Scope.Node()
+	there, _ := template.Claims[0].Scope.Node()
+	return !pinned || there == node
 }

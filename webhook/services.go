@@ -24,7 +24,7 @@ func (g *Gate) mutateService(ctx context.Context, req admission.Request) decisio
 	if !ok {
 		return d
 	}
-	if g.exists(ctx, req, extract.Service(svc, g.settings.NodePorts).Owner.Ref) {
+	if isImpossible(req, svc) || g.exists(ctx, req, extract.Service(svc, g.settings.NodePorts).Owner.Ref) {
 		return g.allowed()
 	}
 	ctx, cancel := context.WithTimeout(ctx, claimTime)
@@ -51,7 +51,8 @@ func (g *Gate) mutateService(ctx context.Context, req admission.Request) decisio
 			in := g.serviceInput(attempt, old)
 			agreed := g.agree(ctx, d, in, in.Service.Owner, in.Service.Claims)
 			taken = chosenPorts(svc, attempt)
-			if !agreed.busy && agreed.verdict != check.Denied || len(taken) == 0 {
+			isAgreed := !agreed.busy && agreed.verdict != check.Denied
+			if isAgreed || len(taken) == 0 || len(agreed.findings) == 0 {
 				return agreed
 			}
 		}
@@ -147,7 +148,7 @@ func (g *Gate) validateService(ctx context.Context, req admission.Request) decis
 	in := g.serviceInput(svc, old)
 	owner := in.Service.Owner
 	if g.exists(ctx, req, owner.Ref) {
-		return g.allowed()
+		return alreadyExists(req, svc.Name)
 	}
 	in.Service.Chosen = true
 	if isDryRun(req) {
@@ -155,7 +156,7 @@ func (g *Gate) validateService(ctx context.Context, req admission.Request) decis
 		in.Service.Claims = onlyKnown(in.Service.Claims, in.OldService)
 		return g.admit(ctx, in, owner, nil)
 	}
-	g.drop(g.placeholder(svc).Ref, in.Service.Claims) // what stood for this Service before it had a name
+	g.dropPlaceholders(svc, in.Service.Claims)
 	d = g.admit(ctx, in, owner, writeOf(svc, oldOf(old), in.Service.Claims))
 	if d.verdict == check.Denied || d.busy {
 		g.drop(owner.Ref, in.Service.Claims)
@@ -243,16 +244,32 @@ func (g *Gate) recordService(svc, old *corev1.Service) {
 // placeholder is the owner that stands for a Service between the mutating hook, which sees generateName only, and the
 // validating one, which sees the name.
 func (g *Gate) placeholder(svc *corev1.Service) ports.Owner {
+	for _, p := range svc.Spec.Ports {
+		if p.NodePort != 0 {
+			return placeholderFor(svc, strconv.Itoa(int(p.NodePort)))
+		}
+	}
+	return placeholderFor(svc, "")
+}
+
+func placeholderFor(svc *corev1.Service, suffix string) ports.Owner {
 	unnamed := corev1.Service{}
 	unnamed.Namespace, unnamed.GenerateName = svc.Namespace, svc.GenerateName
 	owner := extract.Owner(corev1.SchemeGroupVersion.WithKind("Service"), &unnamed)
-	for _, p := range svc.Spec.Ports {
-		if p.NodePort != 0 {
-			owner.Name += strconv.Itoa(int(p.NodePort))
-			break
-		}
-	}
+	owner.Name += suffix
 	return owner
+}
+
+// dropPlaceholders forgets what stood for a Service before it had a name: by which of its nodePorts depends on which of them
+// it had then.
+func (g *Gate) dropPlaceholders(svc *corev1.Service, claims []ports.Claim) {
+	if svc.GenerateName == "" {
+		return
+	}
+	g.drop(placeholderFor(svc, "").Ref, claims)
+	for _, number := range sortedNumbers(svc) {
+		g.drop(placeholderFor(svc, strconv.Itoa(int(number))).Ref, claims)
+	}
 }
 
 // onlyKnown keeps the claims on numbers that the Service had before, and all that are not node ports.

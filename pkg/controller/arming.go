@@ -135,6 +135,11 @@ func (a *Arming) arm(ctx context.Context, proved *time.Time) error {
 	if armed || configuration.Annotations[v1alpha1.HoldAnnotation] == "true" {
 		return nil
 	}
+	select {
+	case <-a.Leaving: // while the dry run was under way: the last replica disarms
+		return nil
+	default:
+	}
 	if err := a.Writer.Update(ctx, configuration, fieldOwner); err != nil {
 		return fmt.Errorf("writing failurePolicy: %w", err)
 	}

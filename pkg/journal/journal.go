@@ -63,6 +63,7 @@ type Journal struct {
 	slot     chan struct{} // held by whoever reads or writes the ConfigMap; guards what follows
 	state    state
 	version  string // resourceVersion of state; "" before the first read, and where there is no ConfigMap
+	uid      types.UID
 	position uint64 // of the next entry that has not been merged
 
 	read    atomic.Bool // at least once
@@ -145,10 +146,12 @@ func (j *Journal) Append(ctx context.Context, e Entry, known func() bool) error 
 	}
 	defer func() { <-j.slot }()
 	for {
-		batch := j.batch()
-		if len(batch) == 0 {
-			return <-r.done // by us, or by whoever held the slot before
+		select {
+		case err := <-r.done: // by us, or by whoever held the slot before
+			return err
+		default:
 		}
+		batch := j.batch()
 		err := j.commit(context.WithoutCancel(ctx), batch)
 		for _, w := range batch {
 			w.done <- err
@@ -221,7 +224,7 @@ func (j *Journal) write(ctx context.Context, next state) error {
 	if err != nil {
 		return err
 	}
-	j.state, j.version, j.position = next, m.ResourceVersion, next.Next
+	j.state, j.version, j.position, j.uid = next, m.ResourceVersion, next.Next, m.UID
 	return nil
 }
 
@@ -250,9 +253,10 @@ func (j *Journal) pull(ctx context.Context) error {
 		logf.FromContext(ctx).Error(broken, "The journal cannot be read, and begins anew", "configMap", j.key.String())
 		next = state{Next: j.position}
 	}
-	if next.Next < j.position {
+	if next.Next < j.position || m.UID != j.uid {
 		j.position = 0 // it has begun anew
 	}
+	j.uid = m.UID
 	next.inherit(j.state, j.now())
 	var fresh []Entry
 	for _, e := range next.Entries {
