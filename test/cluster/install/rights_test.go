@@ -30,6 +30,8 @@ func TestRights(t *testing.T) {
 		cluster + " events.k8s.io/events create,patch,update",
 		namespace + " coordination.k8s.io/leases create",
 		namespace + " coordination.k8s.io/leases[portcullis] get,update",
+		namespace + " core/configmaps create",
+		namespace + " core/configmaps[portcullis-journal] get,update",
 	}
 	registrations := cluster + " admissionregistration.k8s.io/mutatingwebhookconfigurations,validatingwebhookconfigurations[portcullis] get,update"
 	certificates := []string{namespace + " core/secrets create", namespace + " core/secrets[portcullis-ca] get,update"}
