@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -117,8 +119,8 @@ func meta(namespace, name string) metav1.ObjectMeta {
 }
 
 // Serve is a server that stands in for an API server: it serves the discovery of these kinds, and of each a watch that
-// begins with all objects, in protobuf, as clients of today ask for. Nothing ever changes, and nothing can be written. It
-// writes a kubeconfig for itself.
+// begins with all objects, in protobuf, as clients of today ask for. Nothing ever changes, and nothing can be written but the
+// journal of the replicas. It writes a kubeconfig for itself.
 func (g Generated) Serve(kubeconfig string) (*httptest.Server, error) {
 	mux := http.NewServeMux()
 	groups := map[schema.GroupVersion]*metav1.APIResourceList{}
@@ -137,7 +139,11 @@ func (g Generated) Serve(kubeconfig string) (*httptest.Server, error) {
 			Name: r.plural, SingularName: strings.ToLower(r.kind.Kind), Kind: r.kind.Kind, Namespaced: !slices.Contains([]string{"Node", "Namespace", "ServiceCIDR", "CustomResourceDefinition"}, r.kind.Kind), Verbs: metav1.Verbs{"get", "list", "watch"},
 		})
 		mux.HandleFunc("GET "+base+"/"+r.plural, r.stream)
+		mux.HandleFunc("GET "+base+"/namespaces/{namespace}/"+r.plural+"/{name}", r.get)
 	}
+	core := groups[corev1.SchemeGroupVersion]
+	core.APIResources = append(core.APIResources, metav1.APIResource{Name: "configmaps", SingularName: "configmap", Kind: "ConfigMap", Namespaced: true, Verbs: metav1.Verbs{"get", "create", "update"}})
+	(&configMap{}).register(mux)
 	mux.HandleFunc("GET /api", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, &metav1.APIVersions{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "APIVersions"}, Versions: []string{"v1"}})
 	})
@@ -150,11 +156,7 @@ func (g Generated) Serve(kubeconfig string) (*httptest.Server, error) {
 		}
 		answer(w, http.StatusOK, list)
 	})
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusNotFound, &metav1.Status{
-			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound, Message: "a generated cluster has no such thing",
-		})
-	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { notFound(w) })
 	server := httptest.NewTLSServer(mux)
 	config := clientcmdapi.NewConfig()
 	config.Clusters["generated"] = &clientcmdapi.Cluster{Server: server.URL, CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})}
@@ -164,10 +166,70 @@ func (g Generated) Serve(kubeconfig string) (*httptest.Server, error) {
 	return server, clientcmd.WriteToFile(*config, kubeconfig)
 }
 
+func notFound(w http.ResponseWriter) {
+	answer(w, http.StatusNotFound, &metav1.Status{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound, Message: "a generated cluster has no such thing",
+	})
+}
+
+// configMap is the one ConfigMap that can be written. Only one client writes it, so that nothing is compared.
+type configMap struct {
+	mu      sync.Mutex
+	stored  *corev1.ConfigMap
+	version int
+}
+
+func (c *configMap) register(mux *http.ServeMux) {
+	const all = "/api/v1/namespaces/{namespace}/configmaps"
+	mux.HandleFunc("GET "+all+"/{name}", func(w http.ResponseWriter, _ *http.Request) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.stored == nil {
+			notFound(w)
+			return
+		}
+		answer(w, http.StatusOK, c.stored)
+	})
+	write := func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // the client has gone
+		}
+		object, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, nil)
+		m, ok := object.(*corev1.ConfigMap)
+		if err != nil || !ok {
+			http.Error(w, "no ConfigMap", http.StatusBadRequest)
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.version++
+		m.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}
+		m.ResourceVersion, m.UID = strconv.Itoa(c.version), "00000000-0000-0000-0000-000000000001"
+		c.stored = m
+		answer(w, http.StatusOK, m)
+	}
+	mux.HandleFunc("POST "+all, write)
+	mux.HandleFunc("PUT "+all+"/{name}", write)
+}
+
 func answer(w http.ResponseWriter, status int, object any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(object) // a client that has gone needs no answer
+}
+
+// get sends one object: its name ends in its number.
+func (r resource) get(w http.ResponseWriter, request *http.Request) {
+	name := request.PathValue("name")
+	i, err := strconv.Atoi(name[strings.LastIndex(name, "-")+1:])
+	if err != nil || i < 0 || i >= r.count {
+		notFound(w)
+		return
+	}
+	object := r.object(i)
+	object.GetObjectKind().SetGroupVersionKind(r.kind)
+	answer(w, http.StatusOK, object)
 }
 
 // stream sends all objects of a kind, says that these are all, and then nothing more.
