@@ -27,7 +27,7 @@ const (
 	// A namespace with maxFailures writes within failureTime that never were stored has next to no grace: a tenant whose
 	// quota is used up could keep any port from others by creating in a loop.
 	maxFailures   = 10
-	shortGrace    = 500 * time.Millisecond
+	shortGrace    = time.Second
 	maxUnread     = 12 // reads of an object that fail, after which it is forgotten
 	failureTime   = 10 * time.Minute
 	maxNamespaces = 4096 // of which failures are counted

@@ -16,6 +16,8 @@ type Journal interface {
 	// Append returns when everything that any replica has appended before has been passed to Gate.Merge. What known reports
 	// true for need not be written.
 	Append(ctx context.Context, e journal.Entry, known func() bool) error
+	// Withdraw says that what was appended is not let through after all.
+	Withdraw(e journal.Entry)
 }
 
 // UseJournal has the handlers agree with those of other replicas. Without one there are no others.
@@ -28,7 +30,9 @@ func (g *Gate) Merge(entries []journal.Entry) {
 		shown := g.cluster.Shown(context.Background(), e.Owner.Ref)
 		g.deciding.Lock()
 		_, claims, _ := g.cluster.Snapshot().Owner(e.Owner.Ref)
-		if shown != nil && e.UID != "" && shown.UID == e.UID && covers(shown.Claims, e.Claims) && covers(claims, e.Claims) {
+		if e.Withdrawn {
+			g.flight.deleteWrites(e.Owner.Ref, func(w write) bool { return w.uid == e.UID && covers(e.Claims, w.claims) })
+		} else if shown != nil && e.UID != "" && shown.UID == e.UID && covers(shown.Claims, e.Claims) && covers(claims, e.Claims) {
 			g.flight.touch(e.Claims)
 		} else {
 			g.flight.record(e.Owner, write{claims: e.Claims, uid: e.UID, shared: g.now()})
@@ -55,6 +59,7 @@ func (g *Gate) agree(ctx context.Context, d decision, in check.Input, owner port
 	base, flying, _ := g.look()
 	if again := g.settleDenial(ctx, in, base, flying); again.verdict == check.Denied || again.busy {
 		g.undo(owner.Ref, w.number)
+		g.journal.Withdraw(journal.Entry{Owner: owner, UID: w.uid, Claims: claims})
 		return again
 	}
 	return d

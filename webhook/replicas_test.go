@@ -241,11 +241,40 @@ func TestWhatIsNotShared(t *testing.T) {
 }
 
 type recorder struct {
-	n    int
-	fail error
+	n, withdrawn int
+	fail         error
+	append       func() // what happens meanwhile
 }
 
-func (r *recorder) Append(context.Context, journal.Entry, func() bool) error { r.n++; return r.fail }
+func (r *recorder) Append(context.Context, journal.Entry, func() bool) error {
+	if r.n++; r.append != nil {
+		r.append()
+	}
+	return r.fail
+}
+
+func (r *recorder) Withdraw(journal.Entry) { r.withdrawn++ }
+
+// TestWithdrawn: what a replica does not let through after all is forgotten by the others, and is no failure.
+func TestWithdrawn(t *testing.T) {
+	b := newBench(t, "")
+	seen := b.seen(nodePortService("a", 30001))
+	b.Merge([]journal.Entry{{Owner: seen.Owner, Claims: seen.Claims}})
+	if got := b.another(t); got != contended {
+		t.Fatal(got)
+	}
+	b.Merge([]journal.Entry{{Owner: seen.Owner, Claims: seen.Claims, Withdrawn: true}})
+	if got := b.another(t); got != free || len(b.flight.failures) > 0 {
+		t.Errorf("%s, failures %v", got, b.flight.failures)
+	}
+	replicas := newReplicas(t, 2)
+	j := &recorder{}
+	replicas[1].UseJournal(j)
+	j.append = func() { replicas[1].Merge([]journal.Entry{{Owner: seen.Owner, Claims: seen.Claims}}) }
+	if got := outcome(replicas[1].decideOn(t, PathMutateServices, creates("Service", nodePortService("b", 30001)))); got != contended || j.withdrawn != 1 {
+		t.Errorf("%s, %d entries withdrawn", got, j.withdrawn)
+	}
+}
 
 // TestNoJournal: without a write that the other replicas can read nothing is let through, and nothing is remembered.
 func TestNoJournal(t *testing.T) {

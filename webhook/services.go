@@ -15,6 +15,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/journal"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -160,6 +161,9 @@ func (g *Gate) validateService(ctx context.Context, req admission.Request) decis
 	d = g.admit(ctx, in, owner, writeOf(svc, oldOf(old), in.Service.Claims))
 	if d.verdict == check.Denied || d.busy {
 		g.drop(owner.Ref, in.Service.Claims)
+		if g.journal != nil && req.Operation == admissionv1.Create {
+			g.journal.Withdraw(journal.Entry{Owner: owner, Claims: in.Service.Claims}) // what the mutating webhook has appended
+		}
 	}
 	return d
 }

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,23 +33,25 @@ const (
 	// Name is the name of the ConfigMap.
 	Name = "portcullis-journal"
 
-	pullEvery  = 2 * time.Second // how often a replica reads what others have appended
-	keepTime   = 2 * time.Minute // how long an entry stays: replicas have read it by then
-	keepLeast  = 3 * pullEvery   // how long it stays in any case: a replica that is idle reads it
-	mostBytes  = 800 << 10       // of all entries; beyond that the oldest go. A ConfigMap holds 1 MiB
-	batchMost  = 1000            // claims that are written at once
-	entryMost  = 500             // claims of one entry; of an object that has more, the others are not written
-	writeTime  = 1500 * time.Millisecond
-	attempts   = 20 // to write
-	dataKey    = "entries"
-	fieldOwner = client.FieldOwner("portcullis")
+	pullEvery     = 2 * time.Second // how often a replica reads what others have appended
+	keepTime      = 2 * time.Minute // how long an entry stays: replicas have read it by then
+	keepLeast     = 3 * pullEvery   // how long it stays in any case: a replica that is idle reads it
+	mostBytes     = 800 << 10       // of all entries; beyond that the oldest go. A ConfigMap holds 1 MiB
+	batchMost     = 1000            // claims that are written at once
+	withdrawnMost = 100             // entries that wait to be withdrawn
+	entryMost     = 500             // claims of one entry; of an object that has more, the others are not written
+	writeTime     = 1500 * time.Millisecond
+	attempts      = 20 // to write
+	dataKey       = "entries"
+	fieldOwner    = client.FieldOwner("portcullis")
 )
 
 // Entry is a write that a replica is about to let through.
 type Entry struct {
-	Owner  ports.Owner
-	UID    types.UID // "" while the object has none
-	Claims []ports.Claim
+	Owner     ports.Owner
+	UID       types.UID // "" while the object has none
+	Claims    []ports.Claim
+	Withdrawn bool // it is not let through after all: an earlier entry says that it was
 }
 
 // Journal is one replica's view of the journal. Make one with New.
@@ -66,9 +69,10 @@ type Journal struct {
 	uid      types.UID
 	position uint64 // of the next entry that has not been merged
 
-	read    atomic.Bool // at least once
-	mu      sync.Mutex
-	waiting []*request
+	read      atomic.Bool // at least once
+	mu        sync.Mutex
+	waiting   []*request
+	withdrawn []Entry // to be written with the next ones
 }
 
 // request is an Append that waits for a write.
@@ -95,6 +99,9 @@ func (j *Journal) Start(ctx context.Context) error {
 	last := ""
 	for {
 		err := j.Pull(ctx)
+		if err == nil {
+			err = j.flush(ctx)
+		}
 		if err != nil && ctx.Err() == nil && err.Error() != last {
 			logf.FromContext(ctx).Error(err, "Reading what the other replicas let through")
 		}
@@ -159,6 +166,36 @@ func (j *Journal) Append(ctx context.Context, e Entry, known func() bool) error 
 	}
 }
 
+// Withdraw tells the other replicas, soon, that an entry that was appended is not let through after all.
+func (j *Journal) Withdraw(e Entry) {
+	e.Withdrawn = true
+	e.Claims = e.Claims[:min(len(e.Claims), entryMost)]
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.withdrawn) < withdrawnMost { // what others do not hear of they forget after its grace
+		j.withdrawn = append(j.withdrawn, e)
+	}
+}
+
+// flush writes what was withdrawn, where nothing else is written.
+func (j *Journal) flush(ctx context.Context) error {
+	j.mu.Lock()
+	none := len(j.withdrawn) == 0
+	j.mu.Unlock()
+	if none {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTime)
+	defer cancel()
+	select {
+	case j.slot <- struct{}{}:
+		defer func() { <-j.slot }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return j.commit(ctx, nil)
+}
+
 // batch takes as many of those who wait as one write may hold.
 func (j *Journal) batch() []*request {
 	j.mu.Lock()
@@ -177,8 +214,12 @@ func (j *Journal) batch() []*request {
 func (j *Journal) commit(ctx context.Context, batch []*request) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTime)
 	defer cancel()
+	j.mu.Lock()
+	withdrawn := j.withdrawn
+	j.withdrawn = nil
+	j.mu.Unlock()
 	for range attempts {
-		var entries []Entry
+		entries := slices.Clone(withdrawn)
 		for _, r := range batch {
 			if !r.known() {
 				entries = append(entries, r.entry)

@@ -311,6 +311,42 @@ func TestFull(t *testing.T) {
 	all.Wait()
 }
 
+// TestWithdraw: what is withdrawn the others hear of within two seconds, or with the next entry.
+func TestWithdraw(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newAPI(t, interceptor.Funcs{})
+		one := newReplica(api, "one", time.Now)
+		var heard []string
+		two := New(api, api, "portcullis-system", "two", func(entries []Entry) {
+			for _, e := range entries {
+				heard = append(heard, fmt.Sprint(e.Owner.Name, e.Withdrawn))
+			}
+		}, time.Now)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- one.Start(ctx) }()
+		if err := one.Append(t.Context(), entry("a"), never); err != nil {
+			t.Fatal(err)
+		}
+		one.Withdraw(entry("a"))
+		time.Sleep(pullEvery)
+		synctest.Wait()
+		for range 3 * withdrawnMost {
+			one.Withdraw(entry("b"))
+		}
+		if err := errors.Join(one.Append(t.Context(), entry("c"), never), two.Pull(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		if len(heard) != 2+withdrawnMost+1 || heard[0] != "afalse" || heard[1] != "atrue" || heard[2] != "btrue" || heard[len(heard)-1] != "cfalse" {
+			t.Errorf("%d: %q", len(heard), heard)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestSpoilt: a ConfigMap that was deleted or overwritten begins anew, and nobody misses what is appended then.
 func TestSpoilt(t *testing.T) {
 	for name, spoil := range map[string]func(context.Context, client.Client, *corev1.ConfigMap) error{

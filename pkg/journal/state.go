@@ -25,6 +25,7 @@ type stored struct {
 	Controller *ref      `json:"controller,omitempty"`
 	UID        types.UID `json:"uid,omitempty"`
 	Claims     []claim   `json:"claims"`
+	Withdrawn  bool      `json:"withdrawn,omitempty"`
 
 	seen time.Time // by this replica
 	size int       // as JSON, in bytes
@@ -108,7 +109,7 @@ func (s state) with(entries []Entry, by string, now time.Time) (state, error) {
 }
 
 func store(e Entry, n uint64, by string, now time.Time) stored {
-	s := stored{N: n, By: by, Owner: ref(e.Owner.Ref), UID: e.UID, seen: now}
+	s := stored{N: n, By: by, Owner: ref(e.Owner.Ref), UID: e.UID, Withdrawn: e.Withdrawn, seen: now}
 	if e.Owner.Controller != nil {
 		controller := ref(e.Owner.Controller.Ref)
 		s.Controller = &controller
@@ -134,7 +135,7 @@ func (s stored) measure() int {
 }
 
 func (s stored) entry() Entry {
-	e := Entry{Owner: ports.Owner{Ref: ports.Ref(s.Owner)}, UID: s.UID}
+	e := Entry{Owner: ports.Owner{Ref: ports.Ref(s.Owner)}, UID: s.UID, Withdrawn: s.Withdrawn}
 	if s.Controller != nil {
 		e.Owner.Controller = &ports.Owner{Ref: ports.Ref(*s.Controller)}
 	}
