@@ -208,6 +208,32 @@ func TestInFlightIsReadAgain(t *testing.T) {
 	}
 }
 
+// TestShownWhileRead: a holder that was not stored when it was asked for, and is shown before the answer comes, is there.
+func TestShownWhileRead(t *testing.T) {
+	a := nodePortService("a", 30001)
+	for _, c := range []struct {
+		name  string
+		while func(*bench)
+		want  string
+	}{
+		{"it is stored and shown", func(b *bench) { b.stores(a).holds(a); b.Settle(b.seen(a)) }, byA},
+		{"it is withdrawn", func(b *bench) { b.forgets(b.seen(a).Owner.Ref) }, free},
+	} {
+		b := newBench(t, "")
+		b.ask(t, PathMutateServices, creates("Service", a))
+		reads := 0
+		b.cluster.reading = func() {
+			if reads++; reads == 1 {
+				c.while(b)
+			}
+		}
+		b.deletes(a) // the answer is from before
+		if got := b.another(t); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
 // TestSettle: which state of an object is the outcome of a write, so that the write need not be remembered any longer.
 func TestSettle(t *testing.T) {
 	service := func(uid types.UID, version string, nodePorts ...int32) *corev1.Service {

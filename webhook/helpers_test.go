@@ -52,6 +52,7 @@ type cluster struct {
 	mu     sync.Mutex
 
 	judging func() // called when an object is judged
+	reading func() // called when an object has been read, before the answer comes
 }
 
 // Shown implements Cluster.
@@ -62,10 +63,14 @@ func (c *cluster) Read(_ context.Context, ref ports.Ref) (*observe.Seen, error) 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reads = append(c.reads, ref)
-	if seen, ok := c.stored[ref]; ok || c.fails != nil {
-		return seen, c.fails
+	seen, ok := c.stored[ref]
+	if !ok && c.fails == nil {
+		seen = c.shown[ref]
 	}
-	return c.shown[ref], nil
+	if c.reading != nil {
+		c.reading()
+	}
+	return seen, c.fails
 }
 
 func (c *cluster) Snapshot() *ledger.Snapshot { return c.ledger.Snapshot() }

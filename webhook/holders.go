@@ -33,6 +33,7 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 		return d
 	}
 	read, again := map[ports.Ref]bool{}, rereads()
+	base0, flying0 := base, flying // without what was read
 	for reads := 0; reads < maxHolders; {
 		in.Held = base
 		d = g.judge(in)
@@ -57,6 +58,12 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 		read[holder] = true
 		reads++
 		stored, err := g.cluster.Read(ctx, holder)
+		if now, nowFlying, _ := g.look(); isNew(holder, base0, now) || isNew(holder, flying0, nowFlying) {
+			// What was read may be of before: the watch has shown the holder, or it is no longer in flight.
+			base, flying, base0, flying0 = now, nowFlying, now, nowFlying
+			clear(read)
+			continue
+		}
 		g.deciding.Lock()
 		switch {
 		case err != nil:
@@ -74,6 +81,13 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 		g.deciding.Unlock()
 	}
 	return later(g.settings, "who holds its ports changes all the time")
+}
+
+// isNew reports whether what a snapshot knows of an owner is not what another one knew.
+func isNew(owner ports.Ref, before, now *ledger.Snapshot) bool {
+	was, _, known := before.Owner(owner)
+	is, _, stillKnown := now.Owner(owner)
+	return known != stillKnown || was != is
 }
 
 // rereads is how long to wait before what is in flight is read again: most of it is stored within milliseconds, and then
