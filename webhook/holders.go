@@ -5,7 +5,7 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -206,7 +206,7 @@ func isImpossible(req admission.Request, object metav1.Object) bool {
 	if name == "" {
 		name = object.GetGenerateName()
 	}
-	return req.Operation == admissionv1.Create && (len(name) > maxName || len(path.IsValidPathSegmentName(name)) > 0)
+	return req.Operation == admissionv1.Create && (len(name) > maxName || len(content.IsPathSegmentName(name)) > 0)
 }
 
 // maxName is the longest name that an object may have (k8s.io/apimachinery DNS1123SubdomainMaxLength).

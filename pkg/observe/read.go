@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -31,7 +31,7 @@ func newReads() reads { return reads{slots: make(chan struct{}, maxReads)} }
 // Read returns an object as the API server has it at this moment, nil if there is none. Objects that claim no ports have
 // no claims. It takes a second at most.
 func (o *Observer) Read(ctx context.Context, ref ports.Ref) (*Seen, error) {
-	if ref.Name == "" || len(path.IsValidPathSegmentName(ref.Name)) > 0 {
+	if ref.Name == "" || len(content.IsPathSegmentName(ref.Name)) > 0 {
 		return nil, nil // no object is called that
 	}
 	done := o.reads.shared.DoChan(ref.APIVersion+" "+ref.String(), func() (any, error) {
