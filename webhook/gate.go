@@ -86,10 +86,16 @@ func (g *Gate) Hooks() map[string]admission.Handler {
 	}
 }
 
+// answerTime bounds what a handler may read and write: the shortest timeout of a hook is 2 seconds, and who is not answered in
+// time learns nothing.
+const answerTime = 1700 * time.Millisecond
+
 // handler counts and logs what answer decides. A request while the caches are incomplete is answered here.
 func (g *Gate) handler(hook string, answer func(context.Context, admission.Request) decision) admission.Handler {
 	return admission.HandlerFunc(func(ctx context.Context, req admission.Request) admission.Response {
 		start := time.Now()
+		ctx, cancel := context.WithTimeout(ctx, answerTime)
+		defer cancel()
 		d := couldNotTell(g.settings, "its view of the cluster is not complete yet")
 		if g.cluster.IsComplete() {
 			d = answer(ctx, req)

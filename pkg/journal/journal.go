@@ -128,7 +128,7 @@ func (j *Journal) Pull(ctx context.Context) error {
 	defer cancel()
 	select {
 	case j.slot <- struct{}{}:
-		defer func() { <-j.slot }()
+		defer j.drain(context.WithoutCancel(ctx)) // what came meanwhile
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -145,25 +145,43 @@ func (j *Journal) Append(ctx context.Context, e Entry, known func() bool) error 
 	j.waiting = append(j.waiting, r)
 	j.mu.Unlock()
 	select {
+	case j.slot <- struct{}{}:
+		go j.drain(context.WithoutCancel(ctx))
+	default: // whoever holds it writes this one too
+	}
+	select {
 	case err := <-r.done:
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("the journal: %w", ctx.Err()) // it may be written all the same, which others bear
-	case j.slot <- struct{}{}:
 	}
-	defer func() { <-j.slot }()
+}
+
+// drain writes what waits until nothing does, and gives the slot back. Nobody who waits does so for longer than it wants.
+func (j *Journal) drain(ctx context.Context) {
 	for {
-		select {
-		case err := <-r.done: // by us, or by whoever held the slot before
-			return err
-		default:
+		for batch := j.batch(); len(batch) > 0; batch = j.batch() {
+			err := j.commit(ctx, batch)
+			for _, w := range batch {
+				w.done <- err
+			}
 		}
-		batch := j.batch()
-		err := j.commit(context.WithoutCancel(ctx), batch)
-		for _, w := range batch {
-			w.done <- err
+		<-j.slot
+		if !j.isWaited() {
+			return
+		}
+		select { // for one that came when the last batch was empty, and found the slot taken
+		case j.slot <- struct{}{}:
+		default:
+			return
 		}
 	}
+}
+
+func (j *Journal) isWaited() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.waiting) > 0
 }
 
 // Withdraw tells the other replicas, soon, that an entry that was appended is not let through after all.
@@ -189,7 +207,7 @@ func (j *Journal) flush(ctx context.Context) error {
 	defer cancel()
 	select {
 	case j.slot <- struct{}{}:
-		defer func() { <-j.slot }()
+		defer j.drain(context.WithoutCancel(ctx))
 	case <-ctx.Done():
 		return ctx.Err()
 	}
