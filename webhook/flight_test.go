@@ -194,12 +194,12 @@ func TestInFlightIsReadAgain(t *testing.T) {
 	b := newBench(t, "")
 	b.ask(t, PathMutateServices, creates("Service", nodePortService("a", 30001)))
 	b.wait = func(context.Context, time.Duration) bool {
-		b.waits++
+		b.waits.Add(1)
 		b.stores(nodePortService("a", 30001))
 		return true
 	}
-	if got := b.another(t); got != byA || b.waits != 1 {
-		t.Errorf("%s after %d waits", got, b.waits)
+	if got := b.another(t); got != byA || b.waits.Load() != 1 {
+		t.Errorf("%s after %d waits", got, b.waits.Load())
 	}
 	b.deletes(nodePortService("a", 30001))
 	b.wait = func(context.Context, time.Duration) bool { return false }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,14 +112,14 @@ type bench struct {
 	cluster  *cluster
 	registry *prometheus.Registry
 	clock    time.Time
-	waits    int // for what is in flight
+	waits    atomic.Int32 // for what is in flight
 }
 
 func newBench(t testing.TB, config string) *bench {
 	t.Helper()
 	b := &bench{cluster: &cluster{families: extract.Families{IPv4: true}, shown: map[ports.Ref]*observe.Seen{}}, registry: prometheus.NewRegistry(), clock: time.Unix(0, 0)}
 	b.Gate = New(b.cluster, nil, settingsOf(t, config), manifest.Scheme(), NewMetrics(b.registry), func() time.Time { return b.clock })
-	b.wait = func(context.Context, time.Duration) bool { b.waits++; return true }
+	b.wait = func(context.Context, time.Duration) bool { b.waits.Add(1); return true }
 	return b
 }
 
