@@ -45,9 +45,12 @@ func later(settings *extract.Settings, why string) decision {
 	return decision{settings: settings, verdict: check.CouldNotTell, uncertain: why, busy: true}
 }
 
-// alreadyExists is what the API server says of a create whose name is taken. A validating webhook says so itself: if it let
-// the request pass, and the object was deleted in the same moment, it would be stored without having been judged.
-func alreadyExists(req admission.Request, name string) decision {
+// leave leaves a create of a name that exists to the API server, which refuses it. What d would have refused is refused at
+// once, in the API server's words: if it passed, and the object were deleted in the same moment, it would be stored.
+func (g *Gate) leave(req admission.Request, name string, d decision) decision {
+	if d.verdict != check.Denied && !d.busy {
+		return g.allowed()
+	}
 	err := apierrors.NewAlreadyExists(schema.GroupResource{Group: req.Resource.Group, Resource: req.Resource.Resource}, name)
 	return decision{verdict: check.Allowed, refused: &err.ErrStatus}
 }

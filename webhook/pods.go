@@ -175,7 +175,7 @@ func (g *Gate) admitWorkload(ctx context.Context, req admission.Request, object 
 		return g.allowed()
 	}
 	if g.exists(ctx, req, in.Workload.Owner.Ref) {
-		return alreadyExists(req, in.Workload.Owner.Name)
+		return g.leave(req, in.Workload.Owner.Name, g.admitInherited(ctx, object, in, nil))
 	}
 	write.isFree = g.isOfTemplate(ctx, object, in.Workload)
 	if isDryRun(req) {

@@ -149,7 +149,7 @@ func (g *Gate) validateService(ctx context.Context, req admission.Request) decis
 	in := g.serviceInput(svc, old)
 	owner := in.Service.Owner
 	if g.exists(ctx, req, owner.Ref) {
-		return alreadyExists(req, svc.Name)
+		return g.leave(req, svc.Name, g.admit(ctx, in, owner, nil))
 	}
 	in.Service.Chosen = true
 	if isDryRun(req) {
