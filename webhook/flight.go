@@ -161,8 +161,8 @@ func (f *flight) drop(owner ports.Ref, claims []ports.Claim) {
 }
 
 // dropBefore forgets the writes to an owner that were answered before a moment and are not known to be stored.
-func (f *flight) dropBefore(owner ports.Ref, moment time.Time) int {
-	return f.deleteWrites(owner, func(w write) bool { return !w.stored && w.at.Before(moment) })
+func (f *flight) dropBefore(owner ports.Ref, moment time.Time) {
+	f.deleteWrites(owner, func(w write) bool { return !w.stored && w.at.Before(moment) })
 }
 
 // settle forgets the writes of which the cluster shows the outcome. An object that is gone settles nothing: its successor of
@@ -178,22 +178,20 @@ func (f *flight) settle(seen observe.Seen) {
 	})
 }
 
-// deleteWrites forgets writes to an owner, and returns how many.
-func (f *flight) deleteWrites(owner ports.Ref, which func(write) bool) int {
+// deleteWrites forgets writes to an owner.
+func (f *flight) deleteWrites(owner ports.Ref, which func(write) bool) {
 	e, ok := f.owners[owner]
 	if !ok {
-		return 0
+		return
 	}
 	before := len(e.writes)
 	e.writes = slices.DeleteFunc(e.writes, which)
 	if len(e.writes) == 0 {
 		delete(f.owners, owner)
 	}
-	if n := before - len(e.writes); n > 0 {
+	if len(e.writes) < before {
 		f.refresh(owner)
-		return n
 	}
-	return 0
 }
 
 // refresh writes an owner's claims into the ledger.

@@ -110,12 +110,8 @@ func (g *Gate) isForAll(w *check.Workload) bool {
 // isOfTemplate reports whether an object is made by a controller that the cluster shows, with the uid that the object
 // names and all of its claims: the template has been agreed on.
 func (g *Gate) isOfTemplate(ctx context.Context, object metav1.Object, w *check.Workload) bool {
-	controller := metav1.GetControllerOf(object)
-	if controller == nil {
-		return false
-	}
-	shown := g.cluster.Shown(ctx, ports.Ref{APIVersion: controller.APIVersion, Kind: controller.Kind, Namespace: object.GetNamespace(), Name: controller.Name})
-	return shown != nil && shown.UID == controller.UID && excuses(shown, w)
+	ref, uid, ok := controllerOf(object)
+	return ok && excuses(g.cluster.Shown(ctx, ref), uid, w)
 }
 
 func (g *Gate) isShared(owner ports.Ref, claims []ports.Claim) bool {

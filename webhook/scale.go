@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -65,26 +66,19 @@ func scaled(req admission.Request) (ports.Ref, bool) {
 }
 
 // withReplicas is a copy of an object that wants so many pods.
-func withReplicas(object metav1.Object, replicas int32) runtime.Object {
+func withReplicas(object runtime.Object, replicas int32) runtime.Object {
+	object = object.DeepCopyObject()
 	switch o := object.(type) {
 	case *appsv1.Deployment:
-		o = o.DeepCopy()
 		o.Spec.Replicas = &replicas
-		return o
 	case *appsv1.ReplicaSet:
-		o = o.DeepCopy()
 		o.Spec.Replicas = &replicas
-		return o
 	case *appsv1.StatefulSet:
-		o = o.DeepCopy()
 		o.Spec.Replicas = &replicas
-		return o
 	case *corev1.ReplicationController:
-		o = o.DeepCopy()
 		o.Spec.Replicas = &replicas
-		return o
 	}
-	return nil
+	return object
 }
 
 // admitInherited is admit for an object that may have a controller. What a controller's template brought is no reason to
@@ -111,24 +105,33 @@ func (g *Gate) admitInherited(ctx context.Context, object metav1.Object, in chec
 
 // inherits reports whether the controller that an object names is there, wants pods, and has all of w's claims.
 func (g *Gate) inherits(ctx context.Context, object metav1.Object, w *check.Workload) bool {
-	controller := metav1.GetControllerOf(object)
-	if controller == nil {
+	ref, uid, ok := controllerOf(object)
+	if !ok {
 		return false
 	}
-	ref := ports.Ref{APIVersion: controller.APIVersion, Kind: controller.Kind, Namespace: object.GetNamespace(), Name: controller.Name}
 	stored, err := g.cluster.Read(ctx, ref)
 	if err != nil {
 		logf.FromContext(ctx).Info("A controller could not be read, and excuses nothing", "controller", ref.String(), "error", err.Error())
 		return false
 	}
-	if stored == nil || stored.UID != controller.UID {
-		return false
-	}
-	return excuses(stored, w)
+	return excuses(stored, uid, w)
 }
 
-// excuses reports whether a template wants pods, and has all that w claims, on the node that w names if it names one.
-func excuses(controller *observe.Seen, w *check.Workload) bool {
+// controllerOf is the controller that an object names, and the uid that it must have.
+func controllerOf(object metav1.Object) (ports.Ref, types.UID, bool) {
+	c := metav1.GetControllerOf(object)
+	if c == nil {
+		return ports.Ref{}, "", false
+	}
+	return ports.Ref{APIVersion: c.APIVersion, Kind: c.Kind, Namespace: object.GetNamespace(), Name: c.Name}, c.UID, true
+}
+
+// excuses reports whether a controller, nil for none, has a uid, wants pods, and has all that w claims in its template, on
+// the node that w names if it names one.
+func excuses(controller *observe.Seen, uid types.UID, w *check.Workload) bool {
+	if controller == nil || controller.UID != uid {
+		return false
+	}
 	template, ok := extract.Workload(controller.Object, nil)
 	if !ok || !check.CoversActively(template.Claims, w.Claims) || w.HostNetwork && !template.HostNetwork {
 		return false
