@@ -18,7 +18,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// allocation is the choice of numbers for one Service. It is made while Gate.deciding is held, and writes the numbers
+// allocation is the choice of numbers for one Service. It is made while Gate.choosing is held, and writes the numbers
 // into svc.
 type allocation struct {
 	*Gate

@@ -35,6 +35,8 @@ func TestValidateBinding(t *testing.T) {
 		{"of the resource bindings", holding(pod, other("n1")), nil, creates("Binding", binds("p", "n1")), held},
 		{"the name in the request only", holding(pod, other("n1")), nil, subresource(binds("", "n1"), "p"), held},
 		{"a pod that is in flight", holding(other("n1")), inflight, subresource(binds("p", "n1"), "p"), held},
+		{"a holder that is only in flight", holding(pod), func(b *bench) { b.decideOn(t, PathValidatePods, creates("Pod", other("n1"))) }, subresource(binds("p", "n1"), "p"), "busy: PC0203 spec.containers[0].ports[0].hostPort"},
+		{"a holder that is gone", holding(pod, other("n1")), func(b *bench) { b.deletes(other("n1")) }, subresource(binds("p", "n1"), "p"), "allow"},
 		{"a pod that is not known", holding(other("n1")), nil, subresource(binds("p", "n1"), "p"), "allow"},
 		{"a pod without ports", holding(hostPortPod("p", 0), other("n1")), nil, subresource(binds("p", "n1"), "p"), "allow"},
 		{"to no node", holding(pod, other("n1")), nil, subresource(binds("p", ""), "p"), "allow"},

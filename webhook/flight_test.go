@@ -14,8 +14,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -578,4 +580,52 @@ func TestManyPorts(t *testing.T) {
 	}
 	close(judged)
 	<-done
+}
+
+// TestTakenWhileChosen: nobody waits while a number is chosen, and one that is asked for meanwhile is given to nobody else.
+func TestTakenWhileChosen(t *testing.T) {
+	for _, c := range []struct {
+		name, hook string
+		pools      []pool.Pool
+		request    admissionv1.AdmissionRequest
+		taker      admissionv1.AdmissionRequest
+		want       string
+	}{
+		{
+			"a nodePort", PathMutateServices, nil, creates("Service", nodePortService("a", 0)),
+			creates("Service", nodePortService("b", 30100)), "/spec/ports/0/nodePort=30101",
+		},
+		{
+			"a nodePort of a pool", PathMutateServices, []pool.Pool{portPool("pool", "30100-30101")}, creates("Service", nodePortService("a", 0)),
+			creates("Service", nodePortService("b", 30100)), "/spec/ports/0/nodePort=30101",
+		},
+		{
+			"a hostPort", PathMutatePods, []pool.Pool{portPool("hosts", "9000-9001", forHostPorts)}, creates("Pod", web()),
+			creates("DaemonSet", workload("DaemonSet", "d", 9000)),
+			"/metadata/annotations/portcullis.dev~1assigned-host-port.web=9001 /spec/containers/0/ports/0/hostIP=0.0.0.0 /spec/containers/0/ports/0/hostPort=9001",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, "allocateFrom: 30100-30101\n")
+			if len(c.pools) > 0 {
+				b.books(t, c.pools)
+			}
+			chosen := 0
+			b.random = func() string {
+				if chosen++; chosen == 1 {
+					taker := PathValidateWorkload
+					if isService(admission.Request{AdmissionRequest: c.taker}) {
+						taker = PathValidateServices
+					}
+					if got := outcome(b.decideOn(t, taker, c.taker)); got != "allow" {
+						t.Errorf("while a number is chosen: %s", got)
+					}
+				}
+				return ""
+			}
+			if got := patched(b.decideOn(t, c.hook, c.request).patches); got != c.want || chosen != 2 {
+				t.Errorf("chosen %d times: %q, want %q", chosen, got, c.want)
+			}
+		})
+	}
 }

@@ -3,7 +3,8 @@
 //
 // A mutating hook judges before it writes, because the API server's own allocator and validation answer before any
 // validating hook is asked; the validating hooks judge what was chosen afterwards. All ask the same questions of the
-// same snapshot. A handler does no I/O: it decodes, looks at memory, answers.
+// same snapshot. A handler answers from memory. It asks the API server only before it refuses, where a name to be created
+// exists, and, with several replicas, to agree with the others on what could meet what they let through.
 package webhook
 
 import (
@@ -57,8 +58,9 @@ type Gate struct {
 	random   func() string // where the search for a number of a pool with the strategy Random begins
 
 	repeats  repeats
+	choosing sync.Mutex     // held while numbers are chosen, so that no two requests choose the same; guards booking
 	booking  map[uint16]int // numbers that are being booked, by how many requests
-	deciding sync.Mutex     // guards the three beside it; nobody judges or waits while holding it
+	deciding sync.Mutex     // guards flight; nobody judges, chooses or waits while holding it
 	flight   *flight
 }
 
@@ -69,7 +71,7 @@ func New(cluster Cluster, claims *Claims, settings *extract.Settings, scheme *ru
 	strict.Check.Enforcement = nil
 	return &Gate{
 		cluster: cluster, settings: settings, strict: &strict, scheme: scheme, metrics: metrics,
-		claims: claims, repeats: repeats{}, booking: map[uint16]int{}, now: now, random: rand.Text, wait: sleep, flight: newFlight(now), plane: explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback),
+		claims: claims, booking: map[uint16]int{}, now: now, random: rand.Text, wait: sleep, flight: newFlight(now), plane: explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback),
 	}
 }
 
@@ -145,9 +147,6 @@ func (g *Gate) record(owner ports.Owner, w write, version uint64) bool {
 	g.flight.record(owner, w)
 	return true
 }
-
-// state is what a request is judged against: the cluster with the answers in flight on top.
-func (g *Gate) state() *ledger.Snapshot { return g.flight.ledger.Snapshot().Over(g.cluster.Snapshot()) }
 
 // judge asks every question about an object.
 func (g *Gate) judge(in check.Input) decision {

@@ -152,9 +152,8 @@ func (g *Gate) exists(ctx context.Context, req admission.Request, owner ports.Re
 }
 
 func (g *Gate) isKnown(owner ports.Ref) bool {
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
-	_, _, known := g.state().Owner(owner)
+	base, flying, _ := g.look()
+	_, _, known := flying.Over(base).Owner(owner)
 	return known
 }
 

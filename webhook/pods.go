@@ -33,7 +33,10 @@ func (g *Gate) mutatePod(ctx context.Context, req admission.Request) decision {
 	var given []jsonpatch.JsonPatchOperation
 	var findings []check.Finding
 	if len(w.Requests) > 0 && !isDryRun(req) {
-		given, findings = g.assignHostPorts(pod, w)
+		var ok bool
+		if given, findings, ok = g.assignHostPorts(pod, w); !ok {
+			return later(g.settings, "other requests for host ports were quicker")
+		}
 		w = extract.Pod(pod, g.cluster)
 		if len(given) > 0 {
 			w.Owner.Ref = unnamedPod(pod).Ref // by which it is in flight
@@ -56,15 +59,21 @@ func (g *Gate) mutatePod(ctx context.Context, req admission.Request) decision {
 	return d
 }
 
-// assignHostPorts gives a pod the host ports that it asks for, and remembers them until the validating webhook sees it.
-func (g *Gate) assignHostPorts(pod *corev1.Pod, w *check.Workload) ([]jsonpatch.JsonPatchOperation, []check.Finding) {
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
-	given, findings := g.giveHostPorts(pod, w, g.state())
-	if len(given) > 0 {
-		g.flight.record(unnamedPod(pod), *writeOf(pod, nil, extract.Pod(pod, g.cluster).Claims))
+// assignHostPorts gives a pod the host ports that it asks for, and remembers them until the validating webhook sees it. It
+// reports false if others have asked for them each time that they were chosen.
+func (g *Gate) assignHostPorts(pod *corev1.Pod, w *check.Workload) ([]jsonpatch.JsonPatchOperation, []check.Finding, bool) {
+	g.choosing.Lock()
+	defer g.choosing.Unlock()
+	for range admitRounds {
+		base, flying, version := g.look()
+		attempt := pod.DeepCopy()
+		given, findings := g.giveHostPorts(attempt, w, flying.Over(base))
+		if len(given) == 0 || g.record(unnamedPod(attempt), *writeOf(attempt, nil, extract.Pod(attempt, g.cluster).Claims), version) {
+			*pod = *attempt
+			return given, findings, true
+		}
 	}
-	return given, findings
+	return nil, nil, false
 }
 
 // unnamedPod is the owner that stands for a pod that was given host ports until the validating hook sees its name.
@@ -215,7 +224,7 @@ func fillHostPorts(pod *corev1.Pod, hostIP string) []jsonpatch.JsonPatchOperatio
 
 // validateBinding is the optional guard for clusters where more than one scheduler binds pods: it judges a pod against
 // what the chosen node holds. It only sees a name, so that a pod that is not in the ledger passes: it has no ports.
-func (g *Gate) validateBinding(_ context.Context, req admission.Request) decision {
+func (g *Gate) validateBinding(ctx context.Context, req admission.Request) decision {
 	if r := req.Resource.Resource; req.Resource.Group != corev1.GroupName || r != "bindings" && r+"/"+req.SubResource != "pods/binding" {
 		return malformed(fmt.Errorf("this hook judges bindings, not %s", resource(req)))
 	}
@@ -228,9 +237,9 @@ func (g *Gate) validateBinding(_ context.Context, req admission.Request) decisio
 	if name == "" {
 		name = req.Name
 	}
-	state := g.state()
+	base, flying, _ := g.look()
 	ref := ports.Ref{APIVersion: "v1", Kind: "Pod", Namespace: binding.Namespace, Name: name}
-	owner, claims, ok := state.Owner(ref)
+	owner, claims, ok := flying.Over(base).Owner(ref)
 	if !ok || binding.Target.Name == "" {
 		return g.allowed()
 	}
@@ -239,5 +248,5 @@ func (g *Gate) validateBinding(_ context.Context, req admission.Request) decisio
 		c.Scope, c.Owner = ports.NodeScope(binding.Target.Name), &w.Owner
 		w.Claims = append(w.Claims, c)
 	}
-	return g.judge(check.Input{Workload: w, Held: state})
+	return g.settleDenial(ctx, check.Input{Workload: w}, base, flying)
 }

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"sync"
 	"time"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
@@ -14,8 +15,11 @@ const (
 	repeatTime = 10 * time.Minute
 )
 
-// repeats counts how often one Service was given one number. Its users hold Gate.deciding.
-type repeats map[uint16]repeated
+// repeats counts how often one Service was given one number. The zero value has counted nothing.
+type repeats struct {
+	mu       sync.Mutex
+	byNumber map[uint16]repeated
+}
 
 type repeated struct {
 	service v1alpha1.ClaimingService
@@ -24,21 +28,32 @@ type repeated struct {
 }
 
 // isInVain reports whether a number was given to a Service so often that it should have another one.
-func (r repeats) isInVain(port uint16, svc v1alpha1.ClaimingService, now time.Time) bool {
-	e := r[port]
+func (r *repeats) isInVain(port uint16, svc v1alpha1.ClaimingService, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.byNumber[port]
 	return e.service == svc && e.times >= maxRepeats && e.until.After(now)
 }
 
 // add counts that a number is given to a Service. There are no more entries than numbers.
-func (r repeats) add(port uint16, svc v1alpha1.ClaimingService, now time.Time) {
-	e := r[port]
+func (r *repeats) add(port uint16, svc v1alpha1.ClaimingService, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.byNumber[port]
 	if e.service != svc || !e.until.After(now) {
 		e = repeated{service: svc}
 	}
 	e.times++
 	e.until = now.Add(repeatTime)
-	r[port] = e
+	if r.byNumber == nil {
+		r.byNumber = map[uint16]repeated{}
+	}
+	r.byNumber[port] = e
 }
 
 // forget drops what is known of a number: a Service has it.
-func (r repeats) forget(port uint16) { delete(r, port) }
+func (r *repeats) forget(port uint16) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.byNumber, port)
+}

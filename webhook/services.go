@@ -33,8 +33,7 @@ func (g *Gate) mutateService(ctx context.Context, req admission.Request) decisio
 	carried := carryOver(svc, old)
 	lost := map[uint16]bool{}
 	for range bookingRounds {
-		attempt := svc.DeepCopy()
-		d, bookings := g.assign(ctx, attempt, old, isDryRun(req), lost)
+		attempt, d, bookings := g.assign(ctx, svc, old, isDryRun(req), lost)
 		d.patches = slices.Concat(carried, d.patches)
 		var taken []uint16
 		if len(bookings) > 0 {
@@ -76,32 +75,31 @@ func chosenPorts(before, after *corev1.Service) []uint16 {
 // bookingRounds is how many numbers a Service is tried to be given while others take them.
 const bookingRounds = 5
 
-// assign judges a Service and chooses the nodePorts that it lacks, in svc and as patches. It returns what has to be booked
-// before the answer is good.
-func (g *Gate) assign(ctx context.Context, svc, old *corev1.Service, dryRun bool, lost map[uint16]bool) (decision, []Booking) {
+// assign judges a Service and chooses the nodePorts that it lacks, as patches and in a copy of it. It returns what has to be
+// booked before the answer is good.
+func (g *Gate) assign(ctx context.Context, svc, old *corev1.Service, dryRun bool, lost map[uint16]bool) (*corev1.Service, decision, []Booking) {
 	for range admitRounds {
 		base, flying, version := g.look()
 		in := g.serviceInput(svc, old)
 		d := g.settleDenial(ctx, in, base, flying)
 		if d.verdict == check.Denied || d.busy || dryRun {
-			return d, nil // on a dry run nothing is chosen: nobody would hold it
+			return svc, d, nil // on a dry run nothing is chosen: nobody would hold it
 		}
-		if d, bookings, ok := g.choose(svc, old, d, in.Service.Claims, version, lost); ok {
-			return d, bookings
+		attempt := svc.DeepCopy()
+		if d, bookings, ok := g.choose(attempt, old, d, in.Service.Claims, version, lost); ok {
+			return attempt, d, bookings
 		}
 	}
-	return later(g.settings, "other requests for its ports were quicker"), nil
+	return svc, later(g.settings, "other requests for its ports were quicker"), nil
 }
 
-// choose chooses the nodePorts that a Service lacks, if none of those that it has was recorded since the version that d
-// was judged at.
+// choose chooses the nodePorts that a Service lacks, in svc, and remembers the Service. It reports false if one of the
+// Service's claims was recorded since the version that d was judged at, or one of the chosen numbers since it was chosen.
 func (g *Gate) choose(svc, old *corev1.Service, d decision, claims []ports.Claim, version uint64, lost map[uint16]bool) (decision, []Booking, bool) {
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
-	if g.flight.changed(claims, version) {
-		return d, nil, false
-	}
-	a := g.newAllocation(svc, old, g.state(), lost)
+	g.choosing.Lock()
+	defer g.choosing.Unlock()
+	base, flying, chosenAt := g.look()
+	a := g.newAllocation(svc, old, flying.Over(base), lost)
 	a.run()
 	if a.later != "" {
 		return later(g.settings, a.later), nil, true
@@ -115,8 +113,8 @@ func (g *Gate) choose(svc, old *corev1.Service, d decision, claims []ports.Claim
 	}
 	d.patches = a.patches
 	bookings := a.bookings()
-	if len(bookings) == 0 {
-		g.recordService(svc, old)
+	if !g.recordChosen(svc, old, claims, version, chosenAt, len(bookings) == 0) {
+		return d, nil, false
 	}
 	for _, b := range bookings {
 		g.repeats.add(b.Port, b.Service, g.now())
@@ -125,17 +123,34 @@ func (g *Gate) choose(svc, old *corev1.Service, d decision, claims []ports.Claim
 	return d, bookings, true
 }
 
+// recordChosen remembers, if isFinal, a Service whose claims were judged at one version, and whose missing numbers were chosen
+// at another. It reports false if one of them was recorded since.
+func (g *Gate) recordChosen(svc, old *corev1.Service, claims []ports.Claim, judgedAt, chosenAt uint64, isFinal bool) bool {
+	now := extract.Service(svc, g.settings.NodePorts).Claims
+	g.deciding.Lock()
+	defer g.deciding.Unlock()
+	if g.flight.changed(claims, judgedAt) || g.flight.changed(now, chosenAt) {
+		return false
+	}
+	if isFinal {
+		g.recordService(svc, old)
+	}
+	return true
+}
+
 // booked ends what assign began. Numbers that are only about to be booked are not in flight yet: another replica may have
 // booked them for a Service that this one is asked to validate.
 func (g *Gate) booked(svc, old *corev1.Service, bookings []Booking, isDone bool) {
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
+	g.choosing.Lock()
+	defer g.choosing.Unlock()
 	for _, b := range bookings {
 		if g.booking[b.Port]--; g.booking[b.Port] <= 0 {
 			delete(g.booking, b.Port)
 		}
 	}
 	if isDone {
+		g.deciding.Lock()
+		defer g.deciding.Unlock()
 		g.recordService(svc, old)
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +36,8 @@ const (
 	keepTime      = 2 * time.Minute // how long an entry stays: replicas have read it by then
 	keepLeast     = 3 * pullEvery   // how long it stays in any case: a replica that is idle reads it
 	mostBytes     = 800 << 10       // of all entries; beyond that the oldest go. A ConfigMap holds 1 MiB
+	// What the entries of one namespace may take of it: nobody who may write in one keeps the others from writing.
+	namespaceBytes = mostBytes / 4
 	batchMost     = 1000            // claims that are written at once
 	withdrawnMost = 100             // entries that wait to be withdrawn
 	entryMost     = 500             // claims of one entry; of an object that has more, the others are not written
@@ -161,10 +162,7 @@ func (j *Journal) Append(ctx context.Context, e Entry, known func() bool) error 
 func (j *Journal) drain(ctx context.Context) {
 	for {
 		for batch := j.batch(); len(batch) > 0; batch = j.batch() {
-			err := j.commit(ctx, batch)
-			for _, w := range batch {
-				w.done <- err
-			}
+			j.commit(ctx, batch)
 		}
 		<-j.slot
 		if !j.isWaited() {
@@ -228,39 +226,61 @@ func (j *Journal) batch() []*request {
 	return batch
 }
 
-// commit writes the entries of a batch, in a time that does not depend on who of them waits for how long.
+// commit writes the entries of a batch, in a time that does not depend on who of them waits for how long, and tells each
+// request what became of it.
 func (j *Journal) commit(ctx context.Context, batch []*request) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTime)
-	defer cancel()
 	j.mu.Lock()
 	withdrawn := j.withdrawn
 	j.withdrawn = nil
 	j.mu.Unlock()
-	for range attempts {
-		entries := slices.Clone(withdrawn)
-		for _, r := range batch {
-			if !r.known() {
-				entries = append(entries, r.entry)
-			}
-		}
-		if len(entries) == 0 && j.version != "" {
-			return nil
-		}
-		next, err := j.state.with(entries, j.self, j.now())
-		if err == nil {
-			err = j.write(ctx, next)
-		}
-		if err == nil {
-			return nil
-		}
-		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("the journal: %w", err)
-		}
-		if err := j.pull(ctx); err != nil {
-			return fmt.Errorf("the journal: %w", err)
+	ctx, cancel := context.WithTimeout(ctx, writeTime)
+	defer cancel()
+	full, err := j.append(ctx, withdrawn, batch)
+	for _, r := range batch {
+		if err == nil && full[r] {
+			r.done <- fmt.Errorf("the journal: %w", errFull)
+		} else {
+			r.done <- err
 		}
 	}
-	return errors.New("the journal: other replicas were quicker")
+	return err
+}
+
+// append writes the entries of a batch, except for those that it returns: there is no room for them.
+func (j *Journal) append(ctx context.Context, withdrawn []Entry, batch []*request) (full map[*request]bool, err error) {
+	for range attempts {
+		now := j.now()
+		next := j.state.withoutOld(now)
+		full = map[*request]bool{}
+		for _, e := range withdrawn {
+			if more, err := next.with(e, j.self, now); err == nil { // else the others forget it after its grace
+				next = more
+			}
+		}
+		for _, r := range batch {
+			if r.known() {
+				continue
+			}
+			more, err := next.with(r.entry, j.self, now)
+			if full[r] = err != nil; err == nil {
+				next = more
+			}
+		}
+		if next.Next == j.state.Next && j.version != "" {
+			return full, nil
+		}
+		err := j.write(ctx, next)
+		if err == nil {
+			return full, nil
+		}
+		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) {
+			return nil, fmt.Errorf("the journal: %w", err)
+		}
+		if err := j.pull(ctx); err != nil {
+			return nil, fmt.Errorf("the journal: %w", err)
+		}
+	}
+	return nil, errors.New("the journal: other replicas were quicker")
 }
 
 // write stores the next state, if the one that it is made from is the current one.

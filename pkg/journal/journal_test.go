@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -286,8 +287,12 @@ func TestFull(t *testing.T) {
 	}
 	var err error
 	n := 0
+	of := func(namespace int, e Entry) Entry {
+		e.Owner.Namespace = fmt.Sprint("namespace-", namespace)
+		return e
+	}
 	for ; err == nil && n < 100; n++ {
-		err = r.Append(t.Context(), entry(fmt.Sprint("n", n), many...), never)
+		err = r.Append(t.Context(), of(n, entry(fmt.Sprint("n", n), many...)), never)
 	}
 	if !errors.Is(err, errFull) || n < 5 {
 		t.Fatalf("after %d: %v", n, err)
@@ -303,12 +308,53 @@ func TestFull(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 5 { // at once: more than one write
 		all.Go(func() {
-			if err := r.Append(t.Context(), entry(fmt.Sprint("m", i), many...), never); err != nil {
+			if err := r.Append(t.Context(), of(i, entry(fmt.Sprint("m", i), many...)), never); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
+}
+
+// TestFullNamespace: who fills the share of a namespace keeps nobody else from writing, not even in the same write.
+func TestFullNamespace(t *testing.T) {
+	clock := time.Unix(0, 0)
+	r := newReplica(newAPI(t, interceptor.Funcs{}), "one", func() time.Time { return clock })
+	many := make([]ports.Claim, entryMost)
+	for i := range many {
+		many[i] = ports.Claim{Kind: ports.HostPort, Socket: ports.Socket{Protocol: ports.TCP, Port: uint16(i + 1), Address: ports.AllAddresses()}}
+	}
+	var all sync.WaitGroup
+	var refused atomic.Int32
+	for i := range 100 {
+		all.Go(func() {
+			if err := r.Append(t.Context(), entry(fmt.Sprint("n", i), many...), never); errors.Is(err, errFull) {
+				refused.Add(1)
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+		if i%10 == 0 {
+			all.Go(func() {
+				other := entry(fmt.Sprint("other", i), many[0])
+				other.Owner.Namespace = "other"
+				if err := r.Append(t.Context(), other, never); err != nil {
+					t.Errorf("in another namespace: %v", err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	if n := refused.Load(); n == 0 || n == 100 {
+		t.Errorf("%d of 100 entries of one namespace were refused", n)
+	}
+	if text, err := r.state.encode(); err != nil || len(text) > mostBytes/2 {
+		t.Errorf("%d bytes, %v: of one namespace and ten small entries", len(text), err)
+	}
+	clock = clock.Add(keepLeast)
+	if err := r.Append(t.Context(), entry("later", many...), never); err != nil {
+		t.Errorf("later: %v", err)
+	}
 }
 
 // TestWithdraw: what is withdrawn the others hear of within two seconds, or with the next entry.

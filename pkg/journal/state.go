@@ -78,34 +78,58 @@ func (s *state) inherit(known state, now time.Time) {
 	}
 }
 
-// errFull is that so much was let through in the last seconds that no more can be.
+// errFull is that so much was let through in the last seconds, in the cluster or in one namespace, that no more can be.
 var errFull = errors.New("too many ports were let through in the last seconds")
 
-// with returns the state after s, with more entries, and without those that have been there for long. If there is no room
-// the oldest go that every replica has read.
-func (s state) with(entries []Entry, by string, now time.Time) (state, error) {
-	next := state{Next: s.Next}
-	size := 0
+// with returns the state after s with one more entry.
+func (s state) with(e Entry, by string, now time.Time) (state, error) {
+	added := store(e, s.Next, by, now)
+	next, err := s.withRoom(added.size, mostBytes, func(stored) bool { return true }, now)
+	if err == nil {
+		next, err = next.withRoom(added.size, namespaceBytes, func(e stored) bool { return e.Owner.Namespace == added.Owner.Namespace }, now)
+	}
+	if err != nil {
+		return s, err
+	}
+	next.Entries = append(next.Entries, added)
+	next.Next++
+	return next, nil
+}
+
+// withRoom returns s without as many of the counted entries, the oldest first, as leaves room for some bytes more below
+// most. Only those go that every replica has read.
+func (s state) withRoom(bytes, most int, isCounted func(stored) bool, now time.Time) (state, error) {
+	for _, e := range s.Entries {
+		if isCounted(e) {
+			bytes += e.size
+		}
+	}
+	if bytes <= most {
+		return s, nil
+	}
+	kept := state{Next: s.Next}
+	for _, e := range s.Entries {
+		if bytes > most && isCounted(e) && now.Sub(e.seen) >= keepLeast {
+			bytes -= e.size
+			continue
+		}
+		kept.Entries = append(kept.Entries, e)
+	}
+	if bytes > most {
+		return s, errFull
+	}
+	return kept, nil
+}
+
+// withoutOld returns s without the entries that have been there for long.
+func (s state) withoutOld(now time.Time) state {
+	kept := state{Next: s.Next}
 	for _, e := range s.Entries {
 		if now.Sub(e.seen) < keepTime {
-			next.Entries = append(next.Entries, e)
-			size += e.size
+			kept.Entries = append(kept.Entries, e)
 		}
 	}
-	for _, e := range entries {
-		next.Entries = append(next.Entries, store(e, next.Next, by, now))
-		size += next.Entries[len(next.Entries)-1].size
-		next.Next++
-	}
-	for size > mostBytes {
-		oldest := next.Entries[0]
-		if now.Sub(oldest.seen) < keepLeast {
-			return state{}, errFull
-		}
-		size -= oldest.size
-		next.Entries = next.Entries[1:]
-	}
-	return next, nil
+	return kept
 }
 
 func store(e Entry, n uint64, by string, now time.Time) stored {

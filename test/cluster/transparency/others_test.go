@@ -12,11 +12,16 @@ import (
 	"encoding/pem"
 )
 
-// others are webhooks of somebody else: one refuses what is annotated with example.com/refuse, one writes a label onto what is
-// annotated with example.com/mutate. Both are called after ours, as their names come later in the alphabet.
-type others struct{ *httptest.Server }
+// others are webhooks of somebody else: one refuses what is annotated with example.com/refuse, and keeps what is annotated with
+// example.com/wait until it may go on; one writes a label onto what is annotated with example.com/mutate. Both are called after
+// ours, as their names come later in the alphabet.
+type others struct {
+	*httptest.Server
+	goOn chan struct{}
+}
 
 func newOthers(t *testing.T) others {
+	goOn := make(chan struct{})
 	mux := http.NewServeMux()
 	handle := func(path string, answer func(object) admissionv1.AdmissionResponse) {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
@@ -42,6 +47,12 @@ func newOthers(t *testing.T) others {
 		return annotations[key] != nil
 	}
 	handle("/refuse", func(o object) admissionv1.AdmissionResponse {
+		if annotated(o, "example.com/wait") {
+			select {
+			case <-goOn:
+			case <-t.Context().Done():
+			}
+		}
 		if annotated(o, "example.com/refuse") {
 			return admissionv1.AdmissionResponse{Result: &metav1.Status{Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: "no"}}
 		}
@@ -57,7 +68,7 @@ func newOthers(t *testing.T) others {
 	})
 	s := httptest.NewTLSServer(mux)
 	t.Cleanup(s.Close)
-	return others{s}
+	return others{s, goOn}
 }
 
 func (o others) register(t *testing.T, s *server) {
@@ -67,7 +78,7 @@ func (o others) register(t *testing.T, s *server) {
 		return object{
 			"name": path + ".example.com", "clientConfig": object{"url": o.URL + "/" + path, "caBundle": ca},
 			"rules":         []any{object{"apiGroups": []string{"", "apps", "batch"}, "apiVersions": []string{"v1"}, "operations": []string{"CREATE", "UPDATE"}, "resources": []string{"services", "pods", "deployments", "daemonsets", "statefulsets", "jobs"}}},
-			"failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": []string{"v1"},
+			"failurePolicy": "Fail", "timeoutSeconds": 30, "sideEffects": "None", "admissionReviewVersions": []string{"v1"},
 		}
 	}
 	const path = "/apis/admissionregistration.k8s.io/v1/"

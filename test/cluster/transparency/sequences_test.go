@@ -2,7 +2,9 @@ package transparency
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
+	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
 
@@ -31,11 +34,14 @@ func newClient(t *testing.T, cp *controlplane.ControlPlane) client.Client {
 
 // TestSequences are everyday sequences of requests, each of which Portcullis once got wrong.
 func TestSequences(t *testing.T) {
-	r := rig.Run(t, rig.Options{})
-	c := newClient(t, r.ControlPlane)
+	r := rig.Run(t, rig.Options{Flags: []string{"--audit-every=10m"}})
+	c, s := newClient(t, r.ControlPlane), newServer(t, r.ControlPlane)
+	others := newOthers(t)
+	others.register(t, s)
 	for name, sequence := range map[string]func(*testing.T, client.Client){
 		"CreateTwice": createTwice, "CreateOfWhatExists": createOfWhatExists,
-		"Quota": func(t *testing.T, c client.Client) { quota(t, c, newServer(t, r.ControlPlane)) },
+		"Quota":     func(t *testing.T, c client.Client) { quota(t, c, s) },
+		"SlowWrite": func(t *testing.T, c client.Client) { slowWrite(t, c, s, others) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -126,4 +132,48 @@ func quota(t *testing.T, c client.Client, s *server) {
 	if !seen["429"] {
 		t.Error("the port was free at once: nothing shows that the failed request was remembered")
 	}
+}
+
+// slowWrite: a write that another webhook keeps for longer than the grace may be stored beside what was admitted meanwhile. The
+// audit finds it within a minute.
+func slowWrite(t *testing.T, c client.Client, s *server, others others) {
+	ns := objects.Namespace(t, c)
+	stored := make(chan reply, 1)
+	create := func(resource, body string) reply {
+		return s.do("POST", "/api/v1/namespaces/"+ns+"/"+resource, "", parse([]byte(body)))
+	}
+	pod := func() reply {
+		return create("pods", `{"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80, "hostPort": 32766}]}]}}`)
+	}
+	go func() {
+		stored <- create("services", `{"metadata": {"name": "slow", "annotations": {"example.com/wait": ""}}, "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 32766}]}}`)
+	}()
+	isContended := false
+	poll.Until(t, func(context.Context) error {
+		r := pod()
+		isContended = isContended || r.code == http.StatusTooManyRequests
+		if r.code == http.StatusCreated {
+			if isContended {
+				return nil
+			}
+			s.must(t, s.do("DELETE", "/api/v1/namespaces/"+ns+"/pods/p", "", object{"gracePeriodSeconds": 0})) // it came before the Service
+		}
+		return fmt.Errorf("a pod while a Service with its port is being stored: %s", r)
+	})
+	others.goOn <- struct{}{}
+	if r := <-stored; r.code != http.StatusCreated {
+		t.Fatalf("the Service: %s", r)
+	}
+	poll.Within(t, time.Minute, func(ctx context.Context) error {
+		events := &corev1.EventList{}
+		if err := c.List(ctx, events, client.InNamespace(ns)); err != nil {
+			return err
+		}
+		for _, e := range events.Items {
+			if e.Reason == "PortConflict" && strings.Contains(e.Message, "32766") {
+				return nil
+			}
+		}
+		return fmt.Errorf("no event of %d names the conflict", len(events.Items))
+	})
 }

@@ -26,8 +26,9 @@ import (
 type Options struct {
 	ControlPlane controlplane.Options
 	Kubelet      kubelet.Options
-	Config       string // the text of the gate's configuration file
-	Unarmed      bool   // the gate runs and the API server does not ask it yet
+	Config       string   // the text of the gate's configuration file
+	Flags        []string // of the gate; they win over those that the rig gives
+	Unarmed      bool     // the gate runs and the API server does not ask it yet
 	// SelfArmed leaves the certificate and failurePolicy to the gate, as an installation does; else they are the rig's.
 	SelfArmed bool
 	Say       func(format string, args ...any)
@@ -95,7 +96,7 @@ func Start(ctx context.Context, o Options) (_ *Rig, err error) {
 	if o.SelfArmed {
 		flags = []string{"--cert-dir=", "--certificate-names=127.0.0.1", "--arm"}
 	}
-	if err := r.startGate(ctx, o.Config, flags...); err != nil {
+	if err := r.startGate(ctx, o.Config, append(flags, o.Flags...)...); err != nil {
 		return nil, err
 	}
 	if o.SelfArmed {
