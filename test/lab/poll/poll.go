@@ -14,8 +14,10 @@ const (
 	// Limit is how long Until waits. A test that passes waits for a fraction of it, also on a busy machine.
 	Limit = 2 * time.Minute
 
-	// interval is the time between two questions. It is short: most of what tests wait for takes milliseconds.
-	interval = 20 * time.Millisecond
+	// The time between two questions begins with interval, as most of what tests wait for takes milliseconds, and grows to
+	// maxInterval: what takes seconds is not there sooner for being asked for, and whoever is asked has other work to do.
+	interval    = 10 * time.Millisecond
+	maxInterval = 150 * time.Millisecond
 )
 
 // Until calls ask until it returns nil. It ends the test with ask's last error when that takes longer than Limit.
@@ -49,7 +51,7 @@ func UntilTrue(tb testing.TB, what string, isMet func() bool) {
 // returned while the context was alive: after that ask can only say that it was interrupted.
 func Wait(ctx context.Context, ask func(context.Context) error) error {
 	var last error
-	for {
+	for pause := interval; ; pause = min(pause+pause/4, maxInterval) {
 		err := ask(ctx)
 		if err == nil {
 			return nil
@@ -60,7 +62,7 @@ func Wait(ctx context.Context, ask func(context.Context) error) error {
 		select {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), last)
-		case <-time.After(interval):
+		case <-time.After(pause):
 		}
 	}
 }

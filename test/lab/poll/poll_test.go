@@ -20,9 +20,10 @@ func TestWait(t *testing.T) {
 		calls int
 		want  []error
 	}{
+		{"asked less and less", 1 << 30, time.Minute, 1 + int(time.Minute/maxInterval) + 9, []error{context.DeadlineExceeded, errNotYet}},
 		{"at once", 0, time.Hour, 1, nil},
 		{"after some questions", 3, time.Hour, 4, nil},
-		{"too late", 1 << 30, 10 * interval, 11, []error{context.DeadlineExceeded, errNotYet}},
+		{"too late", 1 << 30, 10 * interval, 7, []error{context.DeadlineExceeded, errNotYet}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
