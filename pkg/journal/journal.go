@@ -32,19 +32,19 @@ const (
 	// Name is the name of the ConfigMap.
 	Name = "portcullis-journal"
 
-	pullEvery     = 2 * time.Second // how often a replica reads what others have appended
-	keepTime      = 2 * time.Minute // how long an entry stays: replicas have read it by then
-	keepLeast     = 3 * pullEvery   // how long it stays in any case: a replica that is idle reads it
-	mostBytes     = 800 << 10       // of all entries; beyond that the oldest go. A ConfigMap holds 1 MiB
+	pullEvery = 2 * time.Second // how often a replica reads what others have appended
+	keepTime  = 2 * time.Minute // how long an entry stays: replicas have read it by then
+	keepLeast = 3 * pullEvery   // how long it stays in any case: a replica that is idle reads it
+	mostBytes = 800 << 10       // of all entries; beyond that the oldest go. A ConfigMap holds 1 MiB
 	// What the entries of one namespace may take of it: nobody who may write in one keeps the others from writing.
 	namespaceBytes = mostBytes / 4
-	batchMost     = 1000            // claims that are written at once
-	withdrawnMost = 100             // entries that wait to be withdrawn
-	entryMost     = 500             // claims of one entry; of an object that has more, the others are not written
-	writeTime     = 1500 * time.Millisecond
-	attempts      = 20 // to write
-	dataKey       = "entries"
-	fieldOwner    = client.FieldOwner("portcullis")
+	batchMost      = 1000 // claims that are written at once
+	withdrawnMost  = 100  // entries that wait to be withdrawn
+	entryMost      = 500  // claims of one entry; of an object that has more, the others are not written
+	writeTime      = 1500 * time.Millisecond
+	attempts       = 20 // to write
+	dataKey        = "entries"
+	fieldOwner     = client.FieldOwner("portcullis")
 )
 
 // Entry is a write that a replica is about to let through.

@@ -59,7 +59,8 @@ func (p *pools) Claim(nodePort uint16) *v1alpha1.PortClaim {
 	return p.claims[nodePort]
 }
 
-// Claimed returns the nodePorts that are claimed for Services of a namespace, sorted.
+// Claimed returns the nodePorts that are claimed for Services of a namespace, sorted: also those that were given back and
+// nobody else may have yet, so that nobody empties a pool by creating and deleting.
 func (p *pools) Claimed(namespace string) []uint16 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -116,9 +117,6 @@ func (p *pools) setClaim(c *v1alpha1.PortClaim, gone bool) {
 		return
 	}
 	p.claims[port] = c
-	if c.Status.Phase == v1alpha1.ClaimReleased {
-		return
-	}
 	of := p.claimed[c.Spec.Service.Namespace]
 	if of == nil {
 		of = map[uint16]bool{}

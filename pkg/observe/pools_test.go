@@ -84,7 +84,7 @@ func TestPoolsFollowTheCluster(t *testing.T) {
 	})
 }
 
-// TestClaimsFollowTheCluster: a port that is released is claimed for nobody, and its claim is there still.
+// TestClaimsFollowTheCluster: a port is claimed for a namespace as long as its claim is there, also once it is released.
 func TestClaimsFollowTheCluster(t *testing.T) {
 	o := New(newCluster(), Options{Pools: true})
 	for _, step := range []struct {
@@ -98,7 +98,7 @@ func TestClaimsFollowTheCluster(t *testing.T) {
 		{"it is bound", newClaim("30100", "here", "Bound"), false, []uint16{30100}, nil, true},
 		{"another one", newClaim("30099", "here", "Bound"), false, []uint16{30099, 30100}, nil, true},
 		{"of another namespace", newClaim("30101", "there", "Bound"), false, []uint16{30099, 30100}, []uint16{30101}, true},
-		{"the first is released", newClaim("30100", "here", "Released"), false, []uint16{30099}, []uint16{30101}, true},
+		{"the first is released", newClaim("30100", "here", "Released"), false, []uint16{30099, 30100}, []uint16{30101}, true},
 		{"and asked for elsewhere, under the same name", newClaim("30100", "there", "Requested"), false, []uint16{30099}, []uint16{30100, 30101}, true},
 		{"and goes", newClaim("30100", "there", "Requested"), true, []uint16{30099}, []uint16{30101}, false},
 		{"one that was never there goes", newClaim("30100", "there", "Requested"), true, []uint16{30099}, []uint16{30101}, false},

@@ -78,6 +78,9 @@ func (e *LimitError) Error() string {
 		field, who = "perService", "a Service"
 	}
 	has := fmt.Sprintf("has %d and wants %d more", e.Has, e.More)
+	if e.Pool.ReuseDelay > 0 && !e.PerService {
+		has += fmt.Sprintf("; what is given back counts for another %s (reuseDelay)", e.Pool.ReuseDelay)
+	}
 	return fitting(
 		fmt.Sprintf("PortPool %s gives %s at most %s (limits.%s), which %s; free some, or have the limit raised", e.Pool.Name, who, counted(e.Limit, "number"), field, has),
 		fmt.Sprintf("PortPool %s has a limits.%s of %d, and this one %s; free some, or have it raised", e.Pool.Name, field, e.Limit, has))
