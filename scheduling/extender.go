@@ -89,7 +89,7 @@ func (e *Extender) filter(_ *http.Request, q *extenderv1.ExtenderArgs) (*extende
 	if q.Pod == nil {
 		return &extenderv1.ExtenderFilterResult{Error: "portcullis was asked about no pod"}, malformed
 	}
-	w := wants(q.Pod)
+	w := wants(q.Pod, e.settings.Check.Trusted)
 	if w == nil {
 		return &extenderv1.ExtenderFilterResult{Nodes: q.Nodes, NodeNames: q.NodeNames}, skipped
 	}
@@ -192,7 +192,7 @@ func (e *Extender) preempt(_ *http.Request, q *extenderv1.ExtenderPreemptionArgs
 	if q.Pod == nil || !e.cluster.IsComplete() {
 		return result, couldNotTell
 	}
-	w := wants(q.Pod)
+	w := wants(q.Pod, e.settings.Check.Trusted)
 	if w == nil {
 		result.NodeNameToMetaVictims = victims
 		return result, skipped

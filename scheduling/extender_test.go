@@ -35,7 +35,7 @@ func (c *cluster) Pod(namespace, name string) *corev1.Pod { return c.pods[namesp
 
 func (c *cluster) see(pods ...*corev1.Pod) {
 	for _, p := range pods {
-		w := extract.Pod(p, nil)
+		w := extract.Pod(p, nil, nil)
 		c.ledger.Replace(w.Owner, w.Claims)
 		c.pods[p.Namespace+"/"+p.Name] = p
 	}

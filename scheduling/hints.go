@@ -53,7 +53,7 @@ func (p *PortClaims) afterPod(_ klog.Logger, pod *corev1.Pod, before, now any) (
 	}
 	was := *gone
 	was.Status = corev1.PodStatus{} // one that ended is gone because it ended, and held its ports until then
-	w, held := wants(pod), wants(&was)
+	w, held := wants(pod, p.trusted), wants(&was, p.trusted)
 	if w == nil || held == nil {
 		return fwk.QueueSkip, nil
 	}
@@ -66,7 +66,7 @@ func (p *PortClaims) afterNode(_ klog.Logger, pod *corev1.Pod, before, now any) 
 	if err != nil {
 		return fwk.Queue, err
 	}
-	w := wants(pod)
+	w := wants(pod, p.trusted)
 	if w == nil || p.isReserved(w, node) {
 		return fwk.QueueSkip, nil
 	}
@@ -103,7 +103,7 @@ func (p *PortClaims) afterService(_ klog.Logger, pod *corev1.Pod, before, now an
 	freed := slices.DeleteFunc(extract.Service(old, p.services.nodePorts).Claims, func(c ports.Claim) bool {
 		return slices.ContainsFunc(still, func(s ports.Claim) bool { return s.Socket == c.Socket && s.Scope.Kind == c.Scope.Kind })
 	})
-	w := wants(pod)
+	w := wants(pod, p.trusted)
 	if w == nil || !meets(w, freed) {
 		return fwk.QueueSkip, nil
 	}

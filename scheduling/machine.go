@@ -148,7 +148,7 @@ func (m *machine) find(pod *corev1.Pod, first int) int {
 }
 
 func (m *machine) read(pod *corev1.Pod) {
-	w := extract.Pod(pod, nil)
+	w := extract.Pod(pod, nil, nil)
 	m.pods = append(m.pods, holder{pod, w.Owner.Root().String()})
 	for _, c := range w.Claims {
 		if !c.InitOnly {

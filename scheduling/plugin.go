@@ -37,6 +37,7 @@ const stateKey fwk.StateKey = "PreFilter" + Name
 type PortClaims struct {
 	handle   fwk.Handle
 	reserved []check.Reserved // sockets of the daemons of every node
+	trusted  []string         // namespaces whose pods are what they say they are
 	services *services
 	bound    *bound
 	rivals   *rivals   // nil: no node is preferred
@@ -67,7 +68,7 @@ func New(ctx context.Context, args runtime.Object, handle fwk.Handle) (fwk.Plugi
 	if err != nil {
 		return nil, fmt.Errorf("arguments of %s: %w", Name, err)
 	}
-	p := &PortClaims{handle: handle, reserved: settings.Check.Reserved, notices: newNotices()}
+	p := &PortClaims{handle: handle, reserved: settings.Check.Reserved, trusted: settings.Check.Trusted, notices: newNotices()}
 	core := handle.SharedInformerFactory().Core().V1()
 	if p.services, err = newServices(core.Services().Informer(), settings.NodePorts); err != nil {
 		return nil, err
@@ -149,7 +150,7 @@ func (d demands) Clone() fwk.StateData { return d }
 // PreFilter finds what the pod wants. A pod that wants nothing is skipped, as is one that has its node and is here to be
 // resized. A port that is taken on every node refuses the pod without a look at any.
 func (p *PortClaims) PreFilter(_ context.Context, state fwk.CycleState, pod *corev1.Pod, _ []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
-	w := wants(pod)
+	w := wants(pod, p.trusted)
 	if w == nil || pod.Spec.NodeName != "" {
 		return nil, fwk.NewStatus(fwk.Skip)
 	}
@@ -172,11 +173,11 @@ func (p *PortClaims) PreFilter(_ context.Context, state fwk.CycleState, pod *cor
 
 // wants returns the pod with those of its claims that last as long as it runs, each socket once, scoped to every node; nil
 // if there are none.
-func wants(pod *corev1.Pod) *check.Workload {
+func wants(pod *corev1.Pod, trusted []string) *check.Workload {
 	if !extract.MayClaim(pod) {
 		return nil
 	}
-	w := extract.Pod(pod, nil)
+	w := extract.Pod(pod, nil, trusted)
 	w.Claims = slices.DeleteFunc(w.Claims, func(c ports.Claim) bool { return c.InitOnly })
 	if len(w.Claims) == 0 {
 		return nil
@@ -319,7 +320,7 @@ func (met clashes) status() *fwk.Status {
 
 // SignPod signs what a pod's fate here depends on: its sockets, and who it is where that exempts it.
 func (p *PortClaims) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFragment, *fwk.Status) {
-	w := wants(pod)
+	w := wants(pod, p.trusted)
 	if w == nil {
 		return nil, nil
 	}

@@ -71,7 +71,10 @@ func TestFilter(t *testing.T) {
 	local := nodePort("local", 0)
 	local.Spec.Type, local.Spec.ExternalTrafficPolicy, local.Spec.HealthCheckNodePort = corev1.ServiceTypeLoadBalancer, corev1.ServiceExternalTrafficPolicyLocal, 9000
 	klipper := pod("svclb", list(port(9000)))
+	imposter := klipper.DeepCopy()
+	klipper.Namespace = metav1.NamespaceSystem
 	klipper.Labels = map[string]string{"svccontroller.k3s.cattle.io/svcname": "app", "svccontroller.k3s.cattle.io/svcnamespace": "default"}
+	imposter.Labels = klipper.Labels
 
 	const by = "hostPort 9000/TCP by "
 	for _, tt := range []struct {
@@ -123,13 +126,17 @@ func TestFilter(t *testing.T) {
 		{"an external IP of the node", "", []*corev1.Service{external}, wants9000, addressed(node("n", 1), "10.0.0.1"), "UnschedulableAndUnresolvable: " + by + "Service default/external"},
 		{"an external IP of another node", "", []*corev1.Service{external}, wants9000, addressed(node("n", 1), "10.0.0.2"), ""},
 		{"the pods of a Service's load balancer", "", []*corev1.Service{nodePort("app", 9000)}, klipper, node("n", 1), ""},
+		{"with its labels, elsewhere", "", []*corev1.Service{nodePort("app", 9000)}, imposter, node("n", 1), "UnschedulableAndUnresolvable: " + by + "Service default/app"},
+		{"with its labels, where they are trusted", `{"trustedNamespaces":["default"]}`, []*corev1.Service{nodePort("app", 9000)}, imposter, node("n", 1), ""},
 		{"another Service's", "", []*corev1.Service{nodePort("other", 9000)}, klipper, node("n", 1), "UnschedulableAndUnresolvable: " + by + "Service default/other"},
 		{"a Service and a pod", "", []*corev1.Service{external}, wants9000, addressed(node("n", 1, pod("a", list(port(9000)))), "10.0.0.1"),
 			"UnschedulableAndUnresolvable: " + by + "Pod default/a and Service default/external"},
 
 		{"the kubelet's", "", nil, pod("new", list(port(10250))), node("n", 1), "UnschedulableAndUnresolvable: hostPort 10250/TCP by kubelet (a daemon of every node)"},
 		{"the daemon itself", "", nil, pod("kube-proxy", list(corev1.ContainerPort{ContainerPort: 10256}), hostNetwork,
-			func(p *corev1.Pod) { p.Spec.Containers[0].Name = "kube-proxy" }), node("n", 1), ""},
+			func(p *corev1.Pod) { p.Spec.Containers[0].Name, p.Namespace = "kube-proxy", metav1.NamespaceSystem }), node("n", 1), ""},
+		{"by the daemon's name, elsewhere", "", nil, pod("kube-proxy", list(corev1.ContainerPort{ContainerPort: 10256}), hostNetwork,
+			func(p *corev1.Pod) { p.Spec.Containers[0].Name = "kube-proxy" }), node("n", 1), "UnschedulableAndUnresolvable: hostNetwork port 10256/TCP by kube-proxy (a daemon of every node)"},
 		{"no daemons", `{"nodeReserved":[]}`, nil, pod("new", list(port(10250))), node("n", 1), ""},
 		{"reserved by annotation", "", nil, wants9000, annotated(node("n", 1), "80/TCP,9000/TCP"),
 			"UnschedulableAndUnresolvable: " + by + "the node itself (annotation portcullis.dev/reserved-ports)"},
@@ -271,7 +278,7 @@ func TestSignPod(t *testing.T) {
 	udp := port(9000)
 	udp.Protocol = corev1.ProtocolUDP
 	proxy := pod("proxy", list(corev1.ContainerPort{ContainerPort: 10256}), hostNetwork)
-	proxy.Spec.Containers[0].Name = "kube-proxy"
+	proxy.Spec.Containers[0].Name, proxy.Namespace = "kube-proxy", metav1.NamespaceSystem
 	for _, tt := range []struct {
 		pod  *corev1.Pod
 		want string

@@ -264,7 +264,7 @@ func (p *PortClaims) afterPolicy(_ klog.Logger, pod *corev1.Pod, before, now any
 			return fwk.Queue, err
 		}
 	}
-	w := wants(pod)
+	w := wants(pod, p.trusted)
 	if w == nil || !isLess(p.policies.by(&is, w), p.policies.by(&was, w)) {
 		return fwk.QueueSkip, nil
 	}
@@ -286,7 +286,7 @@ func (p *PortClaims) afterLabels(_ klog.Logger, _ *corev1.Pod, before, now any) 
 	if err != nil {
 		return fwk.Queue, err
 	}
-	was, is := wants(old), wants(current)
+	was, is := wants(old, p.trusted), wants(current, p.trusted)
 	if was == nil || is == nil {
 		return fwk.QueueSkip, nil
 	}

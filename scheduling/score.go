@@ -63,7 +63,7 @@ func templateNumbers(object any) ([]string, error) {
 		return nil, nil
 	}
 	var numbers []string
-	if w, ok := extract.Workload(workload, nil); ok {
+	if w, ok := extract.Workload(workload, nil, nil); ok {
 		for _, c := range w.Claims {
 			if !c.InitOnly && !slices.Contains(numbers, c.Number()) {
 				numbers = append(numbers, c.Number())
@@ -135,7 +135,7 @@ func rival(object any, wanted ports.Socket) (ports.Ref, bool) {
 	if !ok || templateOf(object) == nil {
 		return ports.Ref{}, false
 	}
-	w, ok := extract.Workload(workload, nil)
+	w, ok := extract.Workload(workload, nil, nil)
 	if !ok {
 		return ports.Ref{}, false
 	}

@@ -40,7 +40,7 @@ type allocation struct {
 func (g *Gate) newAllocation(svc, old *corev1.Service, state *ledger.Snapshot, lost map[uint16]bool) *allocation {
 	a := &allocation{
 		Gate: g, svc: svc, old: old, state: state, lost: lost, pools: g.cluster.Pools(), random: g.random(),
-		owner: extract.Owner(corev1.SchemeGroupVersion.WithKind("Service"), svc),
+		owner: extract.Owner(corev1.SchemeGroupVersion.WithKind("Service"), svc, nil),
 		own:   map[uint16]bool{}, on: g.settings.NodePorts.On(extract.ServiceFamilies(svc)),
 	}
 	for _, number := range sortedNumbers(svc) {

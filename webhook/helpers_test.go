@@ -166,10 +166,10 @@ func (b *bench) seen(object runtime.Object) observe.Seen {
 		s := extract.Service(o, b.settings.NodePorts)
 		owner, claims = s.Owner, s.Claims
 	case *corev1.Pod:
-		w := extract.Pod(o, b.cluster)
+		w := extract.Pod(o, b.cluster, nil)
 		owner, claims = w.Owner, w.Claims
 	default:
-		w, _ := extract.Workload(o, b.cluster)
+		w, _ := extract.Workload(o, b.cluster, nil)
 		owner, claims = w.Owner, w.Claims
 	}
 	meta := object.(client.Object)

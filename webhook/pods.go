@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 
 	jsonpatch "gomodules.xyz/jsonpatch/v2"
@@ -26,7 +27,7 @@ func (g *Gate) mutatePod(ctx context.Context, req admission.Request) decision {
 	if !ok {
 		return d
 	}
-	w := extract.Pod(pod, g.cluster)
+	w := extract.Pod(pod, g.cluster, g.settings.Check.Trusted)
 	if isImpossible(req, pod) || g.exists(ctx, req, w.Owner.Ref) {
 		return g.allowed()
 	}
@@ -37,7 +38,7 @@ func (g *Gate) mutatePod(ctx context.Context, req admission.Request) decision {
 		if given, findings, ok = g.assignHostPorts(pod, w); !ok {
 			return later(g.settings, "other requests for host ports were quicker")
 		}
-		w = extract.Pod(pod, g.cluster)
+		w = extract.Pod(pod, g.cluster, g.settings.Check.Trusted)
 		if len(given) > 0 {
 			w.Owner.Ref = unnamedPod(pod).Ref // by which it is in flight
 		}
@@ -68,7 +69,7 @@ func (g *Gate) assignHostPorts(pod *corev1.Pod, w *check.Workload) ([]jsonpatch.
 		base, flying, version := g.look()
 		attempt := pod.DeepCopy()
 		given, findings := g.giveHostPorts(attempt, w, flying.Over(base))
-		if len(given) == 0 || g.record(unnamedPod(attempt), *writeOf(attempt, nil, extract.Pod(attempt, g.cluster).Claims), version) {
+		if len(given) == 0 || g.record(unnamedPod(attempt), *writeOf(attempt, nil, extract.Pod(attempt, g.cluster, g.settings.Check.Trusted).Claims), version) {
 			*pod = *attempt
 			return given, findings, true
 		}
@@ -78,11 +79,11 @@ func (g *Gate) assignHostPorts(pod *corev1.Pod, w *check.Workload) ([]jsonpatch.
 
 // unnamedPod is the owner that stands for a pod that was given host ports until the validating hook sees its name.
 func unnamedPod(pod *corev1.Pod) ports.Owner {
-	owner := extract.Owner(corev1.SchemeGroupVersion.WithKind("Pod"), pod)
+	owner := extract.Owner(corev1.SchemeGroupVersion.WithKind("Pod"), pod, nil)
 	if pod.GenerateName != "" {
 		unnamed := corev1.Pod{}
 		unnamed.Namespace, unnamed.GenerateName = pod.Namespace, pod.GenerateName
-		owner.Ref = extract.Owner(corev1.SchemeGroupVersion.WithKind("Pod"), &unnamed).Ref
+		owner.Ref = extract.Owner(corev1.SchemeGroupVersion.WithKind("Pod"), &unnamed, nil).Ref
 		for _, number := range hostPortsOf(pod) {
 			owner.Name += strconv.Itoa(int(number)) + "."
 		}
@@ -96,7 +97,7 @@ func (g *Gate) validatePod(ctx context.Context, req admission.Request) decision 
 	if !ok {
 		return d
 	}
-	w := extract.Pod(pod, g.cluster)
+	w := extract.Pod(pod, g.cluster, g.settings.Check.Trusted)
 	if len(w.Requests) > 0 && !isDryRun(req) {
 		g.drop(unnamedPod(pod).Ref, w.Claims)
 	}
@@ -113,7 +114,8 @@ func (g *Gate) pod(req admission.Request) (*corev1.Pod, decision, bool) {
 	}
 	named(pod, req)
 	// The ports of a pod cannot be changed, and refusing the image of a static pod does not stop it.
-	if req.Operation != admissionv1.Create || extract.IsMirror(pod) {
+	isNode := slices.Contains(req.UserInfo.Groups, nodesGroup) // nobody else makes images of static pods
+	if req.Operation != admissionv1.Create || isNode && extract.IsMirror(pod) {
 		return nil, g.allowed(), false
 	}
 	return pod, decision{}, true
@@ -162,7 +164,7 @@ func (g *Gate) workload(raw runtime.RawExtension, req admission.Request) (*check
 		return nil, nil, fmt.Errorf("this hook judges objects with a pod template, not %s", resource(req))
 	}
 	named(meta, req)
-	w, ok := extract.Workload(object, g.cluster)
+	w, ok := extract.Workload(object, g.cluster, g.settings.Check.Trusted)
 	if !ok {
 		return nil, nil, fmt.Errorf("this hook judges objects with a pod template, not %s", resource(req))
 	}

@@ -110,7 +110,7 @@ func TestPod(t *testing.T) {
 		{"hostPort of a sidecar", "", nil, with(hp("p", 8080), inInitContainer(always)), "warn: PC0504 spec.initContainers[0].ports[0].hostPort"},
 		{"host network without ports", "", nil, with(hp("p", 0), hostNetwork, func(p *corev1.Pod) { p.Spec.Containers[0].Ports = nil }), "allow: PC0509 spec.hostNetwork"},
 		{"the same socket twice", "", nil, with(hp("p", 8080), func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, p.Spec.Containers[0]) }), "deny: PC0102 spec.containers[1].ports[0].hostPort"},
-		{"mirror pod", "", nil, with(hp("p", 10250), annotated(corev1.MirrorPodAnnotationKey, "x")), "allow"},
+		{"somebody's that says it is a mirror pod", "", nil, with(hp("p", 10250), annotated(corev1.MirrorPodAnnotationKey, "x")), "deny: PC0302 spec.containers[0].ports[0].hostPort by node daemon kubelet"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, path := range []string{PathMutatePods, PathValidatePods} {
@@ -192,5 +192,21 @@ func TestNamespaceOfTheRequest(t *testing.T) {
 	}
 	if len(b.flight.owners) != 1 {
 		t.Errorf("%d in flight", len(b.flight.owners))
+	}
+}
+
+// TestMirrorPod: what a node says of a static pod is left alone, whatever it claims: it runs. Anybody else's pod is a pod.
+func TestMirrorPod(t *testing.T) {
+	pod := with(hostPortPod("p", 10250), annotated(corev1.MirrorPodAnnotationKey, "x"), onNode("n1"))
+	for groups, want := range map[string]string{
+		nodesGroup: "allow", "system:authenticated": "deny: PC0302 spec.containers[0].ports[0].hostPort by node daemon kubelet",
+	} {
+		for _, path := range []string{PathMutatePods, PathValidatePods} {
+			req := creates("Pod", pod)
+			req.UserInfo.Groups = []string{"system:authenticated", groups}
+			if got := outcome(newBench(t, "").decideOn(t, path, req)); got != want {
+				t.Errorf("%s, %s: got %s, want %s", groups, path, got, want)
+			}
+		}
 	}
 }

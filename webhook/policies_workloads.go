@@ -32,9 +32,12 @@ func subjectPods() subjectKind {
 			"has-host-ports", "[request.kind.kind == 'Pod' ? dyn(object) : request.kind.kind == 'CronJob' ? dyn(object).spec.jobTemplate.spec.template : dyn(object).spec.template]"+
 				".exists(t, "+hasHostPorts("t")+")",
 			"changed", "request.operation != 'UPDATE' || dyn(object).spec != dyn(oldObject).spec"),
-		// As in pkg/extract a chain of controllers ends at what rolls itself out.
+		// As in pkg/extract a chain of controllers ends at what rolls itself out. Anybody may write an owner reference: that
+		// there is such a controller is known where the controller manager makes the object.
 		inherited: "!(request.kind.kind in ['Deployment', 'StatefulSet', 'DaemonSet', 'CronJob']) && " +
-			"object.metadata.?ownerReferences.orValue([]).exists(o, o.?controller.orValue(false) && o.kind != 'Node')",
+			"object.metadata.?ownerReferences.orValue([]).exists(o, o.?controller.orValue(false) && o.kind != 'Node') && " +
+			"(request.userInfo.username == 'system:kube-controller-manager' || " +
+			"request.userInfo.username.startsWith('system:serviceaccount:kube-system:') && request.userInfo.username.endsWith('-controller'))",
 	}
 	for _, h := range hooks {
 		for _, r := range h.rules {
@@ -125,7 +128,7 @@ func (g *generator) workloadRules() []rule {
 		g.rule(check.HostIPInvalid, finding("$entries.filter(e, e.w == '!')", "'! ' + e.a",
 			said(check.Finding{Code: check.HostIPInvalid, Field: "⟨b⟩.hostIP", Value: "⟨a⟩", Other: "⟨socket⟩"}, map[string]string{"b": "e.b", "a": "strings.quote(e.a)"}))),
 		g.rule(check.SocketTwice, twice()),
-		g.rule(check.DaemonSocket, daemons(s.Reserved)),
+		g.rule(check.DaemonSocket, daemons(s.Reserved, s.Trusted)),
 		g.rule(check.NeverMapped, finding("($hostNetwork ? [] : $lasting.filter(e, e.sidecar))", entryKey,
 			eachKind(check.Finding{Code: check.NeverMapped}, nil))),
 		g.rule(check.SurgeInPlace, surge()),
@@ -168,7 +171,7 @@ func twice() string {
 }
 
 // daemons asks for sockets of the nodes' own daemons.
-func daemons(reserved []check.Reserved) string {
+func daemons(reserved []check.Reserved, trusted []string) string {
 	var all []string
 	for _, r := range slices.SortedStableFunc(slices.Values(reserved), func(a, b check.Reserved) int { return cmp.Compare(a.Name, b.Name) }) {
 		all = append(all, fmt.Sprintf("{'name': dyn(%s), 'n': dyn(%d), 'p': dyn(%s), 'w': dyn(%s)}",
@@ -179,7 +182,7 @@ func daemons(reserved []check.Reserved) string {
 	}
 	text := eachKind(check.Finding{Code: check.DaemonSocket, Holder: &check.Holder{Ref: ports.Ref{Kind: check.DaemonKind, Name: "⟨r⟩"}}}, map[string]string{"r": "string(r.name)"})
 	return "$lasting.map(e, [" + strings.Join(all, ", ") + "].filter(r, r.n == e.n && r.p == e.p && " + overlap("r.w", "e.w") +
-		" && !($hostNetwork && r.name in $names)).map(r, {'k': " + entryKey + " + r.name, 's': " + text + "})).flatten()"
+		" && !($hostNetwork && r.name in $names && request.namespace in " + celStrings(trusted) + ")).map(r, {'k': " + entryKey + " + r.name, 's': " + text + "})).flatten()"
 }
 
 // surge asks for DaemonSets with a surge: a percentage of any number of nodes is rounded up.

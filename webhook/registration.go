@@ -55,7 +55,10 @@ func URLClient(base string, ca []byte) func(string) admissionregistrationv1.Webh
 // Conditions by which requests that have nothing to do with node ports never leave the API server. They are untyped
 // CEL over the object as JSON, from which zero values are dropped, so that every optional field is guarded.
 const (
-	notMirror = `!('kubernetes.io/config.mirror' in object.metadata.?annotations.orValue({}))`
+	nodesGroup = "system:nodes" // whose members are nodes (k8s.io/apiserver pkg/authentication/user)
+
+	// Only a node may say of a pod that it is a static one, which runs whatever is said of its image.
+	notMirror = `!('kubernetes.io/config.mirror' in object.metadata.?annotations.orValue({}) && '` + nodesGroup + `' in request.userInfo.?groups.orValue([]))`
 
 	// One Service may hold a node port, a health check node port, or an external address.
 	holdsPorts = `object.spec.?type.orValue('ClusterIP') == 'NodePort' || ` +

@@ -10,8 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
@@ -43,11 +43,11 @@ func (g *Gate) validateScale(ctx context.Context, req admission.Request) decisio
 	}
 	idle, active := withReplicas(stored.Object, 0), withReplicas(stored.Object, scale.Spec.Replicas)
 	in := check.Input{}
-	in.Workload, ok = extract.Workload(active, g.cluster)
+	in.Workload, ok = extract.Workload(active, g.cluster, g.settings.Check.Trusted)
 	if !ok {
 		return g.allowed()
 	}
-	in.OldWorkload, _ = extract.Workload(idle, g.cluster)
+	in.OldWorkload, _ = extract.Workload(idle, g.cluster, g.settings.Check.Trusted)
 	write := writeOf(stored.Object, stored.Object, in.Workload.Claims)
 	if isDryRun(req) {
 		write = nil
@@ -94,7 +94,13 @@ func (g *Gate) admitInherited(ctx context.Context, object metav1.Object, in chec
 	if !excused || in.OldWorkload != nil && d.verdict != check.Denied {
 		return d // nothing would be refused without a controller, or it was so before the update
 	}
-	inherits := g.inherits(ctx, object, in.Workload)
+	inherits, err := g.inherits(ctx, object, in.Workload)
+	if err != nil && d.verdict != check.Denied {
+		g.forget(in.Workload.Owner.Ref, object.GetUID())
+	}
+	if err != nil {
+		return later(g.settings, "its controller cannot be read: "+err.Error())
+	}
 	if inherits == (d.verdict != check.Denied && !d.busy) {
 		return d
 	}
@@ -104,17 +110,26 @@ func (g *Gate) admitInherited(ctx context.Context, object metav1.Object, in chec
 }
 
 // inherits reports whether the controller that an object names is there, wants pods, and has all of w's claims.
-func (g *Gate) inherits(ctx context.Context, object metav1.Object, w *check.Workload) bool {
+func (g *Gate) inherits(ctx context.Context, object metav1.Object, w *check.Workload) (bool, error) {
 	ref, uid, ok := controllerOf(object)
-	if !ok {
-		return false
+	if !ok || !g.isOfWorkload(ref) {
+		return false, nil
 	}
 	stored, err := g.cluster.Read(ctx, ref)
 	if err != nil {
-		logf.FromContext(ctx).Info("A controller could not be read, and excuses nothing", "controller", ref.String(), "error", err.Error())
+		return false, err
+	}
+	return excuses(stored, uid, w), nil
+}
+
+// isOfWorkload reports whether objects of a ref's kind have a pod template.
+func (g *Gate) isOfWorkload(ref ports.Ref) bool {
+	object, err := g.scheme.New(schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind))
+	if err != nil {
 		return false
 	}
-	return excuses(stored, uid, w)
+	_, ok := extract.Workload(object, nil, nil)
+	return ok
 }
 
 // controllerOf is the controller that an object names, and the uid that it must have.
@@ -126,14 +141,19 @@ func controllerOf(object metav1.Object) (ports.Ref, types.UID, bool) {
 	return ports.Ref{APIVersion: c.APIVersion, Kind: c.Kind, Namespace: object.GetNamespace(), Name: c.Name}, c.UID, true
 }
 
-// excuses reports whether a controller, nil for none, has a uid, wants pods, and has all that w claims in its template, on
-// the node that w names if it names one.
+// excuses reports whether a controller, nil for none, has a uid, wants pods, and has all in its template that may be objected
+// to in w: its claims, on the node that it names if it names one, the host network, and hostIPs that are no addresses.
 func excuses(controller *observe.Seen, uid types.UID, w *check.Workload) bool {
 	if controller == nil || controller.UID != uid {
 		return false
 	}
-	template, ok := extract.Workload(controller.Object, nil)
+	template, ok := extract.Workload(controller.Object, nil, nil)
 	if !ok || !check.CoversActively(template.Claims, w.Claims) || w.HostNetwork && !template.HostNetwork {
+		return false
+	}
+	if slices.ContainsFunc(w.Unparsed, func(u check.Unparsed) bool {
+		return !slices.ContainsFunc(template.Unparsed, func(o check.Unparsed) bool { return o.Value == u.Value })
+	}) {
 		return false
 	}
 	if _, isDaemon := controller.Object.(*appsv1.DaemonSet); isDaemon || len(w.Claims) == 0 {

@@ -143,7 +143,7 @@ func TestInherited(t *testing.T) {
 		d.Spec.Template.Spec = corev1.PodSpec{HostNetwork: true, Containers: []corev1.Container{{Name: "c"}}}
 		return d
 	}
-	const refused, excused = "deny: PC0201", "warn: PC0201"
+	const refused, excused, later = "deny: PC0201", "warn: PC0201", "busy"
 	for _, c := range []struct {
 		name string
 		then func(*bench)
@@ -163,7 +163,15 @@ func TestInherited(t *testing.T) {
 		}, with(hostPortPod("p", 30777), func(p *corev1.Pod) {
 			p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Service", Name: "w", UID: "1", Controller: new(true)}}
 		}), refused},
-		{"of one that cannot be read", func(b *bench) { b.cluster.fails = errors.New("timeout") }, with(hostPortPod("p", 30777), controller("DaemonSet", "1")), refused},
+		{"of one that cannot be read", func(b *bench) { b.cluster.fails = errors.New("timeout") }, with(hostPortPod("p", 30777), controller("DaemonSet", "1")), later},
+		{"of a kind that is not known, and cannot be read", func(b *bench) { b.cluster.fails = errors.New("timeout") }, with(hostPortPod("p", 30777), controller("Game", "1")), refused},
+		{"by labels", func(b *bench) {}, with(hostPortPod("p", 30777), func(p *corev1.Pod) {
+			p.Labels = map[string]string{"svccontroller.k3s.cattle.io/svcname": "s", "svccontroller.k3s.cattle.io/svcnamespace": "default"}
+		}), refused},
+		{"by labels where they are trusted", func(b *bench) {}, with(hostPortPod("p", 30777), func(p *corev1.Pod) {
+			p.Namespace = metav1.NamespaceSystem
+			p.Labels = map[string]string{"svccontroller.k3s.cattle.io/svcname": "s", "svccontroller.k3s.cattle.io/svcnamespace": "default"}
+		}), "allow"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "").holds(nodePortService("s", 30777))
@@ -173,7 +181,7 @@ func TestInherited(t *testing.T) {
 					t.Errorf("%s: got %s, want %s", path, got, c.want)
 				}
 			}
-			if inFlight := len(b.flight.owners) > 0; inFlight != (c.want == excused) {
+			if inFlight := len(b.flight.owners) > 0; inFlight != (c.want == excused || c.want == "allow") {
 				t.Errorf("in flight: %v", b.flight.owners)
 			}
 		})
@@ -187,8 +195,8 @@ func TestInherited(t *testing.T) {
 		}{{workload("DaemonSet", "w"), false}, {onHostNetwork(), true}} {
 			b := newBench(t, "")
 			stored("1", template.object)(b)
-			if got := b.inherits(t.Context(), pod, extract.Pod(pod, b.cluster)); got != template.want {
-				t.Errorf("inherits %v, want %v", got, template.want)
+			if got, err := b.inherits(t.Context(), pod, extract.Pod(pod, b.cluster, nil)); got != template.want || err != nil {
+				t.Errorf("inherits %v, %v, want %v", got, err, template.want)
 			}
 		}
 	})

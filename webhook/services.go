@@ -274,7 +274,7 @@ func (g *Gate) placeholder(svc *corev1.Service) ports.Owner {
 func placeholderFor(svc *corev1.Service, suffix string) ports.Owner {
 	unnamed := corev1.Service{}
 	unnamed.Namespace, unnamed.GenerateName = svc.Namespace, svc.GenerateName
-	owner := extract.Owner(corev1.SchemeGroupVersion.WithKind("Service"), &unnamed)
+	owner := extract.Owner(corev1.SchemeGroupVersion.WithKind("Service"), &unnamed, nil)
 	owner.Name += suffix
 	return owner
 }

@@ -195,7 +195,7 @@ func (s *poolState) hold(services []*corev1.Service, pods []*corev1.Pod) {
 		s.add(pool.NodePorts, x.Owner.Ref, x.Labels, svc.UID, svc.CreationTimestamp.Time, x.Claims, ports.Kind.InNodePortBook)
 	}
 	for _, pod := range pods {
-		x := extract.Pod(pod, nil)
+		x := extract.Pod(pod, nil, nil)
 		for _, c := range x.Claims {
 			s.occupied[c.Port] = s.occupied[c.Port] || c.Kind != ports.HostPort
 		}

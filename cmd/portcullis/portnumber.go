@@ -159,7 +159,7 @@ func (h *holdings) wanted(port uint16, protocol ports.Protocol) []report.PortWan
 	}}}}}}
 	in := check.Input{Held: h.ledger.Snapshot(), Settings: &h.settings.Check, Families: check.Families(extract.ClusterFamilies(h.nodes, nil))}
 	byService, byPod := in, in
-	byService.Service, byPod.Workload = extract.Service(svc, h.settings.NodePorts), extract.Pod(pod, nil)
+	byService.Service, byPod.Workload = extract.Service(svc, h.settings.NodePorts), extract.Pod(pod, nil, h.settings.Check.Trusted)
 	nodePort := report.NewPortWanted(ports.NodePort, check.Check(byService), &h.settings.Check)
 	hostPort := report.NewPortWanted(ports.HostPort, check.Check(byPod), &h.settings.Check)
 	seeker := check.NewSeeker(byPod.Workload, in.Held, h.settings.Check.Reserved)

@@ -163,12 +163,12 @@ func holdingsOf(objects []*manifest.Object, settings *extract.Settings) *holding
 		}
 	}
 	for _, object := range h.workloads {
-		if w, ok := extract.Workload(object, nil); ok {
+		if w, ok := extract.Workload(object, nil, settings.Check.Trusted); ok {
 			h.ledger.Replace(w.Owner, nil) // a template holds nothing, but leads to the controllers' controllers
 		}
 	}
 	for _, pod := range h.view.pods {
-		w := extract.Pod(pod, nil)
+		w := extract.Pod(pod, nil, settings.Check.Trusted)
 		h.controllers.Adopt(w, pod)
 		w.Claims = slices.DeleteFunc(w.Claims, func(c ports.Claim) bool { return c.InitOnly }) // held for a moment only
 		if len(w.Claims) > 0 {

@@ -26,7 +26,7 @@ const (
 	portsReserved = "{apiVersion: v1, kind: Node, metadata: {name: n3, annotations: {portcullis.dev/reserved-ports: \"9100/TCP\"}}}\n"
 	portsWaiting  = "{apiVersion: v1, kind: Pod, metadata: {name: waits, namespace: shop}, spec: {containers: [{name: c, ports: [{containerPort: 80, hostPort: 8080}]}]}}\n"
 	portsHostNet  = "{apiVersion: v1, kind: Pod, metadata: {name: exporter, namespace: shop}, spec: {nodeName: n3, hostNetwork: true, containers: [{name: c, ports: [{containerPort: 9100, hostPort: 9100}]}]}}\n"
-	portsKubelet  = "{apiVersion: v1, kind: Pod, metadata: {name: k}, spec: {nodeName: n1, hostNetwork: true, containers: [{name: kubelet, ports: [{containerPort: 10250, hostPort: 10250}]}]}}\n"
+	portsKubelet  = "{apiVersion: v1, kind: Pod, metadata: {name: k, namespace: kube-system}, spec: {nodeName: n1, hostNetwork: true, containers: [{name: kubelet, ports: [{containerPort: 10250, hostPort: 10250}]}]}}\n"
 )
 
 const portsSay = `NODE     ADDRESS       PROTOCOL   PORT    KIND          HOLDER                   AGE   CONFLICT
@@ -36,7 +36,7 @@ n1       *             TCP        8080    hostPort      Pod shop/late           
 n3       *             TCP        9100    daemon        Node n3                  -     Pod shop/exporter
 n3       *             TCP        9100    hostNetwork   Pod shop/exporter        -     Node n3
 <all>    *             TCP        10250   daemon        kubelet, a node daemon   -     -
-n1       *             TCP        10250   hostNetwork   Pod default/k            -     -
+n1       *             TCP        10250   hostNetwork   Pod kube-system/k        -     -
 <all>    * (not ::1)   TCP        30062   nodePort      Service default/app1     -     Deployment default/web
 n1       *             TCP        30062   hostPort      Deployment default/web   -     Service default/app1
 n2       *             TCP        30062   hostPort      Deployment default/web   -     Service default/app1

@@ -242,7 +242,7 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 // serve registers the gate and the extender at the manager's server, and returns what they see the cluster by, and the gate.
 func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, known *runtime.Scheme, pools bool, traces *tracing) (observer *observe.Observer, gate *webhook.Gate) {
 	observer = observe.New(manager.GetCache(), observe.Options{
-		NodePorts: settings.NodePorts, NodePortRange: settings.Check.NodePortRange, Pools: pools, RebuildEvery: o.rebuildEvery, Metrics: observe.NewMetrics(metrics.Registry),
+		NodePorts: settings.NodePorts, Trusted: settings.Check.Trusted, NodePortRange: settings.Check.NodePortRange, Pools: pools, RebuildEvery: o.rebuildEvery, Metrics: observe.NewMetrics(metrics.Registry),
 		Live: manager.GetAPIReader(), Scheme: known,
 		Seen: func(seen observe.Seen) { gate.Settle(seen) },
 	})

@@ -44,7 +44,7 @@ func viewOf(objects []*manifest.Object) *view {
 		case *corev1.Pod:
 			v.pods = append(v.pods, o)
 		default:
-			if _, ok := extract.Workload(o, nil); ok {
+			if _, ok := extract.Workload(o, nil, nil); ok {
 				v.workloads = append(v.workloads, o)
 			}
 		}
@@ -72,7 +72,7 @@ func (v *view) holding(seeker *corev1.Pod, settings *extract.Settings) *holding 
 		h.objects[s.Owner.Ref] = svc
 	}
 	for _, object := range v.workloads {
-		if w, ok := extract.Workload(object, nil); ok {
+		if w, ok := extract.Workload(object, nil, settings.Check.Trusted); ok {
 			h.ledger.Replace(w.Owner, w.Claims) // leads to the controllers' controllers, and to the fields of their templates
 		}
 	}
@@ -84,7 +84,7 @@ func (v *view) holding(seeker *corev1.Pod, settings *extract.Settings) *holding 
 		load := h.loads[pod.Spec.NodeName]
 		load.Add(pod)
 		h.loads[pod.Spec.NodeName] = load
-		if w := extract.Pod(pod, nil); len(w.Claims) > 0 {
+		if w := extract.Pod(pod, nil, settings.Check.Trusted); len(w.Claims) > 0 {
 			v.controllers.Adopt(w, pod)
 			h.ledger.Replace(w.Owner, w.Claims)
 			h.objects[w.Owner.Ref] = pod
@@ -168,7 +168,7 @@ func kindNamed(text string) (schema.GroupVersionKind, bool) {
 // listed returns a pod of the template of a workload in files; nil if there is no such workload.
 func (v *view) listed(a asked) (*corev1.Pod, error) {
 	for _, object := range v.workloads {
-		if w, ok := extract.Workload(object, nil); ok && w.Owner.Ref == a.ref() {
+		if w, ok := extract.Workload(object, nil, nil); ok && w.Owner.Ref == a.ref() {
 			pod, _ := extract.PodToBe(object)
 			return pod, nil
 		}
@@ -187,7 +187,7 @@ func (v *view) find(a asked, template func(asked) (*corev1.Pod, error)) (*corev1
 	isPod := ref.Kind == "Pod"
 	var waiting []*corev1.Pod
 	for _, pod := range v.pods {
-		w := extract.Pod(pod, nil)
+		w := extract.Pod(pod, nil, nil)
 		v.controllers.Adopt(w, pod)
 		if isPod && w.Owner.Ref == ref {
 			return pod, nil

@@ -138,7 +138,7 @@ func (v *view) placement(pod *corev1.Pod, settings *extract.Settings) report.Pla
 		pod = pod.DeepCopy()
 		pod.Spec.NodeName, pod.Status = "", corev1.PodStatus{}
 	}
-	w := extract.Pod(pod, nil)
+	w := extract.Pod(pod, nil, settings.Check.Trusted)
 	v.controllers.Adopt(w, pod)
 	h := v.holding(pod, settings)
 	seeker := check.NewSeeker(w, h.ledger.Snapshot(), settings.Check.Reserved)

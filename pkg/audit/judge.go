@@ -111,8 +111,8 @@ func (j *Judge) read(object runtime.Object) (subject, bool) {
 	}
 	var w *check.Workload
 	if pod, ok := object.(*corev1.Pod); ok {
-		w = extract.Pod(pod, j.nodes)
-	} else if w, ok = extract.Workload(object, j.nodes); !ok {
+		w = extract.Pod(pod, j.nodes, j.settings.Check.Trusted)
+	} else if w, ok = extract.Workload(object, j.nodes, j.settings.Check.Trusted); !ok {
 		return subject{}, false
 	}
 	if !isStored(object) { // the API server knows who made what

@@ -156,13 +156,14 @@ func (in Input) inherits() bool {
 	return isInherited(in.Workload, in.Held)
 }
 
-// isInherited reports whether one of w's controllers is in the ledger, active, with all the claims that w makes: the
+// isInherited reports whether one of w's controllers is in the ledger, active, with claims, and with all that w makes: the
 // template was the place to refuse, and what already runs must be replaceable.
 func isInherited(w *Workload, snapshot *ledger.Snapshot) bool {
 	chain := snapshot.Chain(&w.Owner)
 	for _, controller := range chain[1:] {
 		_, claims, ok := snapshot.Owner(controller)
-		if ok && CoversActively(claims, w.Claims) {
+		covers := len(claims) > 0 || len(w.Unparsed) > 0 // one without claims covers nothing, except for hostIPs that claim nothing
+		if ok && covers && CoversActively(claims, w.Claims) {
 			return true
 		}
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // daemonSockets asks whether the object wants a socket that a daemon of the node holds. The daemon itself, where it
-// runs as a pod of the host network, is let alone: it is known by its container's name.
+// runs as a pod of the host network, is let alone: it is known by its container's name, in a trusted namespace.
 func daemonSockets(s subject) []Finding {
 	var findings []Finding
 	for _, c := range s.claims() {
@@ -42,5 +42,5 @@ func (s subject) reachesNode(c ports.Claim) bool {
 
 // IsRunBy reports whether w is the daemon itself, which a cluster may run as a pod of the host network.
 func (r Reserved) IsRunBy(w *Workload) bool {
-	return w != nil && w.HostNetwork && slices.Contains(w.Containers, r.Name)
+	return w != nil && w.IsTrusted && w.HostNetwork && slices.Contains(w.Containers, r.Name)
 }

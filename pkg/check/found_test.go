@@ -294,6 +294,8 @@ func foundDaemons() []scene {
 		{why: "the kubelet", now: "Pod a: hostPort * 10250/TCP @?", want: want("ports[0].hostPort", "kubelet")},
 		{why: "the kubelet, with an address", now: "Deployment a: hostPort 10.0.0.1 10250/TCP @?", want: want("ports[0].hostPort", "kubelet")},
 		{why: "a daemon on loopback", now: "DaemonSet a: hostPort * 10248/TCP @every", want: want("ports[0].hostPort", "kubelet")},
+		{why: "by its name in a namespace that is not trusted", now: "Pod a hostNetwork sshd: hostNetwork * 22/TCP @n1", want: want("ports[0].hostNetwork", "sshd")},
+		{why: "by its name on its own network", now: "Pod a trusted: hostPort * 22/TCP @n1", want: want("ports[0].hostPort", "sshd")},
 		{why: "on the host network by another name", now: "Pod a hostNetwork main: hostNetwork * 22/TCP @n1", want: want("ports[0].hostNetwork", "sshd")},
 		{why: "the daemon's own name, but not the host network", now: "Pod a: hostPort * 22/TCP @?", want: want("ports[0].hostPort", "sshd")},
 		{why: "an external IP that is a node's", now: "Service a ClusterIP 22/TCP ip:10.0.0.1", want: want("spec.ports[0].port", "sshd")},

@@ -64,6 +64,7 @@ type Workload struct {
 	Owner            ports.Owner
 	Labels           map[string]string // of its pods
 	IsPod            bool
+	IsTrusted        bool // its namespace is one of Settings.Trusted
 	HostNetwork      bool
 	HostNetworkField string   // where it says so
 	Containers       []string // names

@@ -58,7 +58,8 @@ func TestObstacles(t *testing.T) {
 		{"an external IP", []string{"Service s ClusterIP 9000/TCP ip:10.0.0.2"}, seeker, "", nil, []string{"*:9000/TCP < Service s spec.ports[0].port"}},
 		{"an address of no node", []string{"Service s ClusterIP 9000/TCP ip:192.0.2.1"}, seeker, "", nil, nil},
 		{"a daemon", nil, "Pod a: hostPort * 10250/TCP @?", "", []string{"*:10250/TCP < node daemon kubelet"}, []string{"*:10250/TCP < node daemon kubelet"}},
-		{"the daemon itself", nil, "Pod a hostNetwork kubelet: hostNetwork * 10250/TCP @?", "", nil, nil},
+		{"the daemon itself", nil, "Pod a trusted hostNetwork kubelet: hostNetwork * 10250/TCP @?", "", nil, nil},
+		{"by its name only", nil, "Pod a hostNetwork kubelet: hostNetwork * 10250/TCP @?", "", []string{"*:10250/TCP < node daemon kubelet"}, []string{"*:10250/TCP < node daemon kubelet"}},
 		{"the node itself", nil, seeker, "9000/TCP", []string{"*:9000/TCP < Node n1"}, nil},
 		{"all of them, as they are wanted", []string{"Service s NodePort 80:9000/TCP", "Pod b: hostPort * 9000/TCP @n1; hostPort * 8000/TCP @n1"},
 			"Pod a: hostPort * 10250/TCP @?; hostPort * 9000/TCP @?; hostPort * 8000/TCP @?", "8000/TCP", []string{

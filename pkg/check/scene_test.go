@@ -193,6 +193,7 @@ func mustWorkload(line string) *check.Workload {
 	if isHost {
 		w.HostNetwork, w.HostNetworkField, w.Containers = true, "hostNetwork", strings.Split(containers, ",")
 	}
+	head, w.IsTrusted = strings.CutSuffix(head, " trusted")
 	head, eligible, known := strings.Cut(head, " on ")
 	if known {
 		w.Eligible = splitNodes(eligible)

@@ -9,13 +9,16 @@ import (
 // Settings is what the questions need to know of the cluster's configuration. Where the values come from is decided
 // in pkg/extract.
 type Settings struct {
-	NodePortRange ports.Range          // the API server's --service-node-port-range
-	DynamicBand   ports.Range          // the part of it that the API server prefers to give out; empty: there are no bands
-	Ephemeral     ports.Range          // net.ipv4.ip_local_port_range of the nodes: outgoing connections use it
-	ReservedLocal []ports.Range        // net.ipv4.ip_local_reserved_ports: outgoing connections do not
-	Reserved      []Reserved           // sockets that the nodes' own daemons hold
-	OfferFrom     []ports.Range        // where free numbers are looked for, in this order, to be offered instead of held ones
-	Enforcement   map[Code]Enforcement // per code; what is not named follows the severity
+	NodePortRange ports.Range   // the API server's --service-node-port-range
+	DynamicBand   ports.Range   // the part of it that the API server prefers to give out; empty: there are no bands
+	Ephemeral     ports.Range   // net.ipv4.ip_local_port_range of the nodes: outgoing connections use it
+	ReservedLocal []ports.Range // net.ipv4.ip_local_reserved_ports: outgoing connections do not
+	Reserved      []Reserved    // sockets that the nodes' own daemons hold
+	// Trusted are the namespaces whose pods are what their names and labels say: a daemon's, by its container's name, or of
+	// k3s' load balancer. Whoever may write there may call anything anything.
+	Trusted     []string
+	OfferFrom   []ports.Range        // where free numbers are looked for, in this order, to be offered instead of held ones
+	Enforcement map[Code]Enforcement // per code; what is not named follows the severity
 }
 
 // Reserved is a socket that a daemon of every node holds.

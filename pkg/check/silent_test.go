@@ -34,8 +34,8 @@ func silent() map[check.Code][]scene {
 		check.DaemonSocket: {
 			{why: "another protocol", now: "Pod a: hostPort * 22/UDP @?"},
 			{why: "another address than the daemon's", now: "Pod a: hostPort 10.0.0.1 10248/TCP @?"},
-			{why: "the daemon itself", now: "Pod p hostNetwork main,kube-proxy: hostNetwork * 10256/TCP @n1"},
-			{why: "the daemon itself, as a DaemonSet", now: "DaemonSet p hostNetwork kube-proxy: hostNetwork * 10256/TCP @every"},
+			{why: "the daemon itself", now: "Pod p trusted hostNetwork main,kube-proxy: hostNetwork * 10256/TCP @n1"},
+			{why: "the daemon itself, as a DaemonSet", now: "DaemonSet p trusted hostNetwork kube-proxy: hostNetwork * 10256/TCP @every"},
 			{why: "a plain init container", now: "Pod a: hostPort,init * 22/TCP @?"},
 			{why: "an external IP that is no node's", now: "Service a ClusterIP 22/TCP ip:198.51.100.7"},
 			{why: "a ClusterIP", now: "Service a ClusterIP 22/TCP"},

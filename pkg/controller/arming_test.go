@@ -300,7 +300,7 @@ func TestProbe(t *testing.T) {
 	if p.Namespace != "there" || p.Annotations[v1alpha1.ProbeAnnotation] != "true" || *p.Spec.Replicas != 0 {
 		t.Errorf("%+v, want to be in its namespace, marked, and to run nowhere if it is ever stored", p)
 	}
-	w, ok := extract.Workload(p, nil)
+	w, ok := extract.Workload(p, nil, nil)
 	if !ok || len(w.Claims) > 0 || len(w.Requests) != 1 || w.Requests[0].Ports != 0 {
 		t.Errorf("%+v, want no claim, and a request for a port that no container has", w)
 	}

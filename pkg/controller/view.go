@@ -103,7 +103,7 @@ func (c *Controller) lookAtPods(ctx context.Context, v *view) error {
 		pod := &pods.Items[i]
 		who := pool.Requester{For: pool.HostPorts, Namespace: pod.Namespace, Name: pod.Name, NamespaceLabels: v.namespaces[pod.Namespace], Labels: pod.Labels}
 		known := map[uint16]bool{}
-		for _, claim := range extract.Pod(pod, nil).Claims {
+		for _, claim := range extract.Pod(pod, nil, nil).Claims {
 			if claim.Kind != ports.HostPort || known[claim.Port] {
 				v.occupied[claim.Port] = v.occupied[claim.Port] || claim.Kind != ports.HostPort
 				continue

@@ -42,7 +42,7 @@ func NewControllers(objects []runtime.Object) Controllers {
 		if selector == nil || selector.Empty() {
 			continue
 		}
-		if w, ok := Workload(object, nil); ok {
+		if w, ok := Workload(object, nil, nil); ok {
 			c.add(controller{w, selector})
 		}
 	}

@@ -38,7 +38,7 @@ func TestOneKeyPairByPair(t *testing.T) {
 		}
 		pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Ports: list}}}}
 		want := pairs(list)
-		if diff := cmp.Diff(want, extract.Pod(pod, nil).OneKey); diff != "" {
+		if diff := cmp.Diff(want, extract.Pod(pod, nil, nil).OneKey); diff != "" {
 			t.Fatalf("%+v (-want +got):\n%s", list, diff)
 		}
 		met += len(want)

@@ -4,6 +4,7 @@
 package extract
 
 import (
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -53,15 +54,16 @@ func nameOf(object metav1.Object) string {
 
 // Owner returns an object as an owner with the controllers that it knows of itself: its own controller, the Deployment
 // of a ReplicaSet's pod (by the pod-template-hash label, which the Deployment controller puts at the end of the
-// ReplicaSet's name), and the Service of a k3s load balancer's pods.
-func Owner(gvk schema.GroupVersionKind, object metav1.Object) ports.Owner {
+// ReplicaSet's name), and the Service of a k3s load balancer's pods. Labels are written by whoever writes the object: those
+// of k3s count in trusted namespaces only, and none leads out of the object's own namespace anywhere else.
+func Owner(gvk schema.GroupVersionKind, object metav1.Object, trusted []string) ports.Owner {
 	owner := ports.Owner{Ref: Ref(gvk, object)}
 	last := &owner
 	add := func(ref ports.Ref) {
 		last.Controller = &ports.Owner{Ref: ref}
 		last = last.Controller
 	}
-	if controller := metav1.GetControllerOf(object); controller != nil && !endsChain(gvk.Kind, controller.Kind) {
+	if controller := metav1.GetControllerOf(object); controller != nil && !endsChain(gvk.Kind, controller) {
 		add(ports.Ref{
 			APIVersion: controller.APIVersion, Kind: controller.Kind,
 			Namespace: owner.Namespace, Name: controller.Name,
@@ -73,7 +75,7 @@ func Owner(gvk schema.GroupVersionKind, object metav1.Object) ports.Owner {
 			})
 		}
 	}
-	if name := object.GetLabels()[svclbNameLabel]; name != "" {
+	if name := object.GetLabels()[svclbNameLabel]; name != "" && slices.Contains(trusted, owner.Namespace) {
 		namespace := object.GetLabels()[svclbNamespaceLabel]
 		if namespace == "" {
 			namespace = owner.Namespace // older versions of k3s ran these pods beside the Service
@@ -83,15 +85,16 @@ func Owner(gvk schema.GroupVersionKind, object metav1.Object) ports.Owner {
 	return owner
 }
 
-// endsChain reports whether a chain ends at an object of a kind although it has a controller. A Node is where a mirror
-// pod runs and controls nothing. Above a workload that rolls itself out stands whoever makes such workloads, an operator's
-// custom resource for example: two Deployments of one resource are two holders, and no rollout of each other.
-func endsChain(kind, controller string) bool {
+// endsChain reports whether a chain ends at an object of a kind although it has a controller. Of the core API's kinds only a
+// ReplicationController makes pods: a Node is where a mirror pod runs, and who names a Service as its controller is not of
+// the Service. Above a workload that rolls itself out stands whoever makes such workloads, an operator's custom resource for
+// example: two Deployments of one resource are two holders, and no rollout of each other.
+func endsChain(kind string, controller *metav1.OwnerReference) bool {
 	switch kind {
 	case "Deployment", "StatefulSet", "DaemonSet", "CronJob":
 		return true
 	default:
-		return controller == "Node"
+		return controller.APIVersion == corev1.SchemeGroupVersion.String() && controller.Kind != "ReplicationController"
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 )
 
 func TestOwners(t *testing.T) {
+	trusted := []string{"kube-system", "trusted"}
 	for _, c := range []struct{ why, metadata, want string }{
 		{"nobody's", "{namespace: ns, name: a}", "v1 Pod ns/a"},
 		{"no namespace", "{name: a}", "v1 Pod default/a"},
@@ -29,9 +30,13 @@ func TestOwners(t *testing.T) {
 			"v1 Pod ns/web-x < apps/v1 StatefulSet ns/web-5d4"},
 		{"a pod of k3s' load balancer", "{namespace: kube-system, name: svclb-web-x, labels: {svccontroller.k3s.cattle.io/svcname: web, svccontroller.k3s.cattle.io/svcnamespace: ns}, ownerReferences: [{apiVersion: apps/v1, kind: DaemonSet, name: svclb-web, controller: true, uid: u}]}",
 			"v1 Pod kube-system/svclb-web-x < apps/v1 DaemonSet kube-system/svclb-web < v1 Service ns/web"},
-		{"of an older k3s", "{namespace: ns, name: svclb-web-x, labels: {svccontroller.k3s.cattle.io/svcname: web}}", "v1 Pod ns/svclb-web-x < v1 Service ns/web"},
+		{"of an older k3s", "{namespace: trusted, name: svclb-web-x, labels: {svccontroller.k3s.cattle.io/svcname: web}}", "v1 Pod trusted/svclb-web-x < v1 Service trusted/web"},
+		{"with its labels, elsewhere", "{namespace: ns, name: svclb-web-x, labels: {svccontroller.k3s.cattle.io/svcname: web, svccontroller.k3s.cattle.io/svcnamespace: ns}}", "v1 Pod ns/svclb-web-x"},
+		{"that it is of a Service", "{namespace: ns, name: a, ownerReferences: [{apiVersion: v1, kind: Service, name: s, controller: true, uid: u}]}", "v1 Pod ns/a"},
+		{"a ReplicationController's pod", "{namespace: ns, name: a, ownerReferences: [{apiVersion: v1, kind: ReplicationController, name: r, controller: true, uid: u}]}",
+			"v1 Pod ns/a < v1 ReplicationController ns/r"},
 	} {
-		w := extract.Pod(&corev1.Pod{ObjectMeta: mustRead[corev1.Pod]("{metadata: " + c.metadata + "}").ObjectMeta}, nil)
+		w := extract.Pod(&corev1.Pod{ObjectMeta: mustRead[corev1.Pod]("{metadata: " + c.metadata + "}").ObjectMeta}, nil, trusted)
 		if got := chain(w.Owner); got != c.want {
 			t.Errorf("%s: %s, want %s", c.why, got, c.want)
 		}
@@ -45,11 +50,11 @@ func TestOwners(t *testing.T) {
 		mustRead[batchv1.Job]("{metadata: {namespace: ns, name: a-1, ownerReferences: [{apiVersion: batch/v1, kind: CronJob, name: a, controller: true, uid: u}]}}"):                          "batch/v1 Job ns/a-1 < batch/v1 CronJob ns/a",
 		mustRead[appsv1.DaemonSet]("{metadata: {namespace: kube-system, name: svclb-web, labels: {svccontroller.k3s.cattle.io/svcname: web, svccontroller.k3s.cattle.io/svcnamespace: ns}}}"): "apps/v1 DaemonSet kube-system/svclb-web < v1 Service ns/web",
 	} {
-		if w, _ := extract.Workload(object, nil); chain(w.Owner) != want {
+		if w, _ := extract.Workload(object, nil, trusted); chain(w.Owner) != want {
 			t.Errorf("%T: %s, want %s", object, chain(w.Owner), want)
 		}
 	}
-	rs, _ := extract.Workload(mustRead[appsv1.ReplicaSet]("{metadata: {namespace: ns, name: web-5d4, labels: {pod-template-hash: 5d4}, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: web, controller: true, uid: u}]}}"), nil)
+	rs, _ := extract.Workload(mustRead[appsv1.ReplicaSet]("{metadata: {namespace: ns, name: web-5d4, labels: {pod-template-hash: 5d4}, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: web, controller: true, uid: u}]}}"), nil, nil)
 	if got := chain(rs.Owner); got != "apps/v1 ReplicaSet ns/web-5d4 < apps/v1 Deployment ns/web" {
 		t.Errorf("a ReplicaSet: %s", got)
 	}
@@ -87,9 +92,9 @@ func TestAdopt(t *testing.T) {
 			mustRead[appsv1.Deployment]("{metadata: {name: api, namespace: ns}, spec: {template: {spec: {" + ports + "}}}}"), "apps/v1 Deployment ns/api"},
 		{"a Service has a selector too", mustRead[corev1.Service]("{metadata: {name: web, namespace: ns}, spec: {selector: " + labels + ", ports: [{port: 80}]}}"), pod(""), "v1 Pod ns/p"},
 	} {
-		w, ok := extract.Workload(c.object, nil)
+		w, ok := extract.Workload(c.object, nil, nil)
 		if p, isPod := c.object.(*corev1.Pod); isPod {
-			w, ok = extract.Pod(p, nil), true
+			w, ok = extract.Pod(p, nil, nil), true
 		}
 		extract.NewControllers([]runtime.Object{c.known, c.object}).Adopt(w, c.object)
 		if got := chain(w.Owner); !ok || got != c.want {

@@ -2,6 +2,7 @@ package extract
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,9 +13,10 @@ import (
 
 // Pod returns a pod with its claims. They lie on its node, if that is certain: by spec.nodeName, or by the node
 // affinity with which the DaemonSet controller makes each of its pods. A pod that is finished claims nothing; one that
-// is terminating holds until it is gone.
-func Pod(pod *corev1.Pod, nodes EligibleNodes) *check.Workload {
-	w := &check.Workload{Owner: Owner(coreKind("Pod"), pod), Labels: pod.Labels, IsPod: true}
+// is terminating holds until it is gone. nodes and trusted are as for Workload.
+func Pod(pod *corev1.Pod, nodes EligibleNodes, trusted []string) *check.Workload {
+	w := &check.Workload{Owner: Owner(coreKind("Pod"), pod, trusted), Labels: pod.Labels, IsPod: true}
+	w.IsTrusted = slices.Contains(trusted, w.Owner.Namespace)
 	w.Requests = hostPortRequests(pod.Annotations, &pod.Spec, "metadata")
 	scope := ports.Scope{}
 	if node, ok := nodeOf(pod); ok {

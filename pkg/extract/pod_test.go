@@ -50,7 +50,7 @@ func TestPodClaims(t *testing.T) {
 		{"any but one", podOn("{nodeSelectorTerms: [{matchFields: [{key: metadata.name, operator: NotIn, values: [n1]}]}]}"), []string{"hostPort *:80/TCP " + first}},
 		{"no alternative", podOn("{nodeSelectorTerms: []}"), []string{"hostPort *:80/TCP " + first}},
 	} {
-		w := extract.Pod(&corev1.Pod{Spec: *mustRead[corev1.PodSpec](c.spec)}, nil)
+		w := extract.Pod(&corev1.Pod{Spec: *mustRead[corev1.PodSpec](c.spec)}, nil, nil)
 		if diff := cmp.Diff(c.want, told(w.Claims)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.why, diff)
 		}
@@ -78,7 +78,7 @@ func TestPodHostIPs(t *testing.T) {
 		{"{containers: [{name: a, ports: [{hostPort: 80, hostIP: 010.0.0.1}]}]}", []check.Unparsed{{Field: "spec.containers[0].ports[0].hostIP", Value: "010.0.0.1", Port: "80/TCP"}}},
 		{"{hostNetwork: true, containers: [{name: a, ports: [{containerPort: 80, hostIP: x}]}]}", []check.Unparsed{{Field: "spec.containers[0].ports[0].hostIP", Value: "x", Port: "80/TCP"}}},
 	} {
-		w := extract.Pod(&corev1.Pod{Spec: *mustRead[corev1.PodSpec](c.spec)}, nil)
+		w := extract.Pod(&corev1.Pod{Spec: *mustRead[corev1.PodSpec](c.spec)}, nil, nil)
 		if diff := cmp.Diff(c.want, w.Unparsed); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.spec, diff)
 		}
@@ -100,7 +100,7 @@ func TestPodsThatHold(t *testing.T) {
 		{"{metadata: {annotations: {kubernetes.io/config.mirror: ''}}, " + spec + "}", true, false, true},
 	} {
 		pod := mustRead[corev1.Pod](c.pod)
-		holds := len(extract.Pod(pod, nil).Claims) == 1
+		holds := len(extract.Pod(pod, nil, nil).Claims) == 1
 		if finished, mirror := extract.IsFinished(pod), extract.IsMirror(pod); holds != c.holds || finished != c.finished || mirror != c.mirror {
 			t.Errorf("%s: holds %v, is finished %v, is a mirror %v", c.pod, holds, finished, mirror)
 		}
@@ -118,7 +118,7 @@ func TestPodEligible(t *testing.T) {
 		{"{nodeName: n3}", nil}, // its claims lie on the node
 		{podOn("{nodeSelectorTerms: [{matchFields: [{key: metadata.name, operator: In, values: [n2]}]}]}"), nil},
 	} {
-		w := extract.Pod(&corev1.Pod{Spec: *mustRead[corev1.PodSpec](c.spec)}, threeNodes())
+		w := extract.Pod(&corev1.Pod{Spec: *mustRead[corev1.PodSpec](c.spec)}, threeNodes(), nil)
 		if diff := cmp.Diff(c.want, w.Eligible); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.spec, diff)
 		}

@@ -78,10 +78,10 @@ func TestPoolErrors(t *testing.T) {
 // TestLabels: what pools and policies select by is in the objects that are judged; of a template it is its pods'.
 func TestLabels(t *testing.T) {
 	service := extract.Service(mustRead[corev1.Service]("{metadata: {name: a, labels: {app: s}}}"), extract.NodePortAddresses{})
-	pod := extract.Pod(mustRead[corev1.Pod]("{metadata: {name: a, labels: {app: p}}}"), nil)
-	deployment, _ := extract.Workload(mustRead[appsv1.Deployment]("{metadata: {name: a, labels: {app: d}}, spec: {template: {metadata: {labels: {app: t}}}}}"), nil)
+	pod := extract.Pod(mustRead[corev1.Pod]("{metadata: {name: a, labels: {app: p}}}"), nil, nil)
+	deployment, _ := extract.Workload(mustRead[appsv1.Deployment]("{metadata: {name: a, labels: {app: d}}, spec: {template: {metadata: {labels: {app: t}}}}}"), nil, nil)
 	cronJob, _ := extract.Workload(mustRead[batchv1.CronJob](
-		"{metadata: {name: a, labels: {app: c}}, spec: {jobTemplate: {metadata: {labels: {app: j}}, spec: {template: {metadata: {labels: {app: t}}}}}}}"), nil)
+		"{metadata: {name: a, labels: {app: c}}, spec: {jobTemplate: {metadata: {labels: {app: j}}, spec: {template: {metadata: {labels: {app: t}}}}}}}"), nil, nil)
 	got := []string{service.Labels["app"], pod.Labels["app"], deployment.Labels["app"], cronJob.Labels["app"]}
 	if diff := cmp.Diff([]string{"s", "p", "t", "t"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -53,9 +53,9 @@ func drawNodes(s specimen.Source) extract.NodeList {
 
 func workload(object runtime.Object, nodes extract.EligibleNodes) (*check.Workload, bool) {
 	if pod, ok := object.(*corev1.Pod); ok {
-		return extract.Pod(pod, nodes), true
+		return extract.Pod(pod, nodes, nil), true
 	}
-	return extract.Workload(object, nodes)
+	return extract.Workload(object, nodes, nil)
 }
 
 // TestRandomWorkloads: whatever an object is, it is read without a panic, always in the same way, and left as it was;

@@ -99,7 +99,7 @@ func ExternalSockets(svc *corev1.Service) int {
 // either: whoever judges it must ask for their number first.
 func Service(svc *corev1.Service, nodePorts NodePortAddresses) *check.Service {
 	s := &check.Service{
-		Owner:                 Owner(coreKind("Service"), svc),
+		Owner:                 Owner(coreKind("Service"), svc, nil),
 		Labels:                svc.Labels,
 		Type:                  string(asKnown(svc.Spec.Type, serviceTypes()...)),
 		HealthCheckNodePort:   healthCheckNodePort(svc),

@@ -30,6 +30,7 @@ func NewSettings(c *configv1alpha1.PortcullisConfiguration) (*Settings, error) {
 		DefaultHostIP: DefaultHostIP(c.DefaultHostIP),
 		DenyUncertain: c.OnUncertain == configv1alpha1.Deny,
 	}
+	s.Check.Trusted = c.TrustedNamespaces
 	for _, read := range []func(*configv1alpha1.PortcullisConfiguration) error{s.readRanges, s.readEnforcement, s.readReserved, s.readDataPlane} {
 		if err := read(c); err != nil {
 			return nil, err

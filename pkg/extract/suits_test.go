@@ -150,7 +150,7 @@ func TestPodToBe(t *testing.T) {
 			t.Errorf("%s: no pod", want)
 			continue
 		}
-		w := extract.Pod(pod, nil)
+		w := extract.Pod(pod, nil, nil)
 		if got := chain(w.Owner); got != "v1 Pod shop/x-* < "+want {
 			t.Errorf("%s, want %s", got, want)
 		}

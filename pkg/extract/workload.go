@@ -1,6 +1,7 @@
 package extract
 
 import (
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -27,13 +28,15 @@ type template struct {
 }
 
 // Workload returns an object with a pod template, with the claims that its pods will make. It reports false for an
-// object of another kind. nodes may be nil: then the nodes are not known.
-func Workload(object runtime.Object, nodes EligibleNodes) (*check.Workload, bool) {
+// object of another kind. nodes may be nil: then the nodes are not known. trusted are the namespaces whose pods are what
+// they say they are: see check.Settings.Trusted.
+func Workload(object runtime.Object, nodes EligibleNodes, trusted []string) (*check.Workload, bool) {
 	t, ok := templateOf(object)
 	if !ok {
 		return nil, false
 	}
-	w := &check.Workload{Owner: Owner(t.gvk, t.object)}
+	w := &check.Workload{Owner: Owner(t.gvk, t.object, trusted)}
+	w.IsTrusted = slices.Contains(trusted, w.Owner.Namespace)
 	if w.Rollout = t.rollout; w.Owner.Controller != nil {
 		w.Rollout = nil
 	}

@@ -42,7 +42,7 @@ func TestWorkloadKinds(t *testing.T) {
 		{"CronJob", mustRead[batchv1.CronJob]("{metadata: {name: a, namespace: ns}, spec: {jobTemplate: {spec: {" + podTemplate + "}}}}"), "batch/v1 CronJob ns/a", "@a node spec.jobTemplate." + port},
 		{"CronJob, suspended", mustRead[batchv1.CronJob]("{metadata: {name: a, namespace: ns}, spec: {suspend: true, jobTemplate: {spec: {" + podTemplate + "}}}}"), "batch/v1 CronJob ns/a", "@a node spec.jobTemplate." + port + " idle"},
 	} {
-		w, ok := extract.Workload(c.object, nil)
+		w, ok := extract.Workload(c.object, nil, nil)
 		if !ok {
 			t.Errorf("%s: no workload", c.why)
 			continue
@@ -53,7 +53,7 @@ func TestWorkloadKinds(t *testing.T) {
 		everyOwner(t, c.why, &w.Owner, w.Claims)
 	}
 	for _, object := range []runtime.Object{&corev1.Pod{}, &corev1.Service{}, &corev1.ReplicationController{}, nil} {
-		if w, ok := extract.Workload(object, nil); ok {
+		if w, ok := extract.Workload(object, nil, nil); ok {
 			t.Errorf("%T: %+v", object, w)
 		}
 	}
@@ -61,7 +61,7 @@ func TestWorkloadKinds(t *testing.T) {
 
 func TestTemplateOfTheHostNetwork(t *testing.T) {
 	w, _ := extract.Workload(mustRead[appsv1.DaemonSet](`{spec: {template: {spec: {hostNetwork: true,
-		initContainers: [{name: i, restartPolicy: Always, ports: [{containerPort: 79}]}], containers: [{name: a, ports: [{containerPort: 80}]}, {name: b}]}}}}`), nil)
+		initContainers: [{name: i, restartPolicy: Always, ports: [{containerPort: 79}]}], containers: [{name: a, ports: [{containerPort: 80}]}, {name: b}]}}}}`), nil, nil)
 	want := []string{
 		"hostNetwork port *:79/TCP @every node spec.template.spec.initContainers[0].ports[0].containerPort sidecar",
 		"hostNetwork port *:80/TCP @every node spec.template.spec.containers[0].ports[0].containerPort",
@@ -100,7 +100,7 @@ func TestWorkloadScopes(t *testing.T) {
 		{"a Deployment goes where the scheduler says", other("{nodeSelector: {zone: b}, " + ports + "}"), threeNodes(), "a node", []string{"n2"}},
 		{"but to a node by name", other("{nodeName: n1, " + ports + "}"), nil, "n1", nil},
 	} {
-		w, _ := extract.Workload(c.object, c.nodes)
+		w, _ := extract.Workload(c.object, c.nodes, nil)
 		if got := w.Claims[0].Scope.String(); got != c.scope {
 			t.Errorf("%s: on %q, want %q", c.why, got, c.scope)
 		}

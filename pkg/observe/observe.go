@@ -33,6 +33,7 @@ import (
 // Options of an Observer.
 type Options struct {
 	NodePorts     extract.NodePortAddresses
+	Trusted       []string    // namespaces whose pods are what they say they are: see check.Settings
 	NodePortRange ports.Range // to which pools are clipped
 	// Pools says that the cluster has the kinds of portcullis.dev: the view is not complete before all of them are seen. An
 	// API server that has just started may deny them for a while, so that this must not be guessed.
@@ -259,13 +260,13 @@ func (o *Observer) holdingOf(object any) (holding, bool) {
 		s := extract.Service(x, o.options.NodePorts)
 		return holding{object: x, owner: s.Owner, claims: s.Claims}, true
 	case *corev1.Pod:
-		w := extract.Pod(x, nil) // who holds a port needs no list of nodes that it might have been on
+		w := extract.Pod(x, nil, o.options.Trusted) // who holds a port needs no list of nodes that it might have been on
 		return holding{object: x, owner: w.Owner, claims: w.Claims}, true
 	}
 	var w *check.Workload
 	runtimeObject, ok := object.(client.Object)
 	if ok {
-		w, ok = extract.Workload(runtimeObject, o.daemonNodes(runtimeObject))
+		w, ok = extract.Workload(runtimeObject, o.daemonNodes(runtimeObject), o.options.Trusted)
 	}
 	if !ok {
 		return holding{}, false

@@ -80,9 +80,9 @@ func read(object runtime.Object, nodes extract.NodeList, placements []extract.Pl
 		svc := extract.Service(o, extract.NodePortAddresses{})
 		return spell(fmt.Sprint(svc.Type, svc.Ports, svc.HealthCheckNodePort), &svc.Owner, svc.Claims)
 	case *corev1.Pod:
-		return readWorkload(extract.Pod(o, nodes), fmt.Sprint(extract.IsFinished(o), extract.IsMirror(o)))
+		return readWorkload(extract.Pod(o, nodes, nil), fmt.Sprint(extract.IsFinished(o), extract.IsMirror(o)))
 	}
-	w, ok := extract.Workload(object, nodes)
+	w, ok := extract.Workload(object, nodes, nil)
 	if !ok {
 		return []string{"no workload"}
 	}

@@ -1,5 +1,7 @@
 package v1alpha1
 
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 // Default fills in what c leaves open. It is the one place that knows the defaults, and changes nothing when called
 // again.
 func (c *PortcullisConfiguration) Default() {
@@ -17,6 +19,9 @@ func (c *PortcullisConfiguration) Default() {
 	}
 	for i := range c.NodeReserved {
 		orElse(&c.NodeReserved[i].Protocol, "TCP")
+	}
+	if c.TrustedNamespaces == nil {
+		c.TrustedNamespaces = []string{metav1.NamespaceSystem}
 	}
 	c.DataPlane.fill()
 }

@@ -28,6 +28,8 @@ type PortClaimsArgs struct {
 	Policies bool `json:"policies"`
 	// NodeReserved are the sockets that the nodes' own daemons hold. Absent: the built-in list. Empty: none.
 	NodeReserved []ReservedSocket `json:"nodeReserved"`
+	// TrustedNamespaces are those whose pods are taken for what they say they are. Absent: kube-system. Empty: none.
+	TrustedNamespaces []string `json:"trustedNamespaces"`
 	// DataPlane says on which addresses a nodePort is held.
 	DataPlane DataPlane `json:"dataplane"`
 }
@@ -72,7 +74,7 @@ func (a *PortClaimsArgs) Default() {
 	orElse(&a.APIVersion, APIVersion)
 	orElse(&a.Kind, PortClaimsKind)
 	c := a.Configuration()
-	a.NodeReserved, a.DataPlane = c.NodeReserved, c.DataPlane
+	a.NodeReserved, a.TrustedNamespaces, a.DataPlane = c.NodeReserved, c.TrustedNamespaces, c.DataPlane
 }
 
 // Validate returns everything that is wrong with a, once Default has filled it in.
@@ -84,7 +86,7 @@ func (a *PortClaimsArgs) Validate() field.ErrorList {
 
 // Configuration returns the configuration that says the same, with the defaults for everything else.
 func (a *PortClaimsArgs) Configuration() *PortcullisConfiguration {
-	c := &PortcullisConfiguration{NodeReserved: a.NodeReserved, DataPlane: a.DataPlane}
+	c := &PortcullisConfiguration{NodeReserved: a.NodeReserved, TrustedNamespaces: a.TrustedNamespaces, DataPlane: a.DataPlane}
 	c.Default()
 	return c
 }

@@ -33,6 +33,9 @@ type PortcullisConfiguration struct {
 	DefaultHostIP HostIP `json:"defaultHostIP"`
 	// NodeReserved are the sockets that the nodes' own daemons hold. Absent: the built-in list. Empty: none.
 	NodeReserved []ReservedSocket `json:"nodeReserved"`
+	// TrustedNamespaces are those whose pods are taken for what they say they are: a daemon of NodeReserved, by the name of a
+	// container, or a pod of k3s' load balancer, by its labels. Absent: kube-system. Empty: none.
+	TrustedNamespaces []string `json:"trustedNamespaces"`
 	// DataPlane says who installs the rules on the nodes, and how they were told to.
 	DataPlane DataPlane `json:"dataplane"`
 	// OnUncertain is what becomes of a request that cannot be judged: Deny, or Warn to let it pass with a warning.
@@ -65,7 +68,8 @@ const (
 
 // ReservedSocket is a socket that a daemon holds on every node.
 type ReservedSocket struct {
-	// Name is the daemon's. A pod of the host network with a container of that name is taken for the daemon itself.
+	// Name is the daemon's. In a trusted namespace a pod of the host network with a container of that name is taken for the
+	// daemon itself.
 	Name string `json:"name"`
 	// HostIP is the address that the daemon listens on. Empty: every address.
 	HostIP string `json:"hostIP,omitempty"`

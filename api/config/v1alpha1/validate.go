@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -24,6 +25,7 @@ func (c *PortcullisConfiguration) Validate() field.ErrorList {
 	errs = append(errs, oneOf(field.NewPath("defaultHostIP"), c.DefaultHostIP,
 		HostIPAuto, HostIPAllIPv4, HostIPAllIPv6, HostIPNone)...)
 	errs = append(errs, c.validateReserved(field.NewPath("nodeReserved"))...)
+	errs = append(errs, c.validateTrusted(field.NewPath("trustedNamespaces"))...)
 	errs = append(errs, c.DataPlane.validate(field.NewPath("dataplane"))...)
 	return append(errs, oneOf(field.NewPath("onUncertain"), c.OnUncertain, Deny, Warn)...)
 }
@@ -71,6 +73,16 @@ func (c *PortcullisConfiguration) validateEnforcement(path *field.Path) field.Er
 			errs = append(errs, field.Invalid(path.Key(name), name, "a code is PC and four digits, like PC0302"))
 		}
 		errs = append(errs, oneOf(path.Key(name), c.Enforcement[name], Deny, Warn, Audit)...)
+	}
+	return errs
+}
+
+func (c *PortcullisConfiguration) validateTrusted(path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i, namespace := range c.TrustedNamespaces {
+		for _, wrong := range content.IsDNS1123Label(namespace) {
+			errs = append(errs, field.Invalid(path.Index(i), namespace, wrong+"; write the name of a namespace"))
+		}
 	}
 	return errs
 }

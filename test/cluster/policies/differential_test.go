@@ -54,7 +54,7 @@ func TestDifferential(t *testing.T) {
 			for range specimen.Rounds(300) {
 				b := bases[s.IntN(len(bases))]
 				o := redraw(s, b.object)
-				r.compare(t, b.in, o, b.object, c.try(func() error { return c.Update(t.Context(), o.DeepCopyObject().(client.Object), client.DryRunAll) }))
+				r.compare(t, b.in, o, b.object, c.try(func() error { return c.as(o).Update(t.Context(), o.DeepCopyObject().(client.Object), client.DryRunAll) }))
 			}
 			r.tell(t)
 		})

@@ -41,19 +41,25 @@ func draw(s specimen.Source, namespace string) client.Object {
 	}
 	o.SetNamespace(namespace)
 	o.SetName(fmt.Sprintf("o%d", s.IntN(1000000)))
-	if _, isService := o.(*corev1.Service); !isService && s.IntN(12) == 0 {
+	if _, isService := o.(*corev1.Service); !isService && s.IntN(6) == 0 {
+		if s.IntN(2) == 0 {
+			o.SetAnnotations(map[string]string{byController: "yes"}) // else somebody else says so
+		}
 		o.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "rs", UID: "1", Controller: new(true)}})
 	}
 	fill(s, o)
 	return o
 }
 
+// byController is the annotation of an object that the test has the controller manager make.
+const byController = "example.com/by-controller"
+
 // redraw is another version of an object.
 func redraw(s specimen.Source, o client.Object) client.Object {
 	now := o.DeepCopyObject().(client.Object)
 	switch s.IntN(4) {
 	case 0: // something else is changed
-		now.SetAnnotations(map[string]string{"changed": "yes"})
+		now.SetAnnotations(map[string]string{"changed": "yes", byController: o.GetAnnotations()[byController]})
 	case 1: // a part of it
 		if template := templateOf(now); template != nil {
 			template.Spec.Containers = append(template.Spec.Containers, containers(s, "more", 1, template.Spec.HostNetwork)...)

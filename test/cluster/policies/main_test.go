@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
@@ -40,8 +41,9 @@ func TestMain(m *testing.M) {
 // cluster is an API server with a client that remembers warnings.
 type cluster struct {
 	client.Client
-	warnings *rig.Warnings
-	config   *rest.Config
+	controller client.Client // the controller manager's
+	warnings   *rig.Warnings
+	config     *rest.Config
 }
 
 func newCluster(t *testing.T, o controlplane.Options) *cluster {
@@ -63,7 +65,20 @@ func clusterOf(t *testing.T, config *rest.Config) *cluster {
 	if c.Client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
+	asController := rest.CopyConfig(config)
+	asController.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:kube-system:replicaset-controller", Groups: []string{user.SystemPrivilegedGroup}}
+	if c.controller, err = client.New(asController, client.Options{Scheme: scheme}); err != nil {
+		t.Fatal(err)
+	}
 	return c
+}
+
+// as returns the client of whoever makes an object.
+func (c *cluster) as(o client.Object) client.Client {
+	if o.GetAnnotations()[byController] != "" {
+		return c.controller
+	}
+	return c.Client
 }
 
 // ours are the warnings of our policies since the last time.
@@ -177,7 +192,7 @@ func (c *cluster) try(request func() error) answer {
 }
 
 func (c *cluster) dryRun(ctx context.Context, o client.Object) answer {
-	return c.try(func() error { return c.Create(ctx, o, client.DryRunAll) })
+	return c.try(func() error { return c.as(o).Create(ctx, o, client.DryRunAll) })
 }
 
 // codes returns the codes at the end of sentences, sorted, each once.

@@ -137,10 +137,10 @@ func portsOf(svc *corev1.Service) corev1.ServiceSpec {
 	return spec
 }
 
-// held is an empty cluster, but for the controller of an object that has one.
+// held is an empty cluster, but for the controller of an object that its controller makes.
 func (o *oracle) held(object client.Object) *ledger.Snapshot {
 	var l ledger.Ledger
-	if w := workloadOf(object); w != nil && w.Owner.Controller != nil {
+	if w := workloadOf(object); w != nil && w.Owner.Controller != nil && object.GetAnnotations()[byController] != "" {
 		l.Replace(*w.Owner.Controller, w.Claims)
 	}
 	return l.Snapshot()
@@ -148,9 +148,9 @@ func (o *oracle) held(object client.Object) *ledger.Snapshot {
 
 func workloadOf(object client.Object) *check.Workload {
 	if pod, ok := object.(*corev1.Pod); ok {
-		return extract.Pod(pod, nil)
+		return extract.Pod(pod, nil, nil)
 	}
-	w, _ := extract.Workload(object, nil)
+	w, _ := extract.Workload(object, nil, nil)
 	return w
 }
 

@@ -251,7 +251,7 @@ func (c *churn) count(ctx context.Context) (owners, claims int, err error) {
 		add(len(extract.Service(&services.Items[i], c.settings.NodePorts).Claims))
 	}
 	for i := range pods.Items {
-		add(len(extract.Pod(&pods.Items[i], nil).Claims))
+		add(len(extract.Pod(&pods.Items[i], nil, nil).Claims))
 	}
 	return owners, claims, nil
 }

@@ -199,11 +199,11 @@ func (c nodeCase) findings() []check.Finding {
 		l.Replace(s.Owner, s.Claims)
 	}
 	for _, pod := range c.others {
-		w := extract.Pod(pod, nil)
+		w := extract.Pod(pod, nil, nil)
 		l.Replace(w.Owner, w.Claims)
 	}
 	var found []check.Finding
-	for _, f := range check.Check(check.Input{Workload: extract.Pod(c.wanted, nil), Held: l.Snapshot(), Settings: &check.Settings{}}) {
+	for _, f := range check.Check(check.Input{Workload: extract.Pod(c.wanted, nil, nil), Held: l.Snapshot(), Settings: &check.Settings{}}) {
 		if f.Code == check.StricterThere || f.Code == check.Held && f.Holder.Claim.Kind.OfPod() {
 			found = append(found, f)
 		}

@@ -189,7 +189,7 @@ func TestDaemonsAsTheirController(t *testing.T) {
 		// The controller compares tolerations by number only behind a gate that is off.
 		daemons := &appsv1.DaemonSet{Spec: appsv1.DaemonSetSpec{Template: corev1.PodTemplateSpec{Spec: p.spec("", corev1.TolerationOpEqual, corev1.TolerationOpExists)}}}
 		node := p.node()
-		w, _ := extract.Workload(daemons, extract.NodeList{node})
+		w, _ := extract.Workload(daemons, extract.NodeList{node}, nil)
 		ours, theirs := len(w.Eligible) == 1, runs(daemon.NodeShouldRunDaemonPod, ready(node), daemons)
 		if ours != theirs {
 			t.Fatalf("DaemonSet %s\nnode %s\nallowed by us: %v, by its controller: %v", written(daemons.Spec.Template.Spec), written(node), ours, theirs)

@@ -233,16 +233,16 @@ func (b *rolloutBatch) cluster(t *testing.T) cluster {
 	l := &ledger.Ledger{}
 	record := func(w *check.Workload, _ bool) { l.Replace(w.Owner, w.Claims) }
 	for i := range pods.Items {
-		record(extract.Pod(&pods.Items[i], known.nodes), true)
+		record(extract.Pod(&pods.Items[i], known.nodes, nil), true)
 	}
 	for i := range deployments.Items {
-		record(extract.Workload(&deployments.Items[i], known.nodes))
+		record(extract.Workload(&deployments.Items[i], known.nodes, nil))
 	}
 	for i := range daemons.Items {
-		record(extract.Workload(&daemons.Items[i], known.nodes))
+		record(extract.Workload(&daemons.Items[i], known.nodes, nil))
 	}
 	for i := range sets.Items {
-		record(extract.Workload(&sets.Items[i], known.nodes))
+		record(extract.Workload(&sets.Items[i], known.nodes, nil))
 	}
 	known.held = l.Snapshot()
 	return known
@@ -250,9 +250,9 @@ func (b *rolloutBatch) cluster(t *testing.T) cluster {
 
 func (b *rolloutBatch) judge(known cluster, c *rolloutCase, old client.Object) outlook {
 	in := check.Input{Held: known.held, Settings: &b.settings.Check}
-	in.Workload, _ = extract.Workload(c.object, known.nodes)
+	in.Workload, _ = extract.Workload(c.object, known.nodes, nil)
 	if old != nil {
-		in.OldWorkload, _ = extract.Workload(old, known.nodes)
+		in.OldWorkload, _ = extract.Workload(old, known.nodes, nil)
 	}
 	c.eligible = len(in.Workload.Eligible)
 	var o outlook

@@ -36,9 +36,9 @@ func TestHostPortsAsTheScheduler(t *testing.T) {
 	for range specimen.Rounds(1500) {
 		pod := specimen.Draw[corev1.Pod](s)
 		pod.Status.Phase = corev1.PodRunning // the scheduler's informer filters the finished ones
-		asWritten := holding(extract.Pod(pod, nil).Claims)
+		asWritten := holding(extract.Pod(pod, nil, nil).Claims)
 		v1defaults.SetObjectDefaults_Pod(pod)
-		ours := holding(extract.Pod(pod, nil).Claims)
+		ours := holding(extract.Pod(pod, nil, nil).Claims)
 		theirs := counted(pod)
 		if diff := cmp.Diff(theirs, ours); diff != "" {
 			t.Fatalf("%s\nholds (-scheduler +ours):\n%s", spec(pod), diff)
@@ -118,10 +118,10 @@ func TestTemplatesAsTheirPods(t *testing.T) {
 	s := specimen.New(t)
 	for range specimen.Rounds(500) {
 		daemons := specimen.Draw[appsv1.DaemonSet](s)
-		w, _ := extract.Workload(daemons, nil)
+		w, _ := extract.Workload(daemons, nil, nil)
 		pod := &corev1.Pod{Spec: *daemons.Spec.Template.Spec.DeepCopy()}
 		v1defaults.SetObjectDefaults_Pod(pod)
-		if diff := cmp.Diff(holding(extract.Pod(pod, nil).Claims), holding(w.Claims)); diff != "" {
+		if diff := cmp.Diff(holding(extract.Pod(pod, nil, nil).Claims), holding(w.Claims)); diff != "" {
 			t.Fatalf("%s\nholds (-pod +template):\n%s", spec(pod), diff)
 		}
 	}
@@ -141,8 +141,8 @@ func refuses(held, pod *corev1.Pod) bool { return !nodeports.Fits(pod, framework
 
 // conflict reports whether we say that the two cannot both work.
 func conflict(held, pod *corev1.Pod) bool {
-	for _, w := range extract.Pod(pod, nil).Claims {
-		for _, h := range extract.Pod(held, nil).Claims {
+	for _, w := range extract.Pod(pod, nil, nil).Claims {
+		for _, h := range extract.Pod(held, nil, nil).Claims {
 			if _, ok := ports.Meet(w, h, nobody{}); ok {
 				return true
 			}
@@ -276,7 +276,7 @@ func TestTwiceAsTheAPIServer(t *testing.T) {
 		})
 		v1defaults.SetObjectDefaults_Pod(pod)
 		var ours []string
-		for _, f := range check.Check(check.Input{Workload: extract.Pod(pod, nil), Held: (&ledger.Ledger{}).Snapshot(), Settings: &check.Settings{}}) {
+		for _, f := range check.Check(check.Input{Workload: extract.Pod(pod, nil, nil), Held: (&ledger.Ledger{}).Snapshot(), Settings: &check.Settings{}}) {
 			if f.Code == check.SocketTwice {
 				ours = append(ours, f.Field)
 			}
