@@ -56,7 +56,7 @@ func (p *PortClaims) machine(ctx context.Context, info fwk.NodeInfo) *machine {
 			return before
 		}
 	}
-	m := newMachine(ctx, info, before)
+	m := newMachine(ctx, info, before, p.trusted)
 	p.machines.Store(name, m)
 	return m
 }
@@ -68,7 +68,7 @@ func (p *PortClaims) machineAgain(node string, pods []*corev1.Pod) *machine {
 		m.node, m.addresses = known.(*machine).node, known.(*machine).addresses
 	}
 	for _, pod := range pods {
-		m.read(pod)
+		m.read(pod, p.trusted)
 	}
 	m.sort()
 	return m
@@ -86,7 +86,7 @@ func (p *PortClaims) forget(object any) {
 
 // newMachine takes over from the machine before, if any, what has not changed since: objects are replaced and never
 // written to.
-func newMachine(ctx context.Context, info fwk.NodeInfo, before *machine) *machine {
+func newMachine(ctx context.Context, info fwk.NodeInfo, before *machine, trusted []string) *machine {
 	if before == nil {
 		before = &machine{}
 	}
@@ -94,7 +94,7 @@ func newMachine(ctx context.Context, info fwk.NodeInfo, before *machine) *machin
 	if m.node != before.node {
 		m.readNode(ctx, before.node)
 	}
-	m.readPods(info.GetPods(), before)
+	m.readPods(info.GetPods(), before, trusted)
 	return m
 }
 
@@ -109,7 +109,7 @@ func (m *machine) readNode(ctx context.Context, before *corev1.Node) {
 	}
 }
 
-func (m *machine) readPods(pods []fwk.PodInfo, before *machine) {
+func (m *machine) readPods(pods []fwk.PodInfo, before *machine, trusted []string) {
 	stays := make([]int32, len(before.pods)) // where the pods before are now, from 1
 	at := 0
 	for _, info := range pods {
@@ -119,7 +119,7 @@ func (m *machine) readPods(pods []fwk.PodInfo, before *machine) {
 		}
 		i := before.find(pod, at)
 		if i < 0 {
-			m.read(pod)
+			m.read(pod, trusted)
 			continue
 		}
 		m.pods = append(m.pods, before.pods[i])
@@ -147,8 +147,8 @@ func (m *machine) find(pod *corev1.Pod, first int) int {
 	return slices.IndexFunc(m.pods, func(h holder) bool { return h.pod == pod })
 }
 
-func (m *machine) read(pod *corev1.Pod) {
-	w := extract.Pod(pod, nil, nil)
+func (m *machine) read(pod *corev1.Pod, trusted []string) {
+	w := extract.Pod(pod, nil, trusted)
 	m.pods = append(m.pods, holder{pod, w.Owner.Root().String()})
 	for _, c := range w.Claims {
 		if !c.InitOnly {

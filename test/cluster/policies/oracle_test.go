@@ -65,7 +65,7 @@ type told struct {
 // judge returns what is said about an object. Of one question of the configuration, a pool or a policy it is what is enforced
 // in one way, about the first port.
 func (o *oracle) judge(object, old client.Object, labels map[string]string) []told {
-	in := check.Input{Held: o.held(object), Settings: &o.settings.Check, Namespace: labels, Now: time.Now()}
+	in := check.Input{Held: (&ledger.Ledger{}).Snapshot(), Settings: &o.settings.Check, Namespace: labels, Now: time.Now()}
 	who := pool.Requester{For: pool.HostPorts, Namespace: object.GetNamespace(), Name: object.GetName(), NamespaceLabels: labels}
 	if svc, ok := object.(*corev1.Service); ok {
 		in.Service = extract.Service(svc, o.settings.NodePorts)
@@ -76,6 +76,8 @@ func (o *oracle) judge(object, old client.Object, labels map[string]string) []to
 		who.For, who.Labels = pool.NodePorts, in.Service.Labels
 	} else {
 		in.Workload = workloadOf(object)
+		// Whether there is such a controller a policy knows by who makes the object.
+		in.Inherits = new(in.Workload.Owner.Controller != nil && object.GetAnnotations()[byController] != "")
 		if old != nil {
 			in.OldWorkload = workloadOf(old)
 		}
@@ -135,15 +137,6 @@ func portsOf(svc *corev1.Service) corev1.ServiceSpec {
 		spec.AllocateLoadBalancerNodePorts = new(true)
 	}
 	return spec
-}
-
-// held is an empty cluster, but for the controller of an object that its controller makes.
-func (o *oracle) held(object client.Object) *ledger.Snapshot {
-	var l ledger.Ledger
-	if w := workloadOf(object); w != nil && w.Owner.Controller != nil && object.GetAnnotations()[byController] != "" {
-		l.Replace(*w.Owner.Controller, w.Claims)
-	}
-	return l.Snapshot()
 }
 
 func workloadOf(object client.Object) *check.Workload {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
@@ -143,7 +144,7 @@ func TestUnseen(t *testing.T) {
 // TestRules: each rule refuses or warns of what it is about, in these words, and leaves what is beside it alone.
 func TestRules(t *testing.T) {
 	c := newCluster(t, controlplane.Options{})
-	in := map[string]string{}
+	in := map[string]string{"system": metav1.NamespaceSystem}
 	for name, labels := range map[string]map[string]string{
 		"free": {}, "none": {"policy": "none"}, "some": {"policy": "some"}, "pools": {"policy": "pools"}, "team": {"policy": "pools", "team": "a"}, "games": {"team": "games"},
 	} {
@@ -179,7 +180,8 @@ func TestRules(t *testing.T) {
 		{"free", ports("{containerPort: 80, hostPort: 10249, hostIP: 10.0.0.1}"), ""},
 		{"free", ports("{containerPort: 80, hostPort: 9100, hostIP: 10.0.0.1}"), ""},
 		{"free", ports("{containerPort: 80, hostPort: 9100, hostIP: 'fd00::1'}"), "denied: spec.containers[0].ports[0].hostPort: 9100/TCP belongs to six, a daemon of every node; choose another hostPort, or expose the pod by a Service (PC0302)"},
-		{"free", strings.Replace(host("{containerPort: 10250}"), "name: c", "name: kubelet", 1), ""},
+		{"system", strings.Replace(host("{containerPort: 10250}"), "name: c", "name: kubelet", 1), ""},
+		{"free", strings.Replace(host("{containerPort: 10250}"), "name: c", "name: kubelet", 1), "denied: spec.containers[0].ports[0].hostPort: 10250/TCP belongs to kubelet, a daemon of every node; let the process listen on another port, or leave the host network (PC0302)"},
 		{"free", ports("{containerPort: 80, hostPort: 30062}"), "spec.containers[0].ports[0].hostPort: 30062 is inside the node port range 30000-32767, so that any Service may be given the number, and then take the packets; choose a hostPort outside it (PC0303)"},
 		{"free", host("{containerPort: 30062}"), "spec.containers[0].ports[0].hostPort: 30062 is inside the node port range 30000-32767, so that any Service may be given the number, and then take the packets; let the process listen on a port outside it (PC0303)"},
 		{"free", fmt.Sprintf(cronJob, "{containerPort: 80, hostPort: 40100}"), "spec.jobTemplate.spec.template.spec.containers[0].ports[0].hostPort: 40100 is among the ports 32768-60999 that outgoing connections of the nodes use, and may be in use; choose a hostPort elsewhere, or reserve it by net.ipv4.ip_local_reserved_ports on every node (PC0304)"},

@@ -33,6 +33,7 @@ func drawCluster(s specimen.Source) *cluster {
 	c.args.DataPlane.ServiceProxy = one(s, configv1alpha1.ServiceProxyIPTables, configv1alpha1.ServiceProxyNFTables, configv1alpha1.ServiceProxyIPVS)
 	c.args.DataPlane.NodePortAddresses = one(s, nil, nil, []string{"primary"}, []string{"10.0.0.0/24"}, []string{"10.0.1.0/24", "fd00::/64"}, []string{"127.0.0.0/8"}, []string{"0.0.0.0/0", "::/0"})
 	c.args.DataPlane.LocalhostNodePorts = new(s.IntN(2) == 0)
+	c.args.TrustedNamespaces = one(s, []string{"default"}, []string{"kube-system"})
 	c.args.NodeReserved = one(s, []configv1alpha1.ReservedSocket{}, []configv1alpha1.ReservedSocket{
 		{Name: "main", Port: 84}, {Name: "loop", Port: 85, HostIP: "127.0.0.1"}, {Name: "six", Port: 85, HostIP: "::", Protocol: "UDP"},
 	})

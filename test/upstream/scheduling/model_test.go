@@ -214,17 +214,17 @@ func judge(pod *corev1.Pod, node *corev1.Node, pods []*corev1.Pod, services []*c
 	for _, wanted := range podSockets(pod) {
 		for _, p := range pods {
 			if slices.ContainsFunc(podSockets(p), wanted.meets) {
-				add(rootOf(p), false)
+				add(rootOf(p, isTrusted(args)), false)
 			}
 		}
 		for _, svc := range services {
-			isOwn := pod.Labels["svccontroller.k3s.cattle.io/svcname"] == svc.Name
+			isOwn := isTrusted(args) && pod.Labels["svccontroller.k3s.cattle.io/svcname"] == svc.Name
 			if !isOwn && slices.ContainsFunc(serviceSockets(svc, node, args.DataPlane), wanted.meets) {
 				add("Service default/"+svc.Name, true)
 			}
 		}
 		for _, r := range args.NodeReserved {
-			isDaemon := pod.Spec.HostNetwork && slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool { return c.Name == r.Name })
+			isDaemon := isTrusted(args) && pod.Spec.HostNetwork && slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool { return c.Name == r.Name })
 			if !isDaemon && wanted.meets(socket{r.Port, corev1.Protocol(r.Protocol), addressesOf(r.HostIP, false)}) {
 				add(r.Name+" (", true)
 			}
@@ -251,12 +251,17 @@ func reservations() []reservation {
 	return []reservation{{"80/TCP", 80, corev1.ProtocolTCP}, {"82/UDP", 82, corev1.ProtocolUDP}, {"83/SCTP", 83, corev1.ProtocolSCTP}}
 }
 
-func rootOf(pod *corev1.Pod) string {
+// isTrusted: all pods are in one namespace.
+func isTrusted(args *configv1alpha1.PortClaimsArgs) bool {
+	return slices.Contains(args.TrustedNamespaces, "default")
+}
+
+func rootOf(pod *corev1.Pod, isTrusted bool) string {
 	if len(pod.OwnerReferences) > 0 {
 		name, _ := strings.CutSuffix(pod.OwnerReferences[0].Name, "-"+pod.Labels["pod-template-hash"])
 		return "Deployment default/" + name
 	}
-	if svc := pod.Labels["svccontroller.k3s.cattle.io/svcname"]; svc != "" {
+	if svc := pod.Labels["svccontroller.k3s.cattle.io/svcname"]; svc != "" && isTrusted {
 		return "Service default/" + svc
 	}
 	return "Pod default/" + pod.Name

@@ -39,7 +39,7 @@ func TestObstacles(t *testing.T) {
 			pod := c.drawPod()
 			pod.Status.Phase = corev1.PodPending
 			held := c.ledger(t, pod, settings)
-			seeker := check.NewSeeker(extract.Pod(pod, nil, nil), held.Snapshot(), settings.Check.Reserved)
+			seeker := check.NewSeeker(extract.Pod(pod, nil, settings.Check.Trusted), held.Snapshot(), settings.Check.Reserved)
 			state, before := preFilter(t.Context(), p, pod)
 			for _, node := range c.nodes {
 				reserved, _ := extract.ReservedPorts(node.Node()) // malformed entries are drawn on purpose
@@ -95,17 +95,17 @@ func (c *cluster) ledger(t *testing.T, seeker *corev1.Pod, settings *extract.Set
 				pod.Status.NominatedNodeName = node.Node().Name
 			}
 			if pod = extract.InTheWay(pod, seeker); pod != nil {
-				workloads = append(workloads, extract.Pod(pod, nil, nil))
+				workloads = append(workloads, extract.Pod(pod, nil, settings.Check.Trusted))
 			}
 		}
 	}
 	daemon := &appsv1.DaemonSet{}
 	daemon.Name, daemon.Spec.Template.Spec = "d", c.drawPod().Spec
-	template, ok := extract.Workload(daemon, nodes, nil)
+	template, ok := extract.Workload(daemon, nodes, settings.Check.Trusted)
 	if !ok || extract.InTheWay(waiting, seeker) != nil {
 		t.Fatal("a DaemonSet is no workload, or a pod that waits is in the way")
 	}
-	for _, w := range append(workloads, template, extract.Pod(seeker, nil, nil), extract.Pod(waiting, nil, nil)) {
+	for _, w := range append(workloads, template, extract.Pod(seeker, nil, settings.Check.Trusted), extract.Pod(waiting, nil, settings.Check.Trusted)) {
 		l.Replace(w.Owner, w.Claims)
 	}
 	return l
