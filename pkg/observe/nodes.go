@@ -17,12 +17,18 @@ type nodes struct {
 	mu       sync.RWMutex
 	byName   map[string]*corev1.Node
 	eligible map[string][]string // by extract.Placement.Key
+	kept     int                 // bytes of eligible, about
+	version  uint64              // counts when eligible was forgotten
 	cidrs    map[string]*networkingv1.ServiceCIDR
 	families extract.Families
 }
 
-// maxPlacements bounds what is kept: placements come from users' templates.
-const maxPlacements = 4096
+// What is kept of placements, in bytes: they come from users' templates, which may name a million values. One that is longer
+// than maxPlacement by itself is computed each time.
+const (
+	maxPlacements = 32 << 20
+	maxPlacement  = 64 << 10
+)
 
 func newNodes() *nodes {
 	return &nodes{byName: map[string]*corev1.Node{}, eligible: map[string][]string{}, cidrs: map[string]*networkingv1.ServiceCIDR{}}
@@ -32,24 +38,41 @@ func newNodes() *nodes {
 func (n *nodes) Eligible(p extract.Placement) []string {
 	n.mu.RLock()
 	names, ok := n.eligible[p.Key]
+	version := n.version
+	if !ok {
+		names = []string{} // known to be none is not the same as not known
+		for name, node := range n.byName {
+			if p.Allows(node) {
+				names = append(names, name)
+			}
+		}
+	}
 	n.mu.RUnlock()
 	if ok {
 		return names
 	}
+	slices.Sort(names)
+	if len(p.Key) <= maxPlacement {
+		n.keep(p.Key, names, version)
+	}
+	return names
+}
+
+// keep remembers what was computed, unless nodes have changed since.
+func (n *nodes) keep(key string, names []string, version uint64) {
+	const perName = 16 // the names themselves are the nodes'
+	size := len(key) + perName*len(names)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	names = []string{} // known to be none is not the same as not known
-	for name, node := range n.byName {
-		if p.Allows(node) {
-			names = append(names, name)
-		}
+	if n.version != version || n.eligible[key] != nil {
+		return
 	}
-	slices.Sort(names)
-	if len(n.eligible) >= maxPlacements {
+	if n.kept+size > maxPlacements {
 		clear(n.eligible)
+		n.kept = 0
 	}
-	n.eligible[p.Key] = names
-	return names
+	n.eligible[key] = names
+	n.kept += size
 }
 
 // Node returns a node as far as it is kept: its metadata, taints, pod CIDRs and addresses; nil for one that is not known.
@@ -103,6 +126,8 @@ func (n *nodes) setCIDR(c *networkingv1.ServiceCIDR, gone bool) {
 
 func (n *nodes) forget() {
 	clear(n.eligible)
+	n.kept = 0
+	n.version++
 	n.count()
 }
 

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -71,11 +72,27 @@ func TestEligibleIsKept(t *testing.T) {
 func TestPlacementsAreBounded(t *testing.T) {
 	n := newNodes()
 	n.set(newNode("n1", "a"))
-	for i := range maxPlacements + 10 {
-		n.Eligible(inZone(fmt.Sprint(i)))
+	kept := func() (bytes int) {
+		for key := range n.eligible {
+			bytes += len(key)
+		}
+		return bytes
 	}
-	if len(n.eligible) > maxPlacements {
-		t.Errorf("%d placements are kept", len(n.eligible))
+	most := 0
+	for i := range 3 * maxPlacements / maxPlacement {
+		n.Eligible(inZone(fmt.Sprint(i, strings.Repeat("z", maxPlacement-1000))))
+		most = max(most, kept())
+	}
+	if most > maxPlacements || most < maxPlacements/2 {
+		t.Errorf("%d bytes of placements are kept", most)
+	}
+	before := len(n.eligible)
+	if got := n.Eligible(inZone(strings.Repeat("z", maxPlacement))); len(got) != 0 || len(n.eligible) != before {
+		t.Errorf("a placement of %d bytes: %v, and it is kept", maxPlacement, got)
+	}
+	n.set(newNode("n2", "b"))
+	if kept() != 0 || n.kept != 0 {
+		t.Errorf("after a change of nodes %d bytes are kept, and %d are counted", kept(), n.kept)
 	}
 }
 
