@@ -26,9 +26,6 @@ const (
 	PathPreempt = "/scheduler/preempt"
 )
 
-// maxExtenderBody bounds a request: a scheduler that sends whole nodes (nodeCacheCapable: false) sends some 10 kB for each.
-const maxExtenderBody = 128 << 20
-
 // Cluster is what an Extender sees of the cluster; pkg/observe keeps it.
 type Cluster interface {
 	Snapshot() *ledger.Snapshot
@@ -53,7 +50,8 @@ func NewExtender(cluster Cluster, settings *extract.Settings, metrics *ExtenderM
 	return &Extender{cluster: cluster, settings: settings, metrics: metrics, flight: newOffers(now), now: now}
 }
 
-// Handlers returns the handlers by the path at which they are served.
+// Handlers returns the handlers by the path at which they are served. They read what they are sent: whoever serves them
+// bounds it, and knows who asks.
 func (e *Extender) Handlers() map[string]http.Handler {
 	return map[string]http.Handler{
 		PathFilter:  answering(e, "filter", e.filter),
@@ -70,7 +68,7 @@ func answering[Q, A any](e *Extender, verb string, answer func(*http.Request, *Q
 			http.Error(w, "a scheduler sends POST", http.StatusMethodNotAllowed)
 			return
 		}
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxExtenderBody)).Decode(q); err != nil {
+		if err := json.NewDecoder(r.Body).Decode(q); err != nil {
 			e.metrics.observe(verb, malformed, e.now().Sub(start))
 			http.Error(w, "the request is no "+fmt.Sprintf("%T", *q)+" in JSON: "+err.Error(), http.StatusBadRequest)
 			return
@@ -132,7 +130,10 @@ func (e *Extender) filter(_ *http.Request, q *extenderv1.ExtenderArgs) (*extende
 		}
 		result.Nodes = nodes
 	}
-	e.flight.offer(q.Pod, w, offered)
+	// Of a pod that the cluster does not show nobody knows whether it exists.
+	if shown := e.cluster.Pod(q.Pod.Namespace, q.Pod.Name); shown != nil && shown.UID == q.Pod.UID {
+		e.flight.offer(q.Pod, w, offered)
+	}
 	if len(offered) == 0 {
 		return result, refused
 	}

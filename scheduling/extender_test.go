@@ -202,10 +202,26 @@ func TestOffers(t *testing.T) {
 		}, 1},
 	} {
 		s := newScheduler(t, "")
+		s.see(tt.first)
 		s.filter(tt.first)
 		tt.then(s)
 		if got := s.filter(tt.second); len(*got.NodeNames) != tt.want {
 			t.Errorf("%s: offered %v, %v; want %d", tt.name, *got.NodeNames, got.FailedNodes, tt.want)
+		}
+	}
+}
+
+// TestOfferToNobody: who asks about a pod that the cluster does not show keeps nobody from a node.
+func TestOfferToNobody(t *testing.T) {
+	for name, shown := range map[string]*corev1.Pod{"no such pod": nil, "another of that name": pod("v6", nil)} {
+		s := newScheduler(t, "")
+		if shown != nil {
+			shown.UID = "another"
+			s.see(shown)
+		}
+		s.filter(pod("v6", list(at("::", port(9000)))))
+		if got := s.filter(pod("loop", list(at("::1", port(9000))))); len(*got.NodeNames) != 2 {
+			t.Errorf("%s: offered %v, %v", name, *got.NodeNames, got.FailedNodes)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/zapr"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -52,6 +53,7 @@ type serveOptions struct {
 	rebuildEvery time.Duration
 	verbose      bool
 	serving      servingOptions
+	extender     extenderOptions
 	metrics      metricsOptions
 	tracing      tracingOptions
 	controllers  controllerOptions
@@ -63,8 +65,8 @@ func newServe() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the admission webhook, and the extender for schedulers",
 		Long: `Run the admission webhook: it watches the cluster, and answers the API server's admission reviews over TLS with a
-certificate of its own making, or with that in --cert-dir. On the same port it answers a kube-scheduler whose
-configuration names it as an extender, under /scheduler. It is ready, at /readyz of --health-address, once it has seen
+certificate of its own making, or with that in --cert-dir. With --extender-port it answers a kube-scheduler whose
+configuration names it as an extender, under /scheduler, if it has a client certificate. It is ready, at /readyz of --health-address, once it has seen
 everything in the cluster and its own TLS answers. When it is told to stop it is not ready at once, and goes on
 answering for --drain-delay, so that the API server's connections move elsewhere first.
 
@@ -86,6 +88,7 @@ refused was refused, and the last one that leaves sets it back to Ignore.`,
 	f.DurationVar(&o.rebuildEvery, "rebuild-every", 10*time.Minute, "how often to compare the ledger with the cluster; 0 for never")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
 	o.serving.addTo(cmd)
+	o.extender.addTo(cmd)
 	o.metrics.addTo(cmd)
 	o.tracing.addTo(cmd)
 	o.controllers.addTo(cmd)
@@ -98,7 +101,7 @@ func (o *serveOptions) run(ctx context.Context) error {
 		return err
 	}
 	ctrl.SetLogger(logger)
-	if err := errors.Join(o.serving.validate(), o.tracing.validate()); err != nil {
+	if err := errors.Join(o.serving.validate(), o.extender.validate(), o.tracing.validate()); err != nil {
 		return err
 	}
 	settings, err := readSettings(o.configFile)
@@ -224,12 +227,17 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 	if traces != nil {
 		err = p.manager.Add(traces)
 	}
-	observer, gate := o.serve(p.manager, settings, known, pools, traces)
+	refused := newRefusedMetric(metrics.Registry)
+	observer, gate := o.serve(p.manager, settings, known, pools, traces, refused)
+	extender, err3 := o.extender.server(observer, settings, scheduling.NewExtenderMetrics(metrics.Registry), refused, func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return from(hello) })
+	if extender != nil {
+		err3 = errors.Join(err3, p.manager.Add(extender))
+	}
 	host, err2 := os.Hostname()
 	replicas := journal.New(p.manager.GetAPIReader(), p.manager.GetClient(), o.controllers.leaseNamespace(), host+"_"+rand.Text(), gate.Merge, time.Now)
 	gate.UseJournal(replicas)
 	return p, errors.Join(
-		err, err2,
+		err, err2, err3,
 		o.addWriters(p, settings, pools, certificates),
 		p.manager.Add(observer),
 		p.manager.Add(gate),
@@ -240,7 +248,7 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 }
 
 // serve registers the gate and the extender at the manager's server, and returns what they see the cluster by, and the gate.
-func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, known *runtime.Scheme, pools bool, traces *tracing) (observer *observe.Observer, gate *webhook.Gate) {
+func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, known *runtime.Scheme, pools bool, traces *tracing, refused *prometheus.CounterVec) (observer *observe.Observer, gate *webhook.Gate) {
 	observer = observe.New(manager.GetCache(), observe.Options{
 		NodePorts: settings.NodePorts, Trusted: settings.Check.Trusted, NodePortRange: settings.Check.NodePortRange, Pools: pools, RebuildEvery: o.rebuildEvery, Metrics: observe.NewMetrics(metrics.Registry),
 		Live: manager.GetAPIReader(), Scheme: known,
@@ -250,13 +258,9 @@ func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, k
 	webhook.NewBuildMetric(metrics.Registry, programVersion())
 	gate = webhook.New(observer, claims, settings, known, webhook.NewMetrics(metrics.Registry), time.Now)
 	server := manager.GetWebhookServer() // the manager starts it only if it was asked for
-	slots := make(chan struct{}, o.serving.maxRequests)
+	reviews := newReception(o.serving.maxRequests, maxReview, maxBodies, refused)
 	for path, handler := range gate.Hooks() {
-		server.Register(path, limited(slots, traces.traced(strings.TrimPrefix(path, "/"), handler)))
-	}
-	extender := scheduling.NewExtender(observer, settings, scheduling.NewExtenderMetrics(metrics.Registry), time.Now)
-	for path, handler := range extender.Handlers() {
-		server.Register(path, limited(slots, handler))
+		server.Register(path, reviews.before(traces.traced(strings.TrimPrefix(path, "/"), handler)))
 	}
 	return observer, gate
 }

@@ -2,12 +2,18 @@ package admission
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -20,9 +26,30 @@ import (
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
 
-// extended is the configuration that ships for a stock scheduler, but that the gate is reached at its URL.
-func extended(t *testing.T, g *rig.Gate, schedulerName string) []byte {
+// extended has the gate answer schedulers, and returns the configuration that ships for a stock one, but that the gate is reached
+// at its address, and that the certificates are the test's.
+func extended(t *testing.T, r *rig.Rig, schedulerName string) []byte {
 	t.Helper()
+	port, release, err := controlplane.ReservePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	scheduler, err := r.RESTConfigFor("system:kube-scheduler")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write := func(name string, data []byte) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	r.Replace(t, "", "--extender-port="+strconv.Itoa(port), "--extender-host=127.0.0.1", "--extender-client-ca-file="+write("cluster.crt", scheduler.CAData))
+	at := fmt.Sprintf("https://127.0.0.1:%d/scheduler", port)
+	onlySchedulers(t, r, at+"/filter")
 	text, err := os.ReadFile("../../../config/scheduler/extender.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -31,19 +58,51 @@ func extended(t *testing.T, g *rig.Gate, schedulerName string) []byte {
 	if err := yaml.UnmarshalStrict(text, &config); err != nil {
 		t.Fatal(err)
 	}
-	ca := filepath.Join(t.TempDir(), "ca.crt")
-	if err := os.WriteFile(ca, g.CA, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	extender := config["extenders"].([]any)[0].(map[string]any)
-	extender["urlPrefix"] = g.URL() + "/scheduler"
-	extender["tlsConfig"].(map[string]any)["caFile"] = ca
+	extender["urlPrefix"] = at
+	extender["tlsConfig"] = map[string]any{
+		"caFile": write("ca.crt", r.Gate.CA), "certFile": write("tls.crt", scheduler.CertData), "keyFile": write("tls.key", scheduler.KeyData),
+	}
 	config["leaderElection"] = map[string]any{"leaderElect": false}
 	config["profiles"] = []any{map[string]any{"schedulerName": schedulerName}}
 	if text, err = yaml.Marshal(config); err != nil {
 		t.Fatal(err)
 	}
 	return text
+}
+
+// onlySchedulers: who has no certificate of a scheduler's name gets no answer, and on the webhook's port there is none.
+func onlySchedulers(t *testing.T, r *rig.Rig, at string) {
+	t.Helper()
+	for user, want := range map[string]bool{"": false, "system:kube-controller-manager": false, "system:kube-scheduler": true} {
+		config := &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+		config.RootCAs.AppendCertsFromPEM(r.Gate.CA)
+		if user != "" {
+			as, err := r.RESTConfigFor(user)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pair, err := tls.X509KeyPair(as.CertData, as.KeyData)
+			if err != nil {
+				t.Fatal(err)
+			}
+			config.Certificates = []tls.Certificate{pair}
+		}
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: config}}
+		resp, err := client.Post(at, "application/json", strings.NewReader("{}"))
+		if (err == nil) != want {
+			t.Errorf("%q asks as a scheduler: %v", user, err)
+		}
+		if err == nil {
+			resp.Body.Close()
+		}
+		if resp, err = client.Post(r.Gate.URL()+"/scheduler/filter", "application/json", strings.NewReader("{}")); err != nil || resp.StatusCode != http.StatusNotFound {
+			t.Errorf("%q asks as a scheduler at the webhook's port: %v, %v", user, resp, err)
+		}
+		if err == nil {
+			resp.Body.Close()
+		}
+	}
 }
 
 // hostPortPod is a pod for a scheduler and a place.
@@ -67,7 +126,7 @@ func TestExtender(t *testing.T) {
 	const stock, asking = "stock", "asking"
 	alone := "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nleaderElection: {leaderElect: false}\nprofiles: [{schedulerName: stock}]"
 	rig.RunScheduler(t, c.ControlPlane, rig.SchedulerOptions{Program: dir, Config: []byte(alone)})
-	rig.RunScheduler(t, c.ControlPlane, rig.SchedulerOptions{Program: dir, Config: extended(t, c.Gate, asking)})
+	rig.RunScheduler(t, c.ControlPlane, rig.SchedulerOptions{Program: dir, Config: extended(t, c.Rig, asking)})
 	ns := objects.Namespace(t, c)
 	create := func(text string) client.Object {
 		t.Helper()

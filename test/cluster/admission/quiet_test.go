@@ -79,13 +79,13 @@ func (c *cluster) testNotOurBusiness(t *testing.T) {
 	if after := c.reviews(t); after != before+2 {
 		t.Errorf("a NodePort Service was judged %v times, want once before and once after the allocation", after-before)
 	}
-	s.Labels = map[string]string{"a": "b"}
+	s.Annotations = map[string]string{"a": "b"}
 	if err := c.Update(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	d := objects.Create(t, c, ns, objects.Workload("Deployment", "h", "", objects.Containers("containerPort: 80, hostPort: 8040")))[0]
 	if after := c.reviews(t); after != before+3 {
-		t.Errorf("a Deployment with a host port, and a label on a Service: %v reviews, want 1", after-before-2)
+		t.Errorf("a Deployment with a host port, and an annotation on a Service: %v reviews, want 1", after-before-2)
 	}
 	patch := func(text string) {
 		t.Helper()
@@ -192,13 +192,13 @@ func (c *cluster) testMalformed(t *testing.T) {
 		body       []byte
 		want       string // in the answer
 	}{
-		{"empty", webhook.PathValidatePods, nil, "request body is empty"},
+		{"empty", webhook.PathValidatePods, nil, "no JSON object"},
 		{"truncated", webhook.PathValidatePods, good[:len(good)/2], `"allowed":false`},
-		{"no JSON", webhook.PathValidateServices, []byte("hello"), `"allowed":false`},
+		{"no JSON", webhook.PathValidateServices, []byte("hello"), "no JSON object"},
 		{"another kind of review", webhook.PathValidatePods, []byte(`{"apiVersion":"v1","kind":"Pod"}`), `"allowed":false`},
 		{"a pod at the hook of Services", webhook.PathValidateServices, good, "this hook judges services"},
 		{"a pod at the hook of templates", webhook.PathValidateWorkload, good, "this hook judges objects with a pod template"},
-		{"10 MB", webhook.PathValidatePods, append(bytes.Repeat([]byte(" "), 10<<20), good...), `"allowed":false`},
+		{"10 MB", webhook.PathValidatePods, append(bytes.Repeat([]byte(" "), 10<<20), good...), "longer than 7340032 bytes"},
 		{"10,000 ports, each twice", webhook.PathValidatePods, good, "PC0102"},
 	} {
 		t.Run(m.name, func(t *testing.T) {
