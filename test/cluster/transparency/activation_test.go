@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
+	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 	"github.com/portcullis-k8s/portcullis/test/lab/kubelet"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
@@ -111,7 +112,7 @@ func scaleFromNothing(t *testing.T, c client.Client) {
 			"scale": scales(t.Context(), c, object, 2), "patch of the scale": c.SubResource("scale").Patch(t.Context(), object, client.RawPatch(types.MergePatchType, []byte(up))),
 			"patch": patches(t.Context(), c, object, up),
 		} {
-			if got := answer(err); got != want {
+			if got := finding.Answer(err); got != want {
 				t.Errorf("%s, %s: %s, want %s", kind, what, got, want)
 			}
 		}
@@ -135,7 +136,7 @@ func suspended(t *testing.T, c client.Client) {
 	service := objects.Create(t, c, ns, nodePort("s", "30787"))[0]
 	const go1, go2 = `{"spec":{"suspend":false}}`, `{"spec":{"suspend":false,"template":{"spec":{"nodeSelector":{"kubernetes.io/os":"linux"}}}}}`
 	for _, patch := range []string{go1, go2} {
-		if got, want := answer(patches(t.Context(), c, job.DeepCopyObject().(*batchv1.Job), patch)), "422 Invalid PC0201 Service "+ns+"/s"; got != want {
+		if got, want := finding.Answer(patches(t.Context(), c, job.DeepCopyObject().(*batchv1.Job), patch)), "422 Invalid PC0201 Service "+ns+"/s"; got != want {
 			t.Errorf("%s: %s, want %s", patch, got, want)
 		}
 	}
@@ -163,7 +164,7 @@ func rolloutUndo(t *testing.T, c client.Client) {
 			return err
 		}
 		d.Spec.Template = *undo
-		if got, want := answer(c.Update(ctx, d)), "422 Invalid PC0201 Service "+ns+"/s"; got != want {
+		if got, want := finding.Answer(c.Update(ctx, d)), "422 Invalid PC0201 Service "+ns+"/s"; got != want {
 			return fmt.Errorf("undo: %s, want %s", got, want)
 		}
 		return nil

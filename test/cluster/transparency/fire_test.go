@@ -12,6 +12,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
+	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 	"github.com/portcullis-k8s/portcullis/webhook"
@@ -87,7 +88,7 @@ func (f *fire) use(t *testing.T, n int) {
 	}
 	f.balancer = balancer
 	poll.Until(t, func(context.Context) error {
-		if r := f.api.do("POST", "/api/v1/namespaces/free/services?dryRun=All", "", bad); codes.FindString(r.message) == "" {
+		if r := f.api.do("POST", "/api/v1/namespaces/free/services?dryRun=All", "", bad); finding.Code(r.message) == "" {
 			return fmt.Errorf("the webhook is not asked: %s", r)
 		}
 		return nil
@@ -208,7 +209,7 @@ func (f *fire) act(random *rand.Rand, client int) {
 		r = f.api.do("DELETE", one+"?gracePeriodSeconds=0", "", nil)
 	}
 	f.count(fmt.Sprint(r.code))
-	if holder := holders.FindString(r.message); holder != "" && r.code == http.StatusUnprocessableEntity && codes.MatchString(r.message) {
+	if holder := finding.Holder(r.message); holder != "" && r.code == http.StatusUnprocessableEntity && finding.Code(r.message) != "" {
 		f.mu.Lock()
 		f.named[holder] = r.message
 		f.mu.Unlock()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
+	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
 
@@ -116,7 +117,7 @@ func (h *history) step(t *testing.T) error {
 	got := r.send(h.behind)
 	line := fmt.Sprintf("%s %s %s: %s", r.what, r.path, r.query, got)
 	for try := 0; got.code == http.StatusTooManyRequests; try++ {
-		if !codes.MatchString(got.message) || strings.Contains(got.message, " is held by ") {
+		if finding.Code(got.message) == "" || strings.Contains(got.message, " is held by ") {
 			return fmt.Errorf("%s: a 429 without a code or with a holder", line)
 		}
 		if try == 0 && h.IntN(20) > 0 {
@@ -134,7 +135,7 @@ func (h *history) step(t *testing.T) error {
 		}
 	}
 	h.log = append(h.log, line)
-	if code := codes.FindString(got.message); code != "" && got.code == http.StatusUnprocessableEntity {
+	if code := finding.Code(got.message); code != "" && got.code == http.StatusUnprocessableEntity {
 		class, err := h.behind.confirm(code, got.message)
 		h.classes[class]++
 		return err

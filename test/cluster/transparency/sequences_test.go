@@ -15,6 +15,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
+	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
@@ -62,7 +63,7 @@ func creates(ctx context.Context, c client.Client, o client.Object) error { retu
 func run(t *testing.T, c client.Client, namespace string, steps []step) {
 	t.Helper()
 	for i, s := range steps {
-		if got := answer(s.do(t.Context(), c, objects.One(t, namespace, s.what))); got != s.want {
+		if got := finding.Answer(s.do(t.Context(), c, objects.One(t, namespace, s.what))); got != s.want {
 			t.Fatalf("step %d, %s:\ngot  %s\nwant %s", i+1, s.what, got, s.want)
 		}
 	}
@@ -122,7 +123,7 @@ func quota(t *testing.T, c client.Client, s *server) {
 		switch {
 		case r.code == http.StatusCreated:
 			seen["ok"] = true
-		case r.code == http.StatusTooManyRequests && codes.FindString(r.message) == "PC0203" && !holders.MatchString(r.message):
+		case r.code == http.StatusTooManyRequests && finding.Code(r.message) == "PC0203" && finding.Holder(r.message) == "":
 			seen["429"] = true
 			time.Sleep(200 * time.Millisecond)
 		default:

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
+	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 )
 
 // server is an API server as a client sees it.
@@ -251,7 +252,7 @@ func (s *server) confirm(code, message string) (string, error) {
 	if code != "PC0201" && code != "PC0202" {
 		return refusedForItself, nil
 	}
-	ref, port := holders.FindString(message), heldPattern.FindStringSubmatch(message)
+	ref, port := finding.Holder(message), heldPattern.FindStringSubmatch(message)
 	if ref == "" || port == nil {
 		return "", fmt.Errorf("no holder or port in: %s", message)
 	}

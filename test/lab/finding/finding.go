@@ -3,11 +3,16 @@
 package finding
 
 import (
+	"errors"
+	"fmt"
 	"regexp"
 	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 var (
+	anyCode       = regexp.MustCompile(`PC\d{4}`)
 	codePattern   = regexp.MustCompile(`\((PC\d{4})\)$`)
 	fieldPattern  = regexp.MustCompile(`^([A-Za-z]+(?:[.\[][^ ]*)?): `)
 	holderPattern = regexp.MustCompile(`\b(Service|Pod|Deployment|DaemonSet|StatefulSet|ReplicaSet|ReplicationController|Job|CronJob) ([a-z0-9.-]+/[a-z0-9.-]+)`)
@@ -41,3 +46,29 @@ func All(messages []string) []string {
 	}
 	return all
 }
+
+// Answer is what a client gets, as tests write it: "ok", "409 AlreadyExists", "422 Invalid PC0201 Service team/a".
+func Answer(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return err.Error()
+	}
+	s := status.Status()
+	text := fmt.Sprintf("%d %s", s.Code, s.Reason)
+	if code := Code(s.Message); code != "" {
+		text += " " + code
+		if holder := Holder(s.Message); holder != "" {
+			text += " " + holder
+		}
+	}
+	return text
+}
+
+// Code is the first code in a text; "" for none.
+func Code(text string) string { return anyCode.FindString(text) }
+
+// Holder is the first object that may hold a port in a text; "" for none.
+func Holder(text string) string { return holderPattern.FindString(text) }
