@@ -200,6 +200,9 @@ func (g *generator) addPolicy(object *v1alpha1.PortPolicy, p check.Policy) {
 	if rules := of.hostPorts(); len(rules) > 0 {
 		g.add(p.Name, object.Spec.NamespaceSelector, subjectPods, rules)
 	}
+	if p.ExternalIPs != "" && p.ExternalIPs != check.ModeAllowed {
+		g.unseen("PortPolicy %s: externalIPs is left to the webhook", p.Name)
+	}
 	if p.NodePorts != nil {
 		g.add(p.Name, object.Spec.NamespaceSelector, subjectServices, of.nodePorts())
 	}

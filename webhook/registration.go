@@ -60,14 +60,18 @@ const (
 	// Only a node may say of a pod that it is a static one, which runs whatever is said of its image.
 	notMirror = `!('kubernetes.io/config.mirror' in object.metadata.?annotations.orValue({}) && '` + nodesGroup + `' in request.userInfo.?groups.orValue([]))`
 
-	// One Service may hold a node port, a health check node port, or an external address.
+	// One Service may hold a node port, a health check node port, or an external address, also one that a load balancer was
+	// given.
 	holdsPorts = `object.spec.?type.orValue('ClusterIP') == 'NodePort' || ` +
 		`(object.spec.?type.orValue('ClusterIP') == 'LoadBalancer' && ` +
 		`(object.spec.?allocateLoadBalancerNodePorts.orValue(true) || object.spec.?externalTrafficPolicy.orValue('Cluster') == 'Local')) || ` +
 		`object.spec.?ports.orValue([]).exists(p, p.?nodePort.orValue(0) > 0) || ` +
-		`object.spec.?externalIPs.orValue([]).size() > 0`
+		`object.spec.?externalIPs.orValue([]).size() > 0 || ` +
+		`object.?status.?loadBalancer.?ingress.orValue([]).size() > 0`
 
+	// The labels of a Service decide which pools and exceptions it is for.
 	portsChanged = `request.operation != 'UPDATE' || ` +
+		`oldObject.metadata.?labels != object.metadata.?labels || ` +
 		`oldObject.spec.?type != object.spec.?type || ` +
 		`oldObject.spec.?ports != object.spec.?ports || ` +
 		`oldObject.spec.?externalIPs != object.spec.?externalIPs || ` +

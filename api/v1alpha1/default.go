@@ -28,6 +28,7 @@ func (p *PortPool) Default() {
 // changes nothing when called again.
 func (p *PortPolicy) Default() {
 	orElse(&p.Spec.Enforcement, Audit)
+	orElse(&p.Spec.ExternalIPs, ExternalIPsAllowed)
 	if n := p.Spec.NodePorts; n != nil {
 		orElse(&n.Mode, NodePortsAllowed)
 		orElse(&n.ExplicitRequests, Allowed)

@@ -28,7 +28,7 @@ type PortPolicy struct {
 }
 
 // PortPolicySpec says what is restricted, for whom, and how strictly.
-// +kubebuilder:validation:XValidation:rule="has(self.nodePorts) || has(self.hostPorts) || has(self.reserved)",message="spec restricts nothing; give at least one of nodePorts, hostPorts and reserved"
+// +kubebuilder:validation:XValidation:rule="has(self.nodePorts) || has(self.hostPorts) || self.externalIPs != 'Allowed' || has(self.reserved)",message="spec restricts nothing; give at least one of nodePorts, hostPorts, externalIPs and reserved"
 type PortPolicySpec struct {
 	// namespaceSelector selects the namespaces that the policy is about. {} is every namespace.
 	// +required
@@ -44,7 +44,13 @@ type PortPolicySpec struct {
 	// hostPorts restricts the hostPorts of pods. Without it they are not restricted.
 	// +optional
 	HostPorts *HostPortPolicy `json:"hostPorts,omitempty"`
-	// reserved are sockets of nodes that belong to something which Kubernetes cannot see. No hostPort may take them.
+	// externalIPs says which of spec.externalIPs Services may have. Allowed: any. NodeAddressesForbidden: none that is an
+	// address of a node, which takes a port of it as a hostPort does. Forbidden: none.
+	// +kubebuilder:default=Allowed
+	// +optional
+	ExternalIPs ExternalIPMode `json:"externalIPs,omitempty"`
+	// reserved are sockets of nodes that belong to something which Kubernetes cannot see. No hostPort may take them, and no
+	// Service at an address of such a node.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map
@@ -133,6 +139,17 @@ const (
 	HostPortsAllowed    HostPortMode = "Allowed"
 	HostPortsRestricted HostPortMode = "Restricted"
 	HostPortsForbidden  HostPortMode = "Forbidden"
+)
+
+// ExternalIPMode says which external IPs Services may have.
+// +kubebuilder:validation:Enum=Allowed;NodeAddressesForbidden;Forbidden
+type ExternalIPMode string
+
+// The modes for external IPs.
+const (
+	ExternalIPsAllowed                ExternalIPMode = "Allowed"
+	ExternalIPsNodeAddressesForbidden ExternalIPMode = "NodeAddressesForbidden"
+	ExternalIPsForbidden              ExternalIPMode = "Forbidden"
 )
 
 // ReservedPorts are sockets of nodes that belong to something which Kubernetes cannot see.

@@ -64,6 +64,7 @@ func TestDefaultKeeps(t *testing.T) {
 		Enforcement: Warn,
 		NodePorts:   &NodePortPolicy{Mode: NodePortsForbidden, ExplicitRequests: Forbidden, LoadBalancerNodePorts: Forbidden},
 		HostPorts:   &HostPortPolicy{Mode: HostPortsForbidden, HostNetwork: Forbidden, NodePortRange: Allowed},
+		ExternalIPs: ExternalIPsForbidden,
 	}}
 	claim := &PortClaim{Status: PortClaimStatus{Phase: ClaimBound}}
 	said := []any{pool.DeepCopy(), policy.DeepCopy(), claim.DeepCopy()}

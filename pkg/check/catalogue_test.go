@@ -21,6 +21,7 @@ func cases() map[check.Case]check.Code {
 		check.PolicyNodePort:     {check.NoNodePorts, check.NumberNotAllowed, check.NumberOfNoPool, check.NumberWritten, check.LoadBalancerNumber},
 		check.PolicyHostPort:     {check.NoHostPorts, check.SocketNotAllowed, check.NoHostNetwork, check.InRangeForbidden},
 		check.PolicyReserved:     {check.ReservedThere, check.ReservedAll},
+		check.PolicyExternalIP:   {check.NoExternalIPs, check.NoNodesExternalIP},
 		check.ExceptionEnds:      {check.EndsSoon, check.HasEnded},
 		check.HostPortRequested:  {check.NoSuchPort, check.OnHostNetwork},
 		check.TooFewNodes:        {check.SomePodsWait, check.NoNodeSuits, check.FewerAtOnce},
@@ -102,9 +103,9 @@ func impossible(code check.Code, kind string) string {
 	ofServices := []check.Code{
 		check.ServiceSelfClash, check.NodePortWithoutUse, check.HealthCheckFixed, check.OutsideRange, check.InDynamicBand, check.OutsideSmaller,
 		check.NumberChanges, check.CreateRefuses, check.TargetPortName, check.EndpointsApart, check.TrafficPolicy,
-		check.PoolLimit, check.PolicyNodePort,
+		check.PoolLimit, check.PolicyNodePort, check.PolicyExternalIP,
 	}
-	ofBoth := []check.Code{check.Held, check.DaemonSocket, check.InEphemeral, check.WrongCase, check.OneMergeKey, check.ForeignPool, check.ExceptionEnds}
+	ofBoth := []check.Code{check.Held, check.DaemonSocket, check.InEphemeral, check.WrongCase, check.OneMergeKey, check.ForeignPool, check.PolicyReserved, check.ExceptionEnds}
 	isService := kind == "Service"
 	switch {
 	case slices.Contains(raisedElsewhere(), code):

@@ -36,6 +36,7 @@ const (
 	ExceptionEnds  Code = "PC0313"
 
 	HostPortRequested Code = "PC0314"
+	PolicyExternalIP  Code = "PC0315"
 
 	TooFewNodes   Code = "PC0401"
 	RolloutStalls Code = "PC0402"
@@ -113,6 +114,8 @@ const (
 	InRangeForbidden   Case = "the node port range is not allowed"  // PC0311
 	ReservedThere      Case = "reserved on a node that it takes"    // PC0312
 	ReservedAll        Case = "reserved on all eligible nodes"      // PC0312
+	NoExternalIPs      Case = "no external IP is allowed"           // PC0315
+	NoNodesExternalIP  Case = "no external IP of a node is allowed" // PC0315
 	EndsSoon           Case = "the exception ends soon"             // PC0313
 	HasEnded           Case = "the exception has ended"             // PC0313
 	SomePodsWait       Case = "some pods have no node"              // PC0401
@@ -170,9 +173,10 @@ func Catalogue() []Entry {
 		{PoolExhausted, "a pool without a free number", Warning, nil},
 		{PolicyNodePort, "a node port that a policy does not allow", Warning, nil},
 		{PolicyHostPort, "a host port or host network that a policy does not allow", Warning, nil},
-		{PolicyReserved, "a host port that a policy reserves on the nodes", Warning, nil},
+		{PolicyReserved, "a port of the nodes that a policy reserves", Warning, nil},
 		{ExceptionEnds, "an exception to a policy that ends soon, or has ended", Warning, nil},
 		{HostPortRequested, "a host port on request that cannot be given", Error, nil},
+		{PolicyExternalIP, "an external IP that a policy does not allow", Warning, nil},
 		{TooFewNodes, "more pods want a host port than nodes have it free", Warning, nil},
 		{RolloutStalls, "a rolling update that can never finish", Warning, nil},
 		{SurgeInPlace, "a DaemonSet that starts new pods beside old ones on one host port", Error, nil},

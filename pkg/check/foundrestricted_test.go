@@ -16,6 +16,7 @@ func foundRestricted() map[check.Code][]scene {
 		check.PolicyNodePort: foundNodePortPolicies(),
 		check.PolicyHostPort: foundHostPortPolicies(),
 		check.PolicyReserved: foundReserved(),
+		check.PolicyExternalIP: foundExternalIPs(),
 		check.ExceptionEnds:  foundExceptions(),
 	}
 }
@@ -143,6 +144,28 @@ func foundReserved() []scene {
 		{why: "a DaemonSet, the nodes not known", policies: everywhere, now: "DaemonSet a: hostPort 127.0.0.1 9100/TCP @every", want: []string{all}},
 		{why: "on the host network", policies: everywhere, now: "Pod a hostNetwork main: hostNetwork * 9100/TCP @n2",
 			want: []string{"PC0312 warning Deny ports[0].hostNetwork (reserved on a node that it takes) < PortPolicy p  on n2"}},
+		{why: "no node suits yet", policies: []string{"p deny reserved=proxy:80/TCP:*"}, now: "DaemonSet a on none: hostPort * 80/TCP @{}", want: []string{all}},
+		{why: "an external IP of such a node", policies: inA, now: "Service a ClusterIP 80/TCP ip:10.0.0.1",
+			want: []string{"PC0312 warning Deny spec.ports[0].port (reserved on a node that it takes) < PortPolicy p  on n1"}},
+		{why: "a load balancer's address of such a node", policies: []string{"p deny reserved=proxy:80/TCP:*"}, now: "Service a LoadBalancer 80:30000/TCP lb:fd00::2",
+			want: []string{"PC0312 warning Deny spec.ports[0].port (reserved on a node that it takes) < PortPolicy p  on n2"}},
+	}
+}
+
+func foundExternalIPs() []scene {
+	none, noNodes := []string{"p deny externalIPs=Forbidden"}, []string{"p deny externalIPs=NodeAddressesForbidden"}
+	const first = "PC0315 warning Deny spec.externalIPs[0] (no external IP is allowed) < PortPolicy p"
+	const nodes1 = "PC0315 warning Deny spec.externalIPs[1] (no external IP of a node is allowed) < PortPolicy p  on n1"
+	return []scene{
+		{why: "none", policies: none, now: "Service a ClusterIP 80/TCP ip:192.0.2.1", want: []string{first}},
+		{why: "each of two", policies: none, now: "Service a NodePort 80:30000/TCP 81:30001/TCP ip:192.0.2.1 ip:10.0.0.1",
+			want: []string{first, "PC0315 warning Deny spec.externalIPs[1] (no external IP is allowed) < PortPolicy p"}},
+		{why: "a node's", policies: noNodes, now: "Service a ClusterIP 80/TCP ip:192.0.2.1 ip:10.0.0.1", want: []string{nodes1}},
+		{why: "a node's by another spelling", policies: noNodes, now: "Service a ClusterIP 80/TCP ip:192.0.2.1 ip:fd00:0:0::1", want: []string{nodes1}},
+		{why: "one more", policies: none, old: "Service a ClusterIP 80/TCP ip:192.0.2.1", now: "Service a ClusterIP 80/TCP ip:192.0.2.1 ip:192.0.2.2",
+			want: []string{strings.Replace(first, "Deny", "Deny standing", 1), "PC0315 warning Deny spec.externalIPs[1] (no external IP is allowed) < PortPolicy p"}},
+		{why: "kept since before, in another place", policies: noNodes, old: "Service a ClusterIP 80/TCP ip:10.0.0.1", now: "Service a ClusterIP 80/TCP ip:192.0.2.1 ip:10.0.0.1",
+			want: []string{strings.Replace(nodes1, "Deny", "Deny standing", 1)}},
 	}
 }
 

@@ -1,6 +1,10 @@
 package check
 
-import "github.com/portcullis-k8s/portcullis/pkg/ports"
+import (
+	"net/netip"
+
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
+)
 
 // Service is what the questions need to know of a Service.
 type Service struct {
@@ -13,6 +17,7 @@ type Service struct {
 	Unallocated           bool   // a LoadBalancer that wants no nodePorts
 	Chosen                bool   // its numbers may have been chosen by the API server or the gate since it was written
 	ExternalTrafficPolicy string
+	ExternalIPs           []netip.Addr // spec.externalIPs; the zero address for what is none
 	Claims                []ports.Claim
 	Misspelled            []Misspelled
 	Backends              []Backend   // the pods and templates that it selects, as far as they are known

@@ -19,6 +19,7 @@ type Policy struct {
 	Enforcement Enforcement
 	NodePorts   *NodePortRule // nil: anything goes
 	HostPorts   *HostPortRule // nil: anything goes
+	ExternalIPs RuleMode      // Allowed, NodeAddressesForbidden or Forbidden; "": anything goes
 	Reserved    []ReservedSockets
 	Exceptions  []Exception
 	Message     string // its owner's, for those who break it
@@ -27,12 +28,14 @@ type Policy struct {
 // RuleMode says which ports may be held. The spelling is the API's.
 type RuleMode string
 
-// The modes. PoolOnly is for node ports.
+// The modes. PoolOnly is for node ports, NodeAddressesForbidden for external IPs.
 const (
 	ModeAllowed    RuleMode = "Allowed"
 	ModeRestricted RuleMode = "Restricted" // those of Allowed
 	ModePoolOnly   RuleMode = "PoolOnly"   // those of a pool that serves the Service
 	ModeForbidden  RuleMode = "Forbidden"
+
+	ModeNodeAddressesForbidden RuleMode = "NodeAddressesForbidden"
 )
 
 // NodePortRule restricts the numbers of Services: nodePort and healthCheckNodePort.
@@ -165,14 +168,13 @@ func (s subject) labels() map[string]string {
 
 // broken returns what breaks a policy, its exceptions aside.
 func (s subject) broken(p *Policy) []Finding {
-	switch {
-	case s.service != nil && p.NodePorts != nil:
-		return s.brokenBy(p.NodePorts)
-	case s.workload == nil:
-		return nil
-	}
 	var findings []Finding
-	if p.HostPorts != nil {
+	if s.service != nil {
+		if p.NodePorts != nil {
+			findings = s.brokenBy(p.NodePorts)
+		}
+		findings = append(findings, s.brokenByExternal(p.ExternalIPs)...)
+	} else if p.HostPorts != nil {
 		findings = s.brokenByHost(p.HostPorts)
 	}
 	for i := range p.Reserved {
@@ -288,6 +290,28 @@ func (s subject) brokenByHost(rule *HostPortRule) []Finding {
 	return findings
 }
 
+// brokenByExternal returns which external IPs of a Service a rule does not allow.
+func (s subject) brokenByExternal(mode RuleMode) []Finding {
+	var findings []Finding
+	for i, addr := range s.service.ExternalIPs {
+		f := Finding{Code: PolicyExternalIP, Object: s.service.Owner.Ref, Field: fmt.Sprintf("spec.externalIPs[%d]", i), Value: addr.String()}
+		switch mode {
+		case ModeForbidden:
+			f.Case = NoExternalIPs
+		case ModeNodeAddressesForbidden:
+			node, _, known := s.held.NodeOf(addr)
+			if !known {
+				continue
+			}
+			f.Case, f.Nodes = NoNodesExternalIP, []string{node}
+		default:
+			return nil
+		}
+		findings = append(findings, f)
+	}
+	return findings
+}
+
 // areAllowed reports whether ranges together allow all of a socket: a hostPort on every address needs one for each family.
 func areAllowed(ranges []SocketRange, socket ports.Socket) bool {
 	var on []ports.Address
@@ -331,15 +355,15 @@ func told(ranges []SocketRange) string {
 }
 
 // reserved asks whether a pod or template wants what is reserved, on a node that it is certain to take, or wherever it may
-// run. As long as there is another node it is the scheduler's business.
+// run, or a Service at an address of a node. As long as there is another node it is the scheduler's business.
 func (s subject) reserved(r *ReservedSockets) []Finding {
 	var findings []Finding
-	for _, c := range s.workload.Claims {
-		if c.InitOnly || !slices.ContainsFunc(r.Sockets, func(o SocketRange) bool { return o.overlaps(c.Socket) }) {
+	for _, c := range s.claims() {
+		if c.InitOnly || c.Kind.InNodePortBook() || !slices.ContainsFunc(r.Sockets, func(o SocketRange) bool { return o.overlaps(c.Socket) }) {
 			continue
 		}
 		if f, is := s.reservedFor(c, r.Nodes); is {
-			f.Code, f.Object, f.Field, f.Claim, f.Value, f.Other = PolicyReserved, s.workload.Owner.Ref, c.Field, c, r.Name, r.Reason
+			f.Code, f.Object, f.Field, f.Claim, f.Value, f.Other = PolicyReserved, c.Owner.Ref, c.Field, c, r.Name, r.Reason
 			findings = append(findings, f)
 		}
 	}
@@ -349,12 +373,18 @@ func (s subject) reserved(r *ReservedSockets) []Finding {
 // reservedFor says on which nodes, of those that a selector selects, a claim cannot avoid to be. Nodes are nil for every
 // node, whichever there are.
 func (s subject) reservedFor(c ports.Claim, nodes pool.Selector) (f Finding, is bool) {
-	certain, eligible := c.Scope.Nodes(), s.workload.nodes()
+	certain, eligible := s.nodesOf(c)
 	isNowhere := eligible != nil && len(eligible) == 0 || c.Scope.Kind == ports.OnEach && len(certain) == 0
+	isEverywhere := nodes != nil && nodes.String() == ""
 	switch {
-	case nodes == nil || isNowhere:
+	case nodes == nil || c.Scope.Kind == ports.AtAddress && len(certain) == 0:
 		return f, false
-	case nodes.String() == "": // every node
+	case isNowhere && isEverywhere: // there may be such nodes tomorrow
+		f.Case = ReservedAll
+		return f, true
+	case isNowhere:
+		return f, false
+	case isEverywhere:
 		f.Case = ReservedAll
 		if f.Nodes = slices.Clone(certain); certain != nil {
 			f.Case = ReservedThere
@@ -380,6 +410,19 @@ func (s subject) reservedFor(c ports.Claim, nodes pool.Selector) (f Finding, is 
 	return f, true
 }
 
+// nodesOf returns the nodes that a claim is certain to be on, and those that it may be on; nil where they are not known.
+func (s subject) nodesOf(c ports.Claim) (certain, eligible []string) {
+	if c.Scope.Kind != ports.AtAddress {
+		return c.Scope.Nodes(), s.workload.nodes()
+	}
+	if addr, ok := c.Address.Single(); ok {
+		if node, _, known := s.held.NodeOf(addr); known {
+			return []string{node}, nil
+		}
+	}
+	return nil, nil
+}
+
 // saidOnce leaves of one sin against several policies the finding that is enforced most strictly. That a host port is in the
 // node port range is left out where a policy does not allow the port at all, and is enforced at least as strictly.
 func (s *Settings) saidOnce(findings []Finding) []Finding {
@@ -393,7 +436,7 @@ func (s *Settings) saidOnce(findings []Finding) []Finding {
 	forbidden := map[string]Enforcement{} // by field: where a policy does not allow the host port
 	sinOf := func(f Finding) sin { return sin{f.Code, f.Case, f.Field, f.Claim.Socket} }
 	isOfPolicy := func(f Finding) bool {
-		return f.Code == PolicyNodePort || f.Code == PolicyHostPort || f.Code == PolicyReserved
+		return f.Code == PolicyNodePort || f.Code == PolicyHostPort || f.Code == PolicyExternalIP || f.Code == PolicyReserved
 	}
 	for _, f := range findings {
 		if !isOfPolicy(f) {

@@ -166,6 +166,7 @@ func policyWords(now time.Time) map[string]func(*check.Policy, string) {
 		},
 		"noHostNetwork": func(p *check.Policy, _ string) { hostPorts(p).NoHostNetwork = true },
 		"noRange":       func(p *check.Policy, _ string) { hostPorts(p).NoNodePortRange = true },
+		"externalIPs":   func(p *check.Policy, value string) { p.ExternalIPs = check.RuleMode(value) },
 		"reserved": func(p *check.Policy, value string) {
 			name, value, _ := strings.Cut(value, ":")
 			colon := strings.LastIndex(value, ":")

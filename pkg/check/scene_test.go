@@ -350,7 +350,10 @@ func serviceWords() map[string]func(*check.Service, string) {
 		}
 	}
 	return map[string]func(*check.Service, string){
-		"ip": at(ports.ExternalIP),
+		"ip": func(s *check.Service, value string) {
+			at(ports.ExternalIP)(s, value)
+			s.ExternalIPs = append(s.ExternalIPs, netip.MustParseAddr(value))
+		},
 		"lb": at(ports.LoadBalancerIP),
 		"health": func(s *check.Service, value string) {
 			s.HealthCheckNodePort = mustPort(value)

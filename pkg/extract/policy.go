@@ -30,6 +30,11 @@ func Policy(object *v1alpha1.PortPolicy) (check.Policy, error) {
 	if p.HostPorts, err = hostPortRule(o.Spec.HostPorts); err != nil {
 		return check.Policy{}, fmt.Errorf("spec.hostPorts.%w", err)
 	}
+	mode, err := oneOf("externalIPs", o.Spec.ExternalIPs, v1alpha1.ExternalIPsAllowed, v1alpha1.ExternalIPsNodeAddressesForbidden, v1alpha1.ExternalIPsForbidden)
+	if err != nil {
+		return check.Policy{}, fmt.Errorf("spec.%w", err)
+	}
+	p.ExternalIPs = check.RuleMode(mode)
 	for i, r := range o.Spec.Reserved {
 		sockets, err := reservedSockets(r)
 		if err != nil {

@@ -36,6 +36,7 @@ func TestPolicy(t *testing.T) {
     namespaceSelector: {matchExpressions: [{key: team, operator: NotIn, values: [a, b]}]}, enforcement: Deny,
     nodePorts: {mode: Restricted, allowed: [{port: 30005, endPort: 30009}, {port: 30000, endPort: 30004}], explicitRequests: Forbidden, loadBalancerNodePorts: Forbidden},
     hostPorts: {mode: Restricted, allowed: [{port: 80, protocols: [TCP, UDP]}, {port: 9100, endPort: 9101, hostIPs: ["127.0.0.1", "0:0::1"]}], hostNetwork: Forbidden, nodePortRange: Allowed},
+    externalIPs: NodeAddressesForbidden,
     reserved: [{name: proxy, ports: [{port: 443}], nodeSelector: {matchLabels: {edge: ""}}, reason: r}, {name: x, ports: [{port: 1}], nodeSelector: {}}],
     exceptions: [{name: byNamespace, namespaceSelector: {matchLabels: {team: c}}, reason: r, expiresAt: "2027-01-31T01:00:00+01:00"}, {name: byLabel, objectSelector: {}, reason: r}],
     message: see there}}`
@@ -48,6 +49,7 @@ func TestPolicy(t *testing.T) {
 	tell("%s %s %q for %s", p.Name, p.Enforcement, p.Message, p.Namespaces)
 	tell("%s %s %v %v", p.NodePorts.Mode, p.NodePorts.Allowed, p.NodePorts.NoWritten, p.NodePorts.NoLoadBalancers)
 	tell("%s %s %v %v", p.HostPorts.Mode, p.HostPorts.Allowed, p.HostPorts.NoHostNetwork, p.HostPorts.NoNodePortRange)
+	tell("%s", p.ExternalIPs)
 	for _, r := range p.Reserved {
 		tell("%s %s on {%s}, %q", r.Name, r.Sockets, r.Nodes, r.Reason)
 	}
@@ -58,6 +60,7 @@ func TestPolicy(t *testing.T) {
 		`p Deny "see there" for team notin (a,b)`,
 		"Restricted 30000-30009 true true",
 		"Restricted [80/TCP,UDP 9100-9101 on 127.0.0.1,::1] true false",
+		"NodeAddressesForbidden",
 		`proxy [443] on {edge=}, "r"`, `x [1] on {}, ""`,
 		"byNamespace ends true 2027-01-31T00:00:00Z", "byLabel ends false 0001-01-01T00:00:00Z",
 	}
@@ -74,7 +77,7 @@ func TestPolicyDefaults(t *testing.T) {
 	p, err := extract.Policy(policyOf("nodePorts: {}, hostPorts: {}"))
 	want := check.Policy{
 		Name: "p", Enforcement: check.Audit, NodePorts: &check.NodePortRule{Mode: check.ModeAllowed},
-		HostPorts: &check.HostPortRule{Mode: check.ModeAllowed, NoNodePortRange: true}, Namespaces: p.Namespaces,
+		HostPorts: &check.HostPortRule{Mode: check.ModeAllowed, NoNodePortRange: true}, ExternalIPs: check.ModeAllowed, Namespaces: p.Namespaces,
 	}
 	if diff := cmp.Diff(want, p, bySelector()); diff != "" || err != nil || p.Namespaces.String() != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
@@ -111,6 +114,7 @@ func TestPolicyErrors(t *testing.T) {
 		"hostPorts: {mode: Restricted, allowed: [{port: 1, protocols: [tcp]}]}":     "spec.hostPorts.allowed[0].protocols[0]: ",
 		"hostPorts: {mode: Restricted, allowed: [{port: 1, hostIPs: [localhost]}]}": `spec.hostPorts.allowed[0].hostIPs[0]: "localhost" is no IP address`,
 		`hostPorts: {mode: Restricted, allowed: [{port: 1, hostIPs: [""]}]}`:        `spec.hostPorts.allowed[0].hostIPs[0]: "" is no IP address`,
+		"externalIPs: Never": `spec.externalIPs: "Never" is none of`,
 		"reserved: [{name: x, ports: [{port: 1}]}]":                                 "spec.reserved[0].nodeSelector: is required; write {} to select all",
 		"reserved: [{name: x, ports: [{port: 0}], nodeSelector: {}}]":               "spec.reserved[0].ports: [0]: 0-0 is no range of ports",
 		"exceptions: [{name: x, reason: r}]":                                        "spec.exceptions[0].namespaceSelector: an exception needs one",

@@ -114,6 +114,10 @@ func Service(svc *corev1.Service, nodePorts NodePortAddresses) *check.Service {
 	if s.Type == "" {
 		s.Type = string(corev1.ServiceTypeClusterIP)
 	}
+	for _, ip := range svc.Spec.ExternalIPs {
+		addr, _ := netip.ParseAddr(ip) // the API server refuses what is none
+		s.ExternalIPs = append(s.ExternalIPs, addr.Unmap())
+	}
 	e := serviceClaims{svc: svc, to: s, nodePorts: nodePorts}
 	for i := range svc.Spec.Ports {
 		if p, ok := servicePort(&svc.Spec.Ports[i]); ok {

@@ -83,6 +83,16 @@ func hostPortPolicy(f check.Finding) (what, way string) {
 	}
 }
 
+func externalIPPolicy(f check.Finding) (what, way string) {
+	const otherwise = ", or expose the Service by a LoadBalancer, an Ingress or a Gateway"
+	if f.Case == check.NoNodesExternalIP {
+		return fmt.Sprintf("%s is an address of %s, and %s allows Services of namespace %s none of a node", f.Value, nodes(f.Nodes), by(f), f.Object.Namespace),
+			"choose an address of no node" + otherwise
+	}
+	return fmt.Sprintf("%s allows Services of namespace %s no external IP, and this is %s", by(f), f.Object.Namespace, f.Value),
+		"remove it" + otherwise
+}
+
 // socketOf is a socket with its address, where it names one.
 func socketOf(c ports.Claim) string {
 	if c.Address == ports.AllAddresses() {

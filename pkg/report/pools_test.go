@@ -28,6 +28,9 @@ func restrictedSentences() []said {
 	reserved := func(named check.Case, reason string, nodes ...string) check.Finding {
 		return check.Finding{Code: check.PolicyReserved, Case: named, Object: pod, Field: podField, Value: "proxy", Other: reason, Claim: hostPort("80/TCP"), Holder: policy, Nodes: nodes}
 	}
+	external := func(named check.Case, nodes ...string) check.Finding {
+		return check.Finding{Code: check.PolicyExternalIP, Case: named, Object: svc, Field: "spec.externalIPs[0]", Value: "10.0.0.1", Holder: policy, Nodes: nodes}
+	}
 	process := claim(ports.HostNetwork, "*:80/TCP", ports.Scope{})
 	return []said{
 		{check.Finding{Code: check.Held, Field: port0, Claim: nodePort("30080/TCP"), Holder: by("Service", "web", port0, nodePort("30080/TCP")), Instead: 30007},
@@ -76,6 +79,10 @@ func restrictedSentences() []said {
 			"spec.containers[0].ports[0].hostPort: 80/TCP is reserved for proxy on nodes n1, n2, every node that it may run on, by PortPolicy base; choose another hostPort, or expose the pod by a Service (PC0312)"},
 		{reserved(check.ReservedThere, "", "n1"),
 			"spec.containers[0].ports[0].hostPort: 80/TCP is reserved for proxy on node n1 by PortPolicy base; choose another hostPort, or expose the pod by a Service (PC0312)"},
+		{external(check.NoExternalIPs),
+			"spec.externalIPs[0]: PortPolicy base allows Services of namespace shop no external IP, and this is 10.0.0.1; remove it, or expose the Service by a LoadBalancer, an Ingress or a Gateway (PC0315)"},
+		{external(check.NoNodesExternalIP, "n1"),
+			"spec.externalIPs[0]: 10.0.0.1 is an address of node n1, and PortPolicy base allows Services of namespace shop none of a node; choose an address of no node, or expose the Service by a LoadBalancer, an Ingress or a Gateway (PC0315)"},
 		{check.Finding{Code: check.ExceptionEnds, Case: check.EndsSoon, Field: port0, Value: "edge", Other: "2026-06-15T00:00:00Z", Holder: policy},
 			"spec.ports[0].nodePort: passes PortPolicy base by the exception edge alone, which ends at 2026-06-15T00:00:00Z; comply with the policy, or have the exception prolonged (PC0313)"},
 		{check.Finding{Code: check.ExceptionEnds, Case: check.HasEnded, Field: port0, Value: "edge", Other: "2026-06-15T00:00:00Z", Holder: policy},

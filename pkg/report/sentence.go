@@ -115,6 +115,8 @@ func words(f check.Finding) (what, way string) {
 		return nodePortPolicy(f)
 	case check.PolicyHostPort:
 		return hostPortPolicy(f)
+	case check.PolicyExternalIP:
+		return externalIPPolicy(f)
 	case check.PolicyReserved:
 		return reserved(f), wayOut(f.Claim)
 	case check.ExceptionEnds:

@@ -35,6 +35,8 @@ const (
 	twoPorts = "{apiVersion: v1, kind: Service, metadata: {name: two}, spec: {type: NodePort, ports: [{port: 80, name: a}, {port: 81, name: b}]}}\n---\n"
 	balancer = "{apiVersion: v1, kind: Service, metadata: {name: lb}, spec: {type: LoadBalancer, ports: [{port: 80}]}}\n---\n"
 
+	external = "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {externalIPs: [192.0.2.1], ports: [{port: 80}]}}\n---\n"
+
 	hostPort  = "{apiVersion: v1, kind: Pod, metadata: {name: pod, labels: {team: a}}, spec: {nodeName: n1, containers: [{name: c, ports: [{containerPort: 80, hostPort: 8083, hostIP: 10.0.0.1}]}]}}\n---\n"
 	hostRange = "{apiVersion: v1, kind: Pod, metadata: {name: pod}, spec: {containers: [{name: c, ports: [{containerPort: 80, hostPort: N3}]}]}}\n---\n"
 	hostNet   = "{apiVersion: v1, kind: Pod, metadata: {name: pod}, spec: {hostNetwork: true, containers: [{name: c, ports: [{containerPort: 8083}]}]}}\n---\n"
@@ -111,6 +113,9 @@ func lintRows() []lintRow {
 			policy("spec.hostPorts.allowed[].hostIPs[]", someHost, "{hostPorts: {allowed: [{port: 8083, hostIPs: [10.0.0.1]}]}}", "{hostPorts: {allowed: [{port: 8083, hostIPs: [127.0.0.1]}]}}", hostPort, "nothing", noPort),
 			policy("spec.hostPorts.hostNetwork", "{namespaceSelector: {}, enforcement: Deny, hostPorts: {}}", "{hostPorts: {hostNetwork: Allowed}}", "{hostPorts: {hostNetwork: Forbidden}}", hostNet, "nothing", noPort),
 			policy("spec.hostPorts.nodePortRange", "{namespaceSelector: {}, enforcement: Deny, hostPorts: {}}", "{hostPorts: {nodePortRange: Allowed}}", "{hostPorts: {nodePortRange: Forbidden}}", hostRange, "PC0303 pod", noPort),
+
+			policy("spec.externalIPs", exporter, "{externalIPs: Allowed}", "{externalIPs: Forbidden}", external, "nothing", "exit 1: PC0315 web"),
+			policy("spec.externalIPs", exporter, "{externalIPs: NodeAddressesForbidden}", "{externalIPs: Forbidden}", external, "nothing", "exit 1: PC0315 web"),
 
 			words(policy("spec.reserved[].name", exporter, "{}", "{reserved: [{name: balancer, ports: [{port: 8083}], nodeSelector: {}}]}", hostPort, reserved+" exporter", reserved+" balancer"), "exporter balancer"),
 			words(policy("spec.reserved[].reason", exporter, "{reserved: [{name: exporter, ports: [{port: 8083}], nodeSelector: {}, reason: systemd}]}",

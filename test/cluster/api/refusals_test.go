@@ -35,7 +35,7 @@ func created() []bad {
 		{"PortPool", "spec.for", `HostPorts`, "spec.allocation.reuseDelay", "has no effect on a pool for HostPorts"},
 
 		{"PortPolicy", "metadata.name", strings.Repeat("a", 64), "", "metadata.name must have at most 63 characters"},
-		{"PortPolicy", "spec", `{namespaceSelector: {}, message: hello}`, "spec", "spec restricts nothing; give at least one of nodePorts, hostPorts and reserved"},
+		{"PortPolicy", "spec", `{namespaceSelector: {}, message: hello}`, "spec", "spec restricts nothing; give at least one of nodePorts, hostPorts, externalIPs and reserved"},
 		{"PortPolicy", "spec.nodePorts.mode", `PoolOnly`, "spec.nodePorts.allowed", "allowed must be given for the mode Restricted, and for no other"},
 		{"PortPolicy", "spec.nodePorts.allowed", ``, "spec.nodePorts.allowed", "allowed must be given for the mode Restricted, and for no other"},
 		{"PortPolicy", "spec.nodePorts.allowed[0].endPort", `29999`, "spec.nodePorts.allowed[0].endPort", "endPort must not be less than port"},

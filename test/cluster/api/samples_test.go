@@ -57,11 +57,11 @@ func (s *server) testDefaults(t *testing.T) {
 			`{ranges: [{port: 1}], namespaceSelector: {}, for: NodePorts, priority: 0, sharing: Exclusive, state: Active, enforcement: Audit,
 			  allocation: {mode: Auto, strategy: Hashed, reuseDelay: 0s}}`},
 		{"PortPolicy", `{namespaceSelector: {}, nodePorts: {}, hostPorts: {}}`,
-			`{namespaceSelector: {}, enforcement: Audit,
+			`{namespaceSelector: {}, enforcement: Audit, externalIPs: Allowed,
 			  nodePorts: {mode: Allowed, explicitRequests: Allowed, loadBalancerNodePorts: Allowed},
 			  hostPorts: {mode: Allowed, hostNetwork: Allowed, nodePortRange: Forbidden}}`},
 		{"PortPolicy", `{namespaceSelector: {}, reserved: [{name: a, ports: [{port: 1}], nodeSelector: {}}]}`,
-			`{namespaceSelector: {}, enforcement: Audit, reserved: [{name: a, ports: [{port: 1}], nodeSelector: {}}]}`},
+			`{namespaceSelector: {}, enforcement: Audit, externalIPs: Allowed, reserved: [{name: a, ports: [{port: 1}], nodeSelector: {}}]}`},
 	} {
 		u := full(t, c.kind)
 		u.Object["spec"] = parse(t, c.spec)
