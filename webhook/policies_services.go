@@ -176,7 +176,7 @@ func (p policyRules) nodePorts() []rule {
 		add("$madeUp.filter(e, !"+given+")", "'none given'", check.Finding{Case: check.NumberOfNoPool, Other: noNumber}, nil)
 		add("("+serving+" == '' ? $judged.filter(e, !"+pooled+") : [])", "string(e.n)", check.Finding{Case: check.NumberOfNoPool}, nil)
 		add("("+serving+" != '' ? $judged.filter(e, !"+pooled+") : [])", "string(e.n)", check.Finding{Case: check.NumberOfNoPool, Value: "⟨v⟩"}, map[string]string{"v": serving})
-	case check.ModeAllowed:
+	case check.ModeAllowed, check.ModeNodeAddressesForbidden:
 	}
 	if n.NoWritten {
 		p.unseen("PortPolicy %s: nodePorts.explicitRequests has no effect: when a policy is asked, the API server has chosen the numbers that are not written", p.Name)

@@ -270,7 +270,7 @@ func (p policyRules) hostPorts() []rule {
 		case check.ModeRestricted:
 			add(check.PolicyHostPort, p.told("$claims.filter(e, !"+areAllowed(h.Allowed)+")", entryKey,
 				check.Finding{Code: check.PolicyHostPort, Case: check.SocketNotAllowed, Value: toldRanges(h.Allowed)}, socket))
-		case check.ModeAllowed, check.ModePoolOnly:
+		case check.ModeAllowed, check.ModePoolOnly, check.ModeNodeAddressesForbidden:
 		}
 		if r := p.Settings.Check.NodePortRange; h.NoNodePortRange && h.Mode != check.ModeForbidden && !r.IsEmpty() {
 			add(check.PolicyHostPort, p.told("$claims.filter(e, "+within(r)+")", entryKey,

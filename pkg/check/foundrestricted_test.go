@@ -11,13 +11,13 @@ import (
 // foundRestricted: what pools and policies ask.
 func foundRestricted() map[check.Code][]scene {
 	return map[check.Code][]scene{
-		check.ForeignPool:    foundForeign(),
-		check.PoolLimit:      foundLimits(),
-		check.PolicyNodePort: foundNodePortPolicies(),
-		check.PolicyHostPort: foundHostPortPolicies(),
-		check.PolicyReserved: foundReserved(),
+		check.ForeignPool:      foundForeign(),
+		check.PoolLimit:        foundLimits(),
+		check.PolicyNodePort:   foundNodePortPolicies(),
+		check.PolicyHostPort:   foundHostPortPolicies(),
+		check.PolicyReserved:   foundReserved(),
 		check.PolicyExternalIP: foundExternalIPs(),
-		check.ExceptionEnds:  foundExceptions(),
+		check.ExceptionEnds:    foundExceptions(),
 	}
 }
 

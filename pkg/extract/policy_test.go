@@ -114,7 +114,7 @@ func TestPolicyErrors(t *testing.T) {
 		"hostPorts: {mode: Restricted, allowed: [{port: 1, protocols: [tcp]}]}":     "spec.hostPorts.allowed[0].protocols[0]: ",
 		"hostPorts: {mode: Restricted, allowed: [{port: 1, hostIPs: [localhost]}]}": `spec.hostPorts.allowed[0].hostIPs[0]: "localhost" is no IP address`,
 		`hostPorts: {mode: Restricted, allowed: [{port: 1, hostIPs: [""]}]}`:        `spec.hostPorts.allowed[0].hostIPs[0]: "" is no IP address`,
-		"externalIPs: Never": `spec.externalIPs: "Never" is none of`,
+		"externalIPs: Never":                                                        `spec.externalIPs: "Never" is none of`,
 		"reserved: [{name: x, ports: [{port: 1}]}]":                                 "spec.reserved[0].nodeSelector: is required; write {} to select all",
 		"reserved: [{name: x, ports: [{port: 0}], nodeSelector: {}}]":               "spec.reserved[0].ports: [0]: 0-0 is no range of ports",
 		"exceptions: [{name: x, reason: r}]":                                        "spec.exceptions[0].namespaceSelector: an exception needs one",
