@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -34,9 +35,12 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 	}
 	read, again := map[ports.Ref]bool{}, rereads()
 	base0, flying0 := base, flying // without what was read
+	owners, _, _ := flying.Size()
+	isOfBase := owners == 0 // d is what base says
 	for reads := 0; reads < maxHolders; {
-		in.Held = base
-		d = g.judge(in)
+		if in.Held = base; !isOfBase {
+			d = g.judge(in)
+		}
 		isStored := d.verdict == check.Denied
 		if !isStored {
 			in.Held = flying.Over(base)
@@ -61,9 +65,11 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 		if now, nowFlying, _ := g.look(); isNew(holder, base0, now) || isNew(holder, flying0, nowFlying) {
 			// What was read may be of before: the watch has shown the holder, or it is no longer in flight.
 			base, flying, base0, flying0 = now, nowFlying, now, nowFlying
+			isOfBase = false
 			clear(read)
 			continue
 		}
+		isOfBase = isStored && stored != nil && isAsKnown(base, stored)
 		g.deciding.Lock()
 		switch {
 		case err != nil:
@@ -71,6 +77,8 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 		case stored == nil:
 			base = base.Without(holder)
 			g.flight.found(holder, nil)
+		case isOfBase:
+			g.flight.found(holder, stored)
 		default:
 			base = base.With(stored.Owner, stored.Claims)
 			g.flight.found(holder, stored)
@@ -81,6 +89,14 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 		g.deciding.Unlock()
 	}
 	return later(g.settings, "who holds its ports changes all the time")
+}
+
+// isAsKnown reports whether an object that was read claims what a snapshot knows of it.
+func isAsKnown(s *ledger.Snapshot, stored *observe.Seen) bool {
+	_, claims, known := s.Owner(stored.Owner.Ref)
+	return known && slices.EqualFunc(claims, stored.Claims, func(a, b ports.Claim) bool {
+		return a.Socket == b.Socket && a.Kind == b.Kind && a.InitOnly == b.InitOnly && a.Idle == b.Idle && a.Scope.Equal(b.Scope) && a.Field == b.Field
+	})
 }
 
 // isNew reports whether what a snapshot knows of an owner is not what another one knew.
@@ -153,8 +169,9 @@ func (g *Gate) exists(ctx context.Context, req admission.Request, owner ports.Re
 
 func (g *Gate) isKnown(owner ports.Ref) bool {
 	base, flying, _ := g.look()
-	_, _, known := flying.Over(base).Owner(owner)
-	return known
+	_, _, isShown := base.Owner(owner)
+	_, _, isInFlight := flying.Owner(owner)
+	return isShown || isInFlight
 }
 
 // Start looks every second for what has been in flight for longer than its grace, until ctx ends: what the API server does

@@ -126,14 +126,14 @@ func (g *Gate) choose(svc, old *corev1.Service, d decision, claims []ports.Claim
 // recordChosen remembers, if isFinal, a Service whose claims were judged at one version, and whose missing numbers were chosen
 // at another. It reports false if one of them was recorded since.
 func (g *Gate) recordChosen(svc, old *corev1.Service, claims []ports.Claim, judgedAt, chosenAt uint64, isFinal bool) bool {
-	now := extract.Service(svc, g.settings.NodePorts).Claims
+	now := extract.Service(svc, g.settings.NodePorts)
 	g.deciding.Lock()
 	defer g.deciding.Unlock()
-	if g.flight.changed(claims, judgedAt) || g.flight.changed(now, chosenAt) {
+	if g.flight.changed(claims, judgedAt) || g.flight.changed(now.Claims, chosenAt) {
 		return false
 	}
 	if isFinal {
-		g.recordService(svc, old)
+		g.recordService(now, svc, old)
 	}
 	return true
 }
@@ -149,9 +149,10 @@ func (g *Gate) booked(svc, old *corev1.Service, bookings []Booking, isDone bool)
 		}
 	}
 	if isDone {
+		now := extract.Service(svc, g.settings.NodePorts)
 		g.deciding.Lock()
 		defer g.deciding.Unlock()
-		g.recordService(svc, old)
+		g.recordService(now, svc, old)
 	}
 }
 
@@ -251,9 +252,8 @@ func (g *Gate) serviceInput(svc, old *corev1.Service) check.Input {
 }
 
 // recordService remembers a Service that the mutating webhook lets through. Before it has a name, its first nodePort stands
-// in for one. Its caller holds Gate.deciding.
-func (g *Gate) recordService(svc, old *corev1.Service) {
-	now := extract.Service(svc, g.settings.NodePorts)
+// in for one. now is what is extracted of it. Its caller holds Gate.deciding.
+func (g *Gate) recordService(now *check.Service, svc, old *corev1.Service) {
 	if svc.Name == "" {
 		now.Owner = g.placeholder(svc)
 	}
