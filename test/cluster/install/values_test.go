@@ -108,6 +108,8 @@ func TestValues(t *testing.T) {
 		{values: "tracing: {endpoint: 'otel:4317', sampling: 2}", refusal: "/tracing/sampling"},
 		{values: "tracing: {sampling: 0.5}", refusal: "tracing.endpoint"},
 		{values: "{networkPolicy: {enabled: true}, tracing: {endpoint: 'otel:4317'}}"},
+		{values: "networkPolicy: {enabled: true, apiServers: [192.0.2.0/28, '2001:db8::1/128']}"},
+		{values: "networkPolicy: {enabled: true, apiServers: [api.example.com]}", refusal: "/networkPolicy/apiServers/0"},
 		{values: "networkPolicy: {enabled: true, egressPorts: [70000]}", refusal: "/networkPolicy/egressPorts/0"},
 		{values: "ports: {webhook: 443}", refusal: "/ports/webhook"},
 		{values: "ports: {webhook: 8080}", refusal: "ports: webhook 8080, metrics 8080"},
