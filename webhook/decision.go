@@ -16,6 +16,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
@@ -84,17 +85,39 @@ func (d decision) response(req admission.Request) admission.Response {
 	case d.verdict == check.CouldNotTell:
 		return admission.Allowed("").WithWarnings(d.message())
 	case d.verdict == check.Denied:
-		response := refusal(d.invalid(req))
-		response.Warnings = d.warnings()
+		told := d.disclosed(req)
+		response := refusal(told.invalid(req))
+		response.Warnings = told.warnings()
 		response.AuditAnnotations = d.annotations()
 		return response
 	}
-	response := admission.Allowed("").WithWarnings(d.warnings()...)
+	response := admission.Allowed("").WithWarnings(d.disclosed(req).warnings()...)
 	response.AuditAnnotations = d.annotations()
 	if len(d.patches) > 0 {
 		response.Patches = d.patches // controller-runtime encodes them and sets the type
 	}
 	return response
+}
+
+// disclosed is the decision as the client is told it: with the configuration's disclosure, holders in other namespaces have no
+// name, and the request's id, which the log has as well, leads to it.
+func (d decision) disclosed(req admission.Request) decision {
+	if d.settings == nil || !d.settings.HideHolders {
+		return d
+	}
+	findings := slices.Clone(d.findings)
+	for i := range findings {
+		f := &findings[i]
+		if f.Holder == nil || f.Holder.Ref.Namespace == "" || f.Holder.Ref.Namespace == req.Namespace {
+			continue
+		}
+		hidden := *f.Holder
+		hidden.Ref = ports.Ref{Kind: "an object in", Name: "another namespace (request " + string(req.UID) + ")"}
+		hidden.Field = ""
+		f.Holder = &hidden
+	}
+	d.findings = findings
+	return d
 }
 
 func refusal(status *metav1.Status) admission.Response {

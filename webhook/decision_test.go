@@ -252,3 +252,34 @@ func TestCausesLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestDisclosure: with SameNamespace a client is told no name of another namespace; the log and the audit log are.
+func TestDisclosure(t *testing.T) {
+	for _, c := range []struct {
+		config, namespace string
+		want              string // in what the client is told
+		hidden            bool
+	}{
+		{"", "default", "Service default/s", false},
+		{"", "other", "Service default/s", false},
+		{"disclosure: SameNamespace\n", "default", "Service default/s", false},
+		{"disclosure: SameNamespace\n", "other", "is held by an object in another namespace (request 7-7) on every node; choose another hostPort", true},
+	} {
+		b := newBench(t, c.config).holds(nodePortService("s", 30001))
+		pod := hostPortPod("p", 30001)
+		pod.Namespace = c.namespace
+		req := creates("Pod", pod)
+		req.UID, req.Namespace = "7-7", c.namespace
+		response := b.ask(t, PathValidatePods, req)
+		told := response.Result.Message + strings.Join(response.Warnings, " ")
+		for _, cause := range response.Result.Details.Causes {
+			told += " " + cause.Message
+		}
+		if !strings.Contains(told, c.want) || strings.Contains(told, "default/s") == c.hidden {
+			t.Errorf("%q in %s: %s", c.config, c.namespace, told)
+		}
+		if !strings.Contains(response.AuditAnnotations["message"], "Service default/s") {
+			t.Errorf("%q in %s: the audit log has %v", c.config, c.namespace, response.AuditAnnotations)
+		}
+	}
+}

@@ -21,6 +21,7 @@ type Settings struct {
 	AllocateFrom  []ports.Range // in the order in which they are tried; none: the API server chooses
 	DefaultHostIP DefaultHostIP
 	DenyUncertain bool // what cannot be judged is refused; else it passes with a warning
+	HideHolders   bool // a client is not told the names of holders in other namespaces
 }
 
 // NewSettings reads a configuration. One that passes its own Validate gives no error but for a code that does not exist,
@@ -29,6 +30,7 @@ func NewSettings(c *configv1alpha1.PortcullisConfiguration) (*Settings, error) {
 	s := &Settings{
 		DefaultHostIP: DefaultHostIP(c.DefaultHostIP),
 		DenyUncertain: c.OnUncertain == configv1alpha1.Deny,
+		HideHolders:   c.Disclosure == configv1alpha1.DiscloseSameNamespace,
 	}
 	s.Check.Trusted = c.TrustedNamespaces
 	for _, read := range []func(*configv1alpha1.PortcullisConfiguration) error{s.readRanges, s.readEnforcement, s.readReserved, s.readDataPlane} {

@@ -11,6 +11,7 @@ func (c *PortcullisConfiguration) Default() {
 	orElse(&c.EphemeralPortRange, "32768-60999")
 	orElse(&c.DefaultHostIP, HostIPAuto)
 	orElse(&c.OnUncertain, Deny)
+	orElse(&c.Disclosure, DiscloseFull)
 	if c.Enforcement == nil {
 		c.Enforcement = map[string]Enforcement{}
 	}

@@ -40,7 +40,19 @@ type PortcullisConfiguration struct {
 	DataPlane DataPlane `json:"dataplane"`
 	// OnUncertain is what becomes of a request that cannot be judged: Deny, or Warn to let it pass with a warning.
 	OnUncertain Enforcement `json:"onUncertain"`
+	// Disclosure says what a refusal tells its client of holders in other namespaces: Full, or SameNamespace to keep their
+	// names for the log and the audit log.
+	Disclosure Disclosure `json:"disclosure"`
 }
+
+// Disclosure says whose names a client is told.
+type Disclosure string
+
+// The disclosures.
+const (
+	DiscloseFull          Disclosure = "Full"          // those of every holder
+	DiscloseSameNamespace Disclosure = "SameNamespace" // those of holders in the client's namespace, and of what has no namespace
+)
 
 // AllocateFromNone as AllocateFrom leaves the choice of nodePorts to the API server.
 const AllocateFromNone = "none"

@@ -101,6 +101,8 @@ func TestGood(t *testing.T) {
 		{"none at all", "dataplane: {serviceProxy: none, hostPort: none}", "  serviceProxy: none|  hostPort: none"},
 		{"old", "dataplane: {serviceProxy: userspace}", "  serviceProxy: userspace"},
 		{"uncertain", "onUncertain: Warn", "onUncertain: Warn"},
+		{"trusted namespaces", "trustedNamespaces: [lb]", "- lb"},
+		{"disclosure", "disclosure: SameNamespace", "disclosure: SameNamespace"},
 		{"anchors", "nodeReserved:\n- &a {name: x, port: 1}\n- {<<: *a, port: 2}", "- name: x|  port: 1|- name: x|  port: 2"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -161,6 +163,8 @@ func TestBad(t *testing.T) {
 		{"code", "enforcement:\n  PC302: Deny", `line 4: enforcement[PC302]: Invalid value: "PC302": a code is PC and four digits, like PC0302`},
 		{"enforcement", "enforcement:\n  PC0302: Deny\n  PC0201: deny", `line 5: enforcement[PC0201]: Invalid value: "deny": write one of Deny, Warn, Audit`},
 		{"hostIP", "defaultHostIP: 127.0.0.1", `line 3: defaultHostIP: Invalid value: "127.0.0.1": write one of Auto, 0.0.0.0, ::, None`},
+		{"no namespace", "trustedNamespaces: [kube_system]", `line 3: trustedNamespaces[0]: Invalid value: "kube_system": is no name of a namespace; write one like kube-system`},
+		{"disclosure", "disclosure: None", `line 3: disclosure: Invalid value: "None": write one of Full, SameNamespace`},
 		{"uncertain", "onUncertain: Audit", `line 3: onUncertain: Invalid value: "Audit": write one of Deny, Warn`},
 		{"reserved without name", "nodeReserved:\n- port: 1", "line 4: nodeReserved[0].name: Required value: name the daemon that holds the port, like kubelet"},
 		{"reserved with a strange name", "nodeReserved:\n- {port: 1, name: a/b}", `line 4: nodeReserved[0].name: Invalid value: "a/b": write at most 63 letters, digits, dots, dashes and underscores, like kube-proxy`},

@@ -27,7 +27,8 @@ func (c *PortcullisConfiguration) Validate() field.ErrorList {
 	errs = append(errs, c.validateReserved(field.NewPath("nodeReserved"))...)
 	errs = append(errs, c.validateTrusted(field.NewPath("trustedNamespaces"))...)
 	errs = append(errs, c.DataPlane.validate(field.NewPath("dataplane"))...)
-	return append(errs, oneOf(field.NewPath("onUncertain"), c.OnUncertain, Deny, Warn)...)
+	errs = append(errs, oneOf(field.NewPath("onUncertain"), c.OnUncertain, Deny, Warn)...)
+	return append(errs, oneOf(field.NewPath("disclosure"), c.Disclosure, DiscloseFull, DiscloseSameNamespace)...)
 }
 
 func (c *PortcullisConfiguration) validateRanges() field.ErrorList {
@@ -80,8 +81,8 @@ func (c *PortcullisConfiguration) validateEnforcement(path *field.Path) field.Er
 func (c *PortcullisConfiguration) validateTrusted(path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i, namespace := range c.TrustedNamespaces {
-		for _, wrong := range content.IsDNS1123Label(namespace) {
-			errs = append(errs, field.Invalid(path.Index(i), namespace, wrong+"; write the name of a namespace"))
+		if len(content.IsDNS1123Label(namespace)) > 0 {
+			errs = append(errs, field.Invalid(path.Index(i), namespace, "is no name of a namespace; write one like kube-system"))
 		}
 	}
 	return errs

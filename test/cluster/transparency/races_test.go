@@ -52,7 +52,7 @@ func TestRaces(t *testing.T) {
 		}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			outcomes := map[string]int{}
+			outcomes, said := map[string]int{}, map[string]int{}
 			for round := range seed.Rounds(100, 2000) {
 				port := 30000 + round%800
 				if c.fixed != 0 {
@@ -80,6 +80,7 @@ func TestRaces(t *testing.T) {
 						outcomes["admitted"]++
 					case r.code == http.StatusTooManyRequests: // the other is under way, or the machine is too slow for the journal
 						outcomes["429"]++
+						said[strings.ReplaceAll(r.message, name, "NAME")]++
 					case r.code == http.StatusUnprocessableEntity && strings.Contains(r.message, name+" ("):
 						outcomes["422"]++
 					default:
@@ -93,6 +94,11 @@ func TestRaces(t *testing.T) {
 				}
 			}
 			t.Logf("%v", outcomes)
+			for message, n := range said {
+				if n > 10 {
+					t.Logf("%d times 429: %s", n, message)
+				}
+			}
 			if outcomes["admitted"] == 0 {
 				t.Error("nobody was ever admitted")
 			}
