@@ -1,6 +1,7 @@
 package scheduling
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 
@@ -32,6 +34,8 @@ type Cluster interface {
 	IsComplete() bool                       // false until everything that exists has been seen
 	Node(name string) *corev1.Node          // nil: unknown
 	Pod(namespace, name string) *corev1.Pod // nil: unknown
+	// UID returns that of an object as the API server has it at this moment; "": there is none.
+	UID(ctx context.Context, ref ports.Ref) (types.UID, error)
 }
 
 // Extender gives the plugin's judgement to a scheduler that cannot be rebuilt, over HTTP
@@ -83,7 +87,7 @@ func answering[Q, A any](e *Extender, verb string, answer func(*http.Request, *Q
 }
 
 // filter answers which of the nodes suit a pod.
-func (e *Extender) filter(_ *http.Request, q *extenderv1.ExtenderArgs) (*extenderv1.ExtenderFilterResult, outcome) {
+func (e *Extender) filter(r *http.Request, q *extenderv1.ExtenderArgs) (*extenderv1.ExtenderFilterResult, outcome) {
 	if q.Pod == nil {
 		return &extenderv1.ExtenderFilterResult{Error: "portcullis was asked about no pod"}, malformed
 	}
@@ -130,14 +134,23 @@ func (e *Extender) filter(_ *http.Request, q *extenderv1.ExtenderArgs) (*extende
 		}
 		result.Nodes = nodes
 	}
-	// Of a pod that the cluster does not show nobody knows whether it exists.
-	if shown := e.cluster.Pod(q.Pod.Namespace, q.Pod.Name); shown != nil && shown.UID == q.Pod.UID {
+	if e.exists(r.Context(), q.Pod, w.Owner.Ref) {
 		e.flight.offer(q.Pod, w, offered)
 	}
 	if len(offered) == 0 {
 		return result, refused
 	}
 	return result, offeredSome
+}
+
+// exists reports whether there is a pod that a scheduler asks about: who makes one up keeps nobody from a node. One that the
+// watch does not show yet is read.
+func (e *Extender) exists(ctx context.Context, pod *corev1.Pod, ref ports.Ref) bool {
+	if shown := e.cluster.Pod(pod.Namespace, pod.Name); shown != nil {
+		return shown.UID == pod.UID
+	}
+	uid, err := e.cluster.UID(ctx, ref)
+	return err == nil && uid != "" && uid == pod.UID
 }
 
 // reasons returns why a node does not suit, one reason for each number as the plugin gives them, and whether preemption

@@ -2,6 +2,7 @@ package scheduling
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -13,11 +14,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
 // cluster is what an observer would show.
@@ -32,6 +35,14 @@ func (c *cluster) Snapshot() *ledger.Snapshot             { return c.ledger.Snap
 func (c *cluster) IsComplete() bool                       { return !c.incomplete }
 func (c *cluster) Node(name string) *corev1.Node          { return c.nodes[name] }
 func (c *cluster) Pod(namespace, name string) *corev1.Pod { return c.pods[namespace+"/"+name] }
+
+// UID: the API server has a pod that the watch does not show yet.
+func (c *cluster) UID(_ context.Context, ref ports.Ref) (types.UID, error) {
+	if ref.Name == "unseen" {
+		return "unseen", nil
+	}
+	return "", nil
+}
 
 func (c *cluster) see(pods ...*corev1.Pod) {
 	for _, p := range pods {
@@ -223,6 +234,17 @@ func TestOfferToNobody(t *testing.T) {
 		if got := s.filter(pod("loop", list(at("::1", port(9000))))); len(*got.NodeNames) != 2 {
 			t.Errorf("%s: offered %v, %v", name, *got.NodeNames, got.FailedNodes)
 		}
+	}
+}
+
+// TestOfferBeforeTheWatch: a pod that the API server has is one, whether the watch shows it yet or not.
+func TestOfferBeforeTheWatch(t *testing.T) {
+	s := newScheduler(t, "")
+	unseen := pod("unseen", list(at("::", port(9000))))
+	unseen.UID = "unseen"
+	s.filter(unseen)
+	if got := s.filter(pod("loop", list(at("::1", port(9000))))); len(*got.NodeNames) != 0 {
+		t.Errorf("offered %v, %v", *got.NodeNames, got.FailedNodes)
 	}
 }
 

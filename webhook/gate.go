@@ -88,8 +88,8 @@ func (g *Gate) Hooks() map[string]admission.Handler {
 	}
 }
 
-// answerTime bounds what a handler may read and write: the shortest timeout of a hook is 2 seconds, and who is not answered in
-// time learns nothing.
+// answerTime bounds what a handler may read and write: the shortest timeout of a hook is 2 seconds, but for bindings, and who is
+// not answered in time learns nothing.
 const answerTime = 1700 * time.Millisecond
 
 // handler counts and logs what answer decides. A request while the caches are incomplete is answered here.
@@ -120,7 +120,7 @@ func (g *Gate) admit(ctx context.Context, in check.Input, owner ports.Owner, w *
 		if d.verdict == check.Denied || d.busy || w == nil {
 			return d
 		}
-		if g.record(owner, *w, version) {
+		if g.record(owner, *w, w.claims, version) {
 			return g.agree(ctx, d, in, owner, w.claims)
 		}
 	}
@@ -137,11 +137,11 @@ func (g *Gate) look() (base, flying *ledger.Snapshot, version uint64) {
 	return g.cluster.Snapshot(), g.flight.ledger.Snapshot(), g.flight.version
 }
 
-// record remembers a write, unless one of its ports was recorded since the version that it was judged at.
-func (g *Gate) record(owner ports.Owner, w write, version uint64) bool {
+// record remembers a write, unless a port of claims was recorded since the version that they were judged or chosen at.
+func (g *Gate) record(owner ports.Owner, w write, claims []ports.Claim, version uint64) bool {
 	g.deciding.Lock()
 	defer g.deciding.Unlock()
-	if g.flight.changed(w.claims, version) {
+	if g.flight.changed(claims, version) {
 		return false
 	}
 	g.flight.record(owner, w)

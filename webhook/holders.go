@@ -91,10 +91,10 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 	return later(g.settings, "who holds its ports changes all the time")
 }
 
-// isAsKnown reports whether an object that was read claims what a snapshot knows of it.
+// isAsKnown reports whether an object that was read claims what a snapshot knows of it, for the same controllers.
 func isAsKnown(s *ledger.Snapshot, stored *observe.Seen) bool {
-	_, claims, known := s.Owner(stored.Owner.Ref)
-	return known && slices.EqualFunc(claims, stored.Claims, func(a, b ports.Claim) bool {
+	owner, claims, known := s.Owner(stored.Owner.Ref)
+	return known && slices.Equal(slices.Collect(owner.Chain()), slices.Collect(stored.Owner.Chain())) && slices.EqualFunc(claims, stored.Claims, func(a, b ports.Claim) bool {
 		return a.Socket == b.Socket && a.Kind == b.Kind && a.InitOnly == b.InitOnly && a.Idle == b.Idle && a.Scope.Equal(b.Scope) && a.Field == b.Field
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	jsonpatch "gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -69,7 +70,10 @@ func (g *Gate) assignHostPorts(pod *corev1.Pod, w *check.Workload) ([]jsonpatch.
 		base, flying, version := g.look()
 		attempt := pod.DeepCopy()
 		given, findings := g.giveHostPorts(attempt, w, flying.Over(base))
-		if len(given) == 0 || g.record(unnamedPod(attempt), *writeOf(attempt, nil, extract.Pod(attempt, g.cluster, g.settings.Check.Trusted).Claims), version) {
+		w := extract.Pod(attempt, g.cluster, g.settings.Check.Trusted)
+		numbers := hostPortsOf(pod)
+		fresh := slices.DeleteFunc(slices.Clone(w.Claims), func(c ports.Claim) bool { return slices.Contains(numbers, c.Port) })
+		if len(given) == 0 || g.record(unnamedPod(attempt), *writeOf(attempt, nil, w.Claims), fresh, version) {
 			*pod = *attempt
 			return given, findings, true
 		}
@@ -224,6 +228,9 @@ func fillHostPorts(pod *corev1.Pod, hostIP string) []jsonpatch.JsonPatchOperatio
 	return patches
 }
 
+// bindingTime bounds what is read for a binding: its hook has one second, and passes where there is no answer.
+const bindingTime = 700 * time.Millisecond
+
 // validateBinding is the optional guard for clusters where more than one scheduler binds pods: it judges a pod against
 // what the chosen node holds. It only sees a name, so that a pod that is not in the ledger passes: it has no ports.
 func (g *Gate) validateBinding(ctx context.Context, req admission.Request) decision {
@@ -239,6 +246,8 @@ func (g *Gate) validateBinding(ctx context.Context, req admission.Request) decis
 	if name == "" {
 		name = req.Name
 	}
+	ctx, cancel := context.WithTimeout(ctx, bindingTime)
+	defer cancel()
 	base, flying, _ := g.look()
 	ref := ports.Ref{APIVersion: "v1", Kind: "Pod", Namespace: binding.Namespace, Name: name}
 	owner, claims, ok := flying.Over(base).Owner(ref)

@@ -111,7 +111,7 @@ func (g *Gate) isForAll(w *check.Workload) bool {
 // names and all of its claims: the template has been agreed on.
 func (g *Gate) isOfTemplate(ctx context.Context, object metav1.Object, w *check.Workload) bool {
 	ref, uid, ok := controllerOf(object)
-	return ok && excuses(g.cluster.Shown(ctx, ref), uid, w)
+	return ok && g.excuses(g.cluster.Shown(ctx, ref), uid, w)
 }
 
 func (g *Gate) isShared(owner ports.Ref, claims []ports.Claim) bool {

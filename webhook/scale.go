@@ -119,7 +119,7 @@ func (g *Gate) inherits(ctx context.Context, object metav1.Object, w *check.Work
 	if err != nil {
 		return false, err
 	}
-	return excuses(stored, uid, w), nil
+	return g.excuses(stored, uid, w), nil
 }
 
 // isOfWorkload reports whether objects of a ref's kind have a pod template.
@@ -128,8 +128,9 @@ func (g *Gate) isOfWorkload(ref ports.Ref) bool {
 	if err != nil {
 		return false
 	}
+	_, isController := object.(*corev1.ReplicationController) // whose template may be left out, and is here
 	_, ok := extract.Workload(object, nil, nil)
-	return ok
+	return ok || isController
 }
 
 // controllerOf is the controller that an object names, and the uid that it must have.
@@ -141,25 +142,53 @@ func controllerOf(object metav1.Object) (ports.Ref, types.UID, bool) {
 	return ports.Ref{APIVersion: c.APIVersion, Kind: c.Kind, Namespace: object.GetNamespace(), Name: c.Name}, c.UID, true
 }
 
-// excuses reports whether a controller, nil for none, has a uid, wants pods, and has all in its template that may be objected
-// to in w: its claims, on the node that it names if it names one, the host network, and hostIPs that are no addresses.
-func excuses(controller *observe.Seen, uid types.UID, w *check.Workload) bool {
-	if controller == nil || controller.UID != uid {
+// excuses reports whether a controller, nil for none, has a uid, is of a kind that makes such objects, wants pods, and has all
+// in its template that may be objected to in w: its claims, where w may be, the host network, and hostIPs that are no
+// addresses. A pod has the labels of its template, too: by them its controller knows it, and keeps its number.
+func (g *Gate) excuses(controller *observe.Seen, uid types.UID, w *check.Workload) bool {
+	if controller == nil || controller.UID != uid || !makes(controller.Owner.Kind, w.Owner.Kind) {
 		return false
 	}
-	template, ok := extract.Workload(controller.Object, nil, nil)
-	if !ok || !check.CoversActively(template.Claims, w.Claims) || w.HostNetwork && !template.HostNetwork {
+	template, ok := extract.Workload(controller.Object, g.cluster, nil)
+	switch {
+	case !ok || !check.CoversActively(template.Claims, w.Claims) || w.HostNetwork && !template.HostNetwork:
 		return false
-	}
-	if slices.ContainsFunc(w.Unparsed, func(u check.Unparsed) bool {
+	case slices.ContainsFunc(w.Unparsed, func(u check.Unparsed) bool {
 		return !slices.ContainsFunc(template.Unparsed, func(o check.Unparsed) bool { return o.Value == u.Value })
-	}) {
+	}):
 		return false
 	}
-	if _, isDaemon := controller.Object.(*appsv1.DaemonSet); isDaemon || len(w.Claims) == 0 {
-		return true // each of its pods is for one node
+	for key, value := range template.Labels {
+		if w.IsPod && w.Labels[key] != value {
+			return false
+		}
 	}
-	node, pinned := w.Claims[0].Scope.Node()
-	there, _ := template.Claims[0].Scope.Node()
-	return !pinned || there == node
+	return len(w.Claims) == 0 || isWithin(w.Claims[0].Scope, template.Claims[0].Scope)
+}
+
+// makes reports whether a built-in controller of a kind makes objects of another.
+func makes(controller, made string) bool {
+	switch controller {
+	case "Deployment":
+		return made == "ReplicaSet"
+	case "CronJob":
+		return made == "Job"
+	default:
+		return made == "Pod"
+	}
+}
+
+// isWithin reports whether what is at one place may be of a template with a scope. A DaemonSet's pod is for one of its nodes;
+// one of another template that names a node is on that of the template.
+func isWithin(at, template ports.Scope) bool {
+	node, pinned := at.Node()
+	switch template.Kind {
+	case ports.OnEach:
+		return pinned && slices.Contains(template.Nodes(), node)
+	case ports.Everywhere:
+		return true
+	default:
+		there, _ := template.Node()
+		return !pinned || there == node
+	}
 }

@@ -126,6 +126,23 @@ func TestBecomesActive(t *testing.T) {
 	}
 }
 
+// inInit moves a ReplicaSet's containers to its init containers.
+func inInit(object runtime.Object) runtime.Object {
+	spec := &object.(*appsv1.ReplicaSet).Spec.Template.Spec
+	spec.InitContainers, spec.Containers = spec.Containers, []corev1.Container{{Name: "main"}}
+	return object
+}
+
+func templateLabelled(object runtime.Object) runtime.Object {
+	object.(*appsv1.ReplicaSet).Spec.Template.Labels = map[string]string{"app": "w"}
+	return object
+}
+
+func nowhere(object runtime.Object) runtime.Object {
+	object.(*appsv1.DaemonSet).Spec.Template.Spec.NodeSelector = map[string]string{"no": "node"}
+	return object
+}
+
 // TestInherited: the pods of a controller that is there, wants pods and has their claims come back, whatever holds their
 // ports; and nobody else's.
 func TestInherited(t *testing.T) {
@@ -153,6 +170,16 @@ func TestInherited(t *testing.T) {
 		{"nobody's pod", func(*bench) {}, hostPortPod("p", 30777), refused},
 		{"a DaemonSet's", stored("1", workload("DaemonSet", "w", 30777)), with(hostPortPod("p", 30777), controller("DaemonSet", "1")), excused},
 		{"a ReplicaSet's", stored("1", workload("ReplicaSet", "w", 30777)), with(hostPortPod("p", 30777), controller("ReplicaSet", "1")), excused},
+		{"a ReplicationController's", stored("1", &corev1.ReplicationController{ObjectMeta: metav1.ObjectMeta{Name: "w", Namespace: "default"}, Spec: corev1.ReplicationControllerSpec{
+			Template: &corev1.PodTemplateSpec{Spec: hostPortPod("w", 30777).Spec},
+		}}), with(hostPortPod("p", 30777), func(p *corev1.Pod) {
+			p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "ReplicationController", Name: "w", UID: "1", Controller: new(true)}}
+		}), excused},
+		{"of a Deployment, which makes no pods", stored("1", workload("Deployment", "w", 30777)), with(hostPortPod("p", 30777), controller("Deployment", "1")), refused},
+		{"of a template that has the port for a moment", stored("1", inInit(workload("ReplicaSet", "w", 30777))), with(hostPortPod("p", 30777), controller("ReplicaSet", "1")), refused},
+		{"without the labels of the template", stored("1", templateLabelled(workload("ReplicaSet", "w", 30777))), with(hostPortPod("p", 30777), controller("ReplicaSet", "1")), refused},
+		{"with the labels of the template", stored("1", templateLabelled(workload("ReplicaSet", "w", 30777))), with(hostPortPod("p", 30777), controller("ReplicaSet", "1"), func(p *corev1.Pod) { p.Labels = map[string]string{"app": "w", "more": ""} }), excused},
+		{"of a DaemonSet that runs nowhere", stored("1", nowhere(workload("DaemonSet", "w", 30777))), with(hostPortPod("p", 30777), controller("DaemonSet", "1"), onNode("n1")), refused},
 		{"of another uid", stored("2", workload("DaemonSet", "w", 30777)), with(hostPortPod("p", 30777), controller("DaemonSet", "1")), refused},
 		{"of one that is not there", func(b *bench) { b.deletes(workload("DaemonSet", "w", 30777)) }, with(hostPortPod("p", 30777), controller("DaemonSet", "1")), refused},
 		{"of one that has other ports", stored("1", workload("DaemonSet", "w", 30778)), with(hostPortPod("p", 30777), controller("DaemonSet", "1")), refused},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -10,9 +11,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/observe"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
 	"github.com/portcullis-k8s/portcullis/scheduling"
 )
 
@@ -48,12 +52,24 @@ func (o *extenderOptions) validate() error {
 	return nil
 }
 
+// observed is the cluster as an extender sees it.
+type observed struct{ *observe.Observer }
+
+// UID returns that of an object as the API server has it at this moment; "": there is none.
+func (o observed) UID(ctx context.Context, ref ports.Ref) (types.UID, error) {
+	seen, err := o.Read(ctx, ref)
+	if err != nil || seen == nil {
+		return "", err
+	}
+	return seen.UID, nil
+}
+
 // server returns what answers schedulers; nil if nobody asks for it.
-func (o *extenderOptions) server(cluster scheduling.Cluster, settings *extract.Settings, counts *scheduling.ExtenderMetrics, refused *prometheus.CounterVec, from source) (*manager.Server, error) {
+func (o *extenderOptions) server(observer *observe.Observer, settings *extract.Settings, counts *scheduling.ExtenderMetrics, refused *prometheus.CounterVec, minVersion string, from source) (*manager.Server, error) {
 	if o.port == 0 {
 		return nil, nil
 	}
-	clients := servingOptions{minVersion: "1.2", clientCA: o.ca, clientNames: o.names}
+	clients := servingOptions{minVersion: minVersion, clientCA: o.ca, clientNames: o.names, prefix: "extender-"}
 	configure, err := clients.configure(from)
 	if err != nil {
 		return nil, err
@@ -66,7 +82,7 @@ func (o *extenderOptions) server(cluster scheduling.Cluster, settings *extract.S
 	}
 	questions := newReception(extenderRequests, maxQuestion, maxQuestions, refused)
 	mux := http.NewServeMux()
-	for path, handler := range scheduling.NewExtender(cluster, settings, counts, time.Now).Handlers() {
+	for path, handler := range scheduling.NewExtender(observed{observer}, settings, counts, time.Now).Handlers() {
 		mux.Handle(path, questions.before(handler))
 	}
 	return &manager.Server{Name: "extender", Server: &http.Server{Handler: mux, ReadHeaderTimeout: readTime}, Listener: listener}, nil

@@ -2,7 +2,7 @@ package main
 
 import (
 	"bytes"
-	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,34 +13,45 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 const (
 	// maxReview is the longest review that is read. The API server takes objects of up to 3 MiB, and sends two of them.
 	maxReview = 7 << 20
-	// maxBodies is how much the requests that are read and worked on at one time may weigh together.
+	// maxBodies is how much of the requests that are read and worked on at one time is held.
 	maxBodies = 96 << 20
-	// objectWeight is what one JSON object may grow to when it is decoded: the container of a pod takes half a kilobyte,
-	// and is written in two bytes.
-	objectWeight = 512
-	// readTime bounds how long a body is read, and waited for: who asks for a review has given up after three seconds.
+	// readTime bounds how long a body is read: who asks for a review has given up after three seconds.
 	readTime = 3 * time.Second
 	readStep = 64 << 10
+
+	// elementWeight is what one element of a list may grow to when it is decoded: the container of a pod takes half a kilobyte,
+	// and is written in three bytes.
+	elementWeight = 512
+	// lightReview is the weight up to which a review is worked on at once: that of a pod with 150 ports.
+	lightReview = 256 << 10
+	// heavyReview is the weight of the heaviest review that is worked on, some 30,000 ports; maxHeavy that of all that are
+	// beyond light, at one time.
+	heavyReview = 48 << 20
+	maxHeavy    = 96 << 20
 )
 
 // reception reads requests before they are worked on, so that who sends slowly, or much, takes nobody else's place: each body
-// whole, in a bounded time, up to a bounded length, and all of them together within a bounded weight.
+// whole, in a bounded time, up to a bounded length, and all of them together within a bounded memory. Nobody waits for another
+// one's body, and only who sends much waits for others who do.
 type reception struct {
 	slots    chan struct{} // of the requests that are worked on
 	longest  int64         // body, in bytes
-	weight   int64         // of all bodies
 	bodies   *semaphore.Weighted
-	patience time.Duration // how long a body is read, and waited for
+	heavy    *semaphore.Weighted // nil: whoever may ask may ask for as much as he likes
+	patience time.Duration       // how long a body is read
 	refused  *prometheus.CounterVec
 }
 
-func newReception(requests int, longest, weight int64, refused *prometheus.CounterVec) *reception {
-	return &reception{slots: make(chan struct{}, requests), longest: longest, weight: weight, bodies: semaphore.NewWeighted(weight), patience: readTime, refused: refused}
+func newReception(requests int, longest, bodies int64, refused *prometheus.CounterVec) *reception {
+	return &reception{slots: make(chan struct{}, requests), longest: longest, bodies: semaphore.NewWeighted(bodies), patience: readTime, refused: refused}
 }
 
 // newRefusedMetric makes the metric of requests that were not worked on, and registers it.
@@ -62,6 +73,7 @@ func (r *refusal) Error() string { return r.why }
 
 // before returns a handler that passes on requests with a JSON object for a body, which it has read.
 func (r *reception) before(handler http.Handler) http.Handler {
+	work := limited(r.slots, handler)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, held, err := r.read(w, req)
 		defer func() { r.bodies.Release(held) }()
@@ -75,12 +87,62 @@ func (r *reception) before(handler http.Handler) http.Handler {
 			http.Error(w, err.Error(), status)
 			return
 		}
+		weight := elementWeight * int64(elements(body))
+		switch {
+		case r.heavy == nil || weight <= lightReview:
+		case weight > heavyReview:
+			r.refused.WithLabelValues(strconv.Itoa(http.StatusRequestEntityTooLarge)).Inc()
+			tooHeavy(w, body)
+			return
+		case r.heavy.Acquire(req.Context(), weight) != nil:
+			return // who asked has given up
+		default:
+			defer r.heavy.Release(weight)
+		}
 		req.Body = io.NopCloser(bytes.NewReader(body))
-		limited(r.slots, handler).ServeHTTP(w, req)
+		work.ServeHTTP(w, req)
 	})
 }
 
-// read returns a request's body, and how much of the weight it holds, which the caller gives back.
+// tooHeavy refuses a review in its own form: an HTTP error would let the object pass wherever failurePolicy is Ignore.
+func tooHeavy(w http.ResponseWriter, body []byte) {
+	var asked struct {
+		Request struct {
+			UID types.UID `json:"uid"`
+		} `json:"request"`
+	}
+	if err := json.Unmarshal(body, &asked); err != nil {
+		http.Error(w, "the body is no review: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	answer := admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
+		Response: &admissionv1.AdmissionResponse{UID: asked.Request.UID, Result: &metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusRequestEntityTooLarge, Reason: metav1.StatusReasonRequestEntityTooLarge,
+			Message: fmt.Sprintf("the object has more than %d entries in its lists, which is more than can be judged; split it into several", heavyReview/elementWeight),
+		}},
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer) // whoever asked may have gone
+}
+
+// elements counts what may be elements of lists, and is a field at times: the commas outside of strings.
+func elements(body []byte) int {
+	n, inString := 0, false
+	for i := 0; i < len(body); i++ {
+		switch c := body[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case c == ',' && !inString:
+			n++
+		}
+	}
+	return n
+}
+
+// read returns a request's body, and how much of what all may hold it holds, which the caller gives back.
 func (r *reception) read(w http.ResponseWriter, req *http.Request) (body []byte, held int64, err error) {
 	if req.Method != http.MethodPost {
 		return nil, 0, &refusal{http.StatusMethodNotAllowed, "the method is not POST"}
@@ -88,27 +150,16 @@ func (r *reception) read(w http.ResponseWriter, req *http.Request) (body []byte,
 	if kind, _, err := mime.ParseMediaType(req.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return nil, 0, &refusal{http.StatusUnsupportedMediaType, "the Content-Type is not application/json"}
 	}
-	ctx, cancel := context.WithTimeout(req.Context(), r.patience)
-	defer cancel()
 	control := http.NewResponseController(w)
 	if err := control.SetReadDeadline(time.Now().Add(r.patience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, 0, fmt.Errorf("reading the body: %w", err)
 	}
-	take := func(weight int64) error {
-		if weight > r.weight {
-			return &refusal{http.StatusRequestEntityTooLarge, "the body has too many objects in it"}
-		}
-		if err := r.bodies.Acquire(ctx, weight); err != nil {
-			return &refusal{http.StatusServiceUnavailable, "too much is being read at the moment"}
-		}
-		held += weight
-		return nil
-	}
 	buffer := &bytes.Buffer{}
 	for {
-		if err := take(readStep); err != nil {
-			return nil, held, err
+		if !r.bodies.TryAcquire(readStep) {
+			return nil, held, &refusal{http.StatusServiceUnavailable, "too much is being read at the moment"}
 		}
+		held += readStep
 		n, err := io.CopyN(buffer, req.Body, readStep)
 		if int64(buffer.Len()) > r.longest {
 			return nil, held, &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is longer than %d bytes", r.longest)}
@@ -125,5 +176,5 @@ func (r *reception) read(w http.ResponseWriter, req *http.Request) (body []byte,
 	if start := bytes.TrimLeft(body, " \t\r\n"); len(start) == 0 || start[0] != '{' {
 		return nil, held, &refusal{http.StatusBadRequest, "the body is no JSON object"}
 	}
-	return body, held, take(objectWeight * int64(bytes.Count(body, []byte{'{'})))
+	return body, held, nil
 }

@@ -8,12 +8,14 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 )
 
 // TestReception: what is no review in JSON is said so, and gives back what it held.
 func TestReception(t *testing.T) {
-	const longest, weight = 200 << 10, 1 << 20
-	objects := func(n int) string { return "[" + strings.Repeat("{},", n) + "{}]" }
+	const longest, all = 2 << 20, 4 << 20
+	elements := func(n int) string { return "[" + strings.Repeat("null,", n) + "null]" }
+	const most = heavyReview / elementWeight
 	for _, c := range []struct {
 		name, method, kind, body string
 		status                   int
@@ -28,19 +30,23 @@ func TestReception(t *testing.T) {
 		{"YAML", http.MethodPost, "application/json", "a: &a [*a]", http.StatusBadRequest, "no JSON object"},
 		{"a list", http.MethodPost, "application/json", "[{}]", http.StatusBadRequest, "no JSON object"},
 		{"nothing", http.MethodPost, "application/json", " ", http.StatusBadRequest, "no JSON object"},
-		{"too long", http.MethodPost, "application/json", "{" + strings.Repeat(" ", longest) + "}", http.StatusRequestEntityTooLarge, "longer than 204800 bytes"},
-		{"much in little", http.MethodPost, "application/json", `{"a": ` + objects(weight/objectWeight) + "}", http.StatusRequestEntityTooLarge, "too many objects"},
-		{"as much as may be", http.MethodPost, "application/json", `{"a": ` + objects(weight/objectWeight/2) + "}", http.StatusOK, "{"},
+		{"too long", http.MethodPost, "application/json", "{" + strings.Repeat(" ", longest) + "}", http.StatusRequestEntityTooLarge, "longer than 2097152 bytes"},
+		{"as much as may be", http.MethodPost, "application/json", `{"a": ` + elements(most) + "}", http.StatusOK, "{"},
+		{"text is light", http.MethodPost, "application/json", `{"a": "` + strings.Repeat(`,{\"`, most) + `"}`, http.StatusOK, "{"},
+		{"much in little", http.MethodPost, "application/json", `{"request": {"uid": "7"}, "a": ` + elements(most+1) + "}", http.StatusOK,
+			`"response":{"uid":"7","allowed":false,"status":{"metadata":{},"status":"Failure","message":"the object has more than 98304 entries`},
+		{"much of what is no review", http.MethodPost, "application/json", `{` + elements(most+1) + "}", http.StatusBadRequest, "no review"},
 	} {
-		r := newReception(1, longest, weight, newRefusedMetric(prometheus.NewRegistry()))
+		r := newReception(1, longest, all, newRefusedMetric(prometheus.NewRegistry()))
+		r.heavy = semaphore.NewWeighted(maxHeavy)
 		w := httptest.NewRecorder()
 		request := httptest.NewRequest(c.method, "/", strings.NewReader(c.body))
 		request.Header.Set("Content-Type", c.kind)
 		r.before(echo(t)).ServeHTTP(w, request)
-		if w.Code != c.status || !strings.Contains(w.Body.String(), c.want) || w.Code == http.StatusOK && w.Body.Len() != len(c.body) {
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.want) || w.Code == http.StatusOK && c.want[0] != '"' && w.Body.Len() != len(c.body) {
 			t.Errorf("%s: %d %.100q, want %d and %q", c.name, w.Code, w.Body, c.status, c.want)
 		}
-		if !r.bodies.TryAcquire(weight) || len(r.slots) != 0 {
+		if !r.bodies.TryAcquire(all) || !r.heavy.TryAcquire(maxHeavy) || len(r.slots) != 0 {
 			t.Errorf("%s: it holds something afterwards", c.name)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -229,7 +230,7 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 	}
 	refused := newRefusedMetric(metrics.Registry)
 	observer, gate := o.serve(p.manager, settings, known, pools, traces, refused)
-	extender, err3 := o.extender.server(observer, settings, scheduling.NewExtenderMetrics(metrics.Registry), refused, func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return from(hello) })
+	extender, err3 := o.extender.server(observer, settings, scheduling.NewExtenderMetrics(metrics.Registry), refused, o.serving.minVersion, func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return from(hello) })
 	if extender != nil {
 		err3 = errors.Join(err3, p.manager.Add(extender))
 	}
@@ -259,6 +260,7 @@ func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, k
 	gate = webhook.New(observer, claims, settings, known, webhook.NewMetrics(metrics.Registry), time.Now)
 	server := manager.GetWebhookServer() // the manager starts it only if it was asked for
 	reviews := newReception(o.serving.maxRequests, maxReview, maxBodies, refused)
+	reviews.heavy = semaphore.NewWeighted(maxHeavy)
 	for path, handler := range gate.Hooks() {
 		server.Register(path, reviews.before(traces.traced(strings.TrimPrefix(path, "/"), handler)))
 	}

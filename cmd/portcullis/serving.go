@@ -39,6 +39,7 @@ type servingOptions struct {
 	clientCA          string
 	clientNames       []string
 	maxRequests       int
+	prefix            string // of the flags about clients
 }
 
 func (o *servingOptions) addTo(cmd *cobra.Command) {
@@ -109,10 +110,10 @@ func (o *servingOptions) configure(from source) (func(*tls.Config), error) {
 	if o.clientCA != "" {
 		pem, err := os.ReadFile(o.clientCA)
 		if err != nil {
-			return nil, fmt.Errorf("--client-ca-file: %w", err)
+			return nil, fmt.Errorf("--%sclient-ca-file: %w", o.prefix, err)
 		}
 		if clients = x509.NewCertPool(); !clients.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--client-ca-file %s: no certificate in it", o.clientCA)
+			return nil, fmt.Errorf("--%sclient-ca-file %s: no certificate in it", o.prefix, o.clientCA)
 		}
 	}
 	return func(c *tls.Config) {
@@ -139,7 +140,7 @@ func (o *servingOptions) verifyClient(state tls.ConnectionState) error {
 	if slices.Contains(o.clientNames, got) {
 		return nil
 	}
-	return fmt.Errorf("the client certificate is of %q, which --client-names does not name", got)
+	return fmt.Errorf("the client certificate is of %q, which --%sclient-names does not name", got, o.prefix)
 }
 
 // answers returns a check that the program's own port answers with the certificate that the API server expects; with

@@ -182,9 +182,13 @@ func CoversActively(had, wanted []ports.Claim) bool {
 // Covers reports whether had includes every socket of wanted, kinds and containers aside: a template of the host
 // network has no hostPort yet and its pod has, and a pod may have got its hostIP by default.
 func Covers(had, wanted []ports.Claim) bool {
-	all := socketsOf(had)
+	all, lasting := socketsOf(had), socketsOf(slices.DeleteFunc(slices.Clone(had), func(h ports.Claim) bool { return h.InitOnly }))
 	return !slices.ContainsFunc(wanted, func(w ports.Claim) bool {
-		_, ok := all.covering(w.Socket)
+		by := lasting // a port that is held for a moment is no reason to hold it for long
+		if w.InitOnly {
+			by = all
+		}
+		_, ok := by.covering(w.Socket)
 		return !ok
 	})
 }

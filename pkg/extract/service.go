@@ -115,8 +115,8 @@ func Service(svc *corev1.Service, nodePorts NodePortAddresses) *check.Service {
 		s.Type = string(corev1.ServiceTypeClusterIP)
 	}
 	for _, ip := range svc.Spec.ExternalIPs {
-		addr, _ := netip.ParseAddr(ip) // the API server refuses what is none
-		s.ExternalIPs = append(s.ExternalIPs, addr.Unmap())
+		addr, _ := parseSloppy(ip) // the API server refuses what is none
+		s.ExternalIPs = append(s.ExternalIPs, addr)
 	}
 	e := serviceClaims{svc: svc, to: s, nodePorts: nodePorts}
 	for i := range svc.Spec.Ports {

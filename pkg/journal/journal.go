@@ -33,14 +33,18 @@ const (
 	Name = "portcullis-journal"
 
 	pullEvery = 2 * time.Second // how often a replica reads what others have appended
-	keepTime  = 2 * time.Minute // how long an entry stays: replicas have read it by then
+	keepTime  = time.Minute     // how long an entry stays: replicas have read it by then
 	keepLeast = 3 * pullEvery   // how long it stays in any case: a replica that is idle reads it
 	mostBytes = 800 << 10       // of all entries; beyond that the oldest go. A ConfigMap holds 1 MiB
 	// What the entries of one namespace may take of it: nobody who may write in one keeps the others from writing.
 	namespaceBytes = mostBytes / 4
 	batchMost      = 1000 // claims that are written at once
-	withdrawnMost  = 100  // entries that wait to be withdrawn
-	entryMost      = 500  // claims of one entry; of an object that has more, the others are not written
+	// bytesPerSecond is how much one replica writes: etcd keeps every version of the ConfigMap until the API server compacts it,
+	// which is every five minutes, and with its default quota of 2 GiB stops the cluster when it is full. Who comes sooner
+	// shares the next write.
+	bytesPerSecond = 256 << 10
+	withdrawnMost  = 100 // entries that wait to be withdrawn
+	entryMost      = 500 // claims of one entry; of an object that has more, the others are not written
 	writeTime      = 1500 * time.Millisecond
 	attempts       = 20 // to write
 	dataKey        = "entries"
@@ -68,7 +72,8 @@ type Journal struct {
 	state    state
 	version  string // resourceVersion of state; "" before the first read, and where there is no ConfigMap
 	uid      types.UID
-	position uint64 // of the next entry that has not been merged
+	position uint64    // of the next entry that has not been merged
+	next     time.Time // when it may be written again
 
 	read      atomic.Bool // at least once
 	mu        sync.Mutex
@@ -161,8 +166,9 @@ func (j *Journal) Append(ctx context.Context, e Entry, known func() bool) error 
 // drain writes what waits until nothing does, and gives the slot back. Nobody who waits does so for longer than it wants.
 func (j *Journal) drain(ctx context.Context) {
 	for {
-		for batch := j.batch(); len(batch) > 0; batch = j.batch() {
-			j.commit(ctx, batch)
+		for j.isWaited() {
+			j.pause()
+			_ = j.commit(ctx, j.batch()) // who waits is told
 		}
 		<-j.slot
 		if !j.isWaited() {
@@ -173,6 +179,13 @@ func (j *Journal) drain(ctx context.Context) {
 		default:
 			return
 		}
+	}
+}
+
+// pause waits until the ConfigMap may be written again. Those who come meanwhile share the write.
+func (j *Journal) pause() {
+	if wait := j.next.Sub(j.now()); wait > 0 {
+		time.Sleep(min(wait, time.Second))
 	}
 }
 
@@ -285,7 +298,7 @@ func (j *Journal) append(ctx context.Context, withdrawn []Entry, batch []*reques
 
 // write stores the next state, if the one that it is made from is the current one.
 func (j *Journal) write(ctx context.Context, next state) error {
-	text, err := next.encode()
+	packed, err := next.encode()
 	if err != nil {
 		return err
 	}
@@ -293,7 +306,7 @@ func (j *Journal) write(ctx context.Context, next state) error {
 		ObjectMeta: metav1.ObjectMeta{Namespace: j.key.Namespace, Name: j.key.Name, ResourceVersion: j.version, Labels: map[string]string{
 			"app.kubernetes.io/name": "portcullis", "app.kubernetes.io/part-of": "portcullis",
 		}},
-		Data: map[string]string{dataKey: text},
+		BinaryData: map[string][]byte{dataKey: packed},
 	}
 	if j.version == "" {
 		err = j.writer.Create(ctx, m, fieldOwner)
@@ -304,6 +317,7 @@ func (j *Journal) write(ctx context.Context, next state) error {
 		return err
 	}
 	j.state, j.version, j.position, j.uid = next, m.ResourceVersion, next.Next, m.UID
+	j.next = j.now().Add(time.Duration(len(packed)) * time.Second / bytesPerSecond)
 	return nil
 }
 
@@ -326,7 +340,7 @@ func (j *Journal) pull(ctx context.Context) error {
 	if m.ResourceVersion == j.version {
 		return nil
 	}
-	next, broken := decode(m.Data[dataKey])
+	next, broken := decode(m.BinaryData[dataKey])
 	if broken != nil {
 		// Somebody else has written it. What the other replicas let through meanwhile is merged when they append again.
 		logf.FromContext(ctx).Error(broken, "The journal cannot be read, and begins anew", "configMap", j.key.String())

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/uuid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -297,8 +298,11 @@ func TestFull(t *testing.T) {
 	if !errors.Is(err, errFull) || n < 5 {
 		t.Fatalf("after %d: %v", n, err)
 	}
-	if text, err := r.state.encode(); err != nil || len(text) > mostBytes+100 || len(text) < mostBytes/2 {
-		t.Errorf("%d bytes, %v: a ConfigMap holds 1 MiB", len(text), err)
+	if n := sizeOf(r.state); n > mostBytes || n < mostBytes/2 {
+		t.Errorf("%d bytes: a ConfigMap holds 1 MiB", n)
+	}
+	if packed, err := r.state.encode(); err != nil || len(packed) > mostBytes/4 {
+		t.Errorf("%d bytes packed, %v", len(packed), err)
 	}
 	clock = clock.Add(keepLeast)
 	if err := r.Append(t.Context(), entry("later", many[0]), never); err != nil {
@@ -314,6 +318,55 @@ func TestFull(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// sizeOf is how long a state is before it is packed.
+func sizeOf(s state) (n int) {
+	for _, e := range s.Entries {
+		n += e.size
+	}
+	return n
+}
+
+// TestPace: what is written in a second is bounded, however many come, and all of them share the writes that there are.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		written, writes := 0, 0
+		count := func(object client.Object) {
+			written += len(object.(*corev1.ConfigMap).BinaryData[dataKey])
+			writes++
+		}
+		api := newAPI(t, interceptor.Funcs{
+			Create: func(ctx context.Context, c client.WithWatch, object client.Object, o ...client.CreateOption) error {
+				count(object)
+				return c.Create(ctx, object, o...)
+			},
+			Update: func(ctx context.Context, c client.WithWatch, object client.Object, o ...client.UpdateOption) error {
+				count(object)
+				return c.Update(ctx, object, o...)
+			},
+		})
+		r := newReplica(api, "one", time.Now)
+		began := time.Now()
+		var all sync.WaitGroup
+		const appends = 2000
+		for i := range appends {
+			all.Go(func() {
+				time.Sleep(time.Duration(i) * time.Millisecond) // a thousand in a second
+				e := entry(fmt.Sprint("n", i), ports.Claim{Kind: ports.HostPort, Socket: ports.Socket{Protocol: ports.TCP, Port: uint16(i + 1), Address: ports.AllAddresses()}})
+				e.Owner.Namespace, e.UID = fmt.Sprint("ns", i%10), uuid.NewUUID()
+				if err := r.Append(t.Context(), e, never); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		took := time.Since(began)
+		t.Logf("%d appended by %d writes of %d bytes in %s", appends, writes, written, took)
+		if most := int(took.Seconds()+1) * bytesPerSecond; written > most || writes >= appends {
+			t.Errorf("%d bytes by %d writes in %s, want at most %d", written, writes, took, most)
+		}
+	})
 }
 
 // TestFullNamespace: who fills the share of a namespace keeps nobody else from writing, not even in the same write.
@@ -348,8 +401,8 @@ func TestFullNamespace(t *testing.T) {
 	if n := refused.Load(); n == 0 || n == 100 {
 		t.Errorf("%d of 100 entries of one namespace were refused", n)
 	}
-	if text, err := r.state.encode(); err != nil || len(text) > mostBytes/2 {
-		t.Errorf("%d bytes, %v: of one namespace and ten small entries", len(text), err)
+	if n := sizeOf(r.state); n > mostBytes/2 {
+		t.Errorf("%d bytes: of one namespace and ten small entries", n)
 	}
 	clock = clock.Add(keepLeast)
 	if err := r.Append(t.Context(), entry("later", many...), never); err != nil {
@@ -398,11 +451,11 @@ func TestSpoilt(t *testing.T) {
 	for name, spoil := range map[string]func(context.Context, client.Client, *corev1.ConfigMap) error{
 		"deleted": func(ctx context.Context, c client.Client, m *corev1.ConfigMap) error { return c.Delete(ctx, m) },
 		"overwritten": func(ctx context.Context, c client.Client, m *corev1.ConfigMap) error {
-			m.Data = map[string]string{dataKey: "nonsense"}
+			m.BinaryData = map[string][]byte{dataKey: []byte("nonsense")}
 			return c.Update(ctx, m)
 		},
 		"emptied": func(ctx context.Context, c client.Client, m *corev1.ConfigMap) error {
-			m.Data = map[string]string{dataKey: "{}"}
+			m.BinaryData = nil
 			return c.Update(ctx, m)
 		},
 	} {

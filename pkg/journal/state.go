@@ -1,9 +1,12 @@
 package journal
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -50,17 +53,30 @@ type claim struct {
 	At       bool   `json:"at,omitempty"`  // on the node of the address
 }
 
-func decode(text string) (state, error) {
+// decode reads what encode has written. It reads no more than a state may have: somebody else may have written it.
+func decode(packed []byte) (state, error) {
+	r, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return state{}, fmt.Errorf("the entries: %w", err)
+	}
 	var s state
-	if err := json.Unmarshal([]byte(text), &s); err != nil {
+	if err := json.NewDecoder(io.LimitReader(r, 2*mostBytes)).Decode(&s); err != nil {
 		return state{}, fmt.Errorf("the entries: %w", err)
 	}
 	return s, nil
 }
 
-func (s state) encode() (string, error) {
-	text, err := json.Marshal(s)
-	return string(text), err
+// encode packs a state: etcd keeps each version of it for minutes, and entries resemble each other.
+func (s state) encode() ([]byte, error) {
+	var packed bytes.Buffer
+	w, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(json.NewEncoder(w).Encode(s), w.Close()); err != nil {
+		return nil, err
+	}
+	return packed.Bytes(), nil
 }
 
 // inherit takes over since when a replica knows the entries of s; it knows the others since now.

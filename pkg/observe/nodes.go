@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -39,17 +40,19 @@ func (n *nodes) Eligible(p extract.Placement) []string {
 	n.mu.RLock()
 	names, ok := n.eligible[p.Key]
 	version := n.version
+	var all []*corev1.Node
 	if !ok {
-		names = []string{} // known to be none is not the same as not known
-		for name, node := range n.byName {
-			if p.Allows(node) {
-				names = append(names, name)
-			}
-		}
+		all = slices.Collect(maps.Values(n.byName))
 	}
 	n.mu.RUnlock()
 	if ok {
 		return names
+	}
+	names = []string{} // known to be none is not the same as not known
+	for _, node := range all {
+		if p.Allows(node) {
+			names = append(names, node.Name)
+		}
 	}
 	slices.Sort(names)
 	if len(p.Key) <= maxPlacement {
