@@ -69,3 +69,12 @@ func NewBuildMetric(registry prometheus.Registerer, version string) {
 	registry.MustRegister(m)
 	m.WithLabelValues(version).Set(1)
 }
+
+// NewRefusedMetric makes the metric of requests that are refused before any hook sees them, and registers it.
+func NewRefusedMetric(registry prometheus.Registerer) *prometheus.CounterVec {
+	m := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "portcullis_http_refused_total", Help: "Requests that were refused before they were worked on, by HTTP status.",
+	}, []string{"status"})
+	registry.MustRegister(m)
+	return m
+}

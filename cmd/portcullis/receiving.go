@@ -54,15 +54,6 @@ func newReception(requests int, longest, bodies int64, refused *prometheus.Count
 	return &reception{slots: make(chan struct{}, requests), longest: longest, bodies: semaphore.NewWeighted(bodies), patience: readTime, refused: refused}
 }
 
-// newRefusedMetric makes the metric of requests that were not worked on, and registers it.
-func newRefusedMetric(registry prometheus.Registerer) *prometheus.CounterVec {
-	m := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "portcullis_http_refused_total", Help: "Requests that were refused before they were worked on, by HTTP status.",
-	}, []string{"status"})
-	registry.MustRegister(m)
-	return m
-}
-
 // refusal is why a request is not worked on.
 type refusal struct {
 	status int

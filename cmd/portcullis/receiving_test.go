@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 // TestReception: what is no review in JSON is said so, and gives back what it held.
@@ -37,7 +39,7 @@ func TestReception(t *testing.T) {
 			`"response":{"uid":"7","allowed":false,"status":{"metadata":{},"status":"Failure","message":"the object has more than 98304 entries`},
 		{"much of what is no review", http.MethodPost, "application/json", `{` + elements(most+1) + "}", http.StatusBadRequest, "no review"},
 	} {
-		r := newReception(1, longest, all, newRefusedMetric(prometheus.NewRegistry()))
+		r := newReception(1, longest, all, webhook.NewRefusedMetric(prometheus.NewRegistry()))
 		r.heavy = semaphore.NewWeighted(maxHeavy)
 		w := httptest.NewRecorder()
 		request := httptest.NewRequest(c.method, "/", strings.NewReader(c.body))
@@ -62,7 +64,7 @@ func echo(t *testing.T) http.Handler {
 
 // TestSlowSender: who sends slowly takes nobody's place, and is given up.
 func TestSlowSender(t *testing.T) {
-	r := newReception(1, 1<<20, 3*readStep, newRefusedMetric(prometheus.NewRegistry()))
+	r := newReception(1, 1<<20, 3*readStep, webhook.NewRefusedMetric(prometheus.NewRegistry()))
 	server := httptest.NewServer(r.before(echo(t)))
 	defer server.Close()
 	post := func(body io.Reader) (int, error) {

@@ -228,7 +228,7 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 	if traces != nil {
 		err = p.manager.Add(traces)
 	}
-	refused := newRefusedMetric(metrics.Registry)
+	refused := webhook.NewRefusedMetric(metrics.Registry)
 	observer, gate := o.serve(p.manager, settings, known, pools, traces, refused)
 	extender, err3 := o.extender.server(observer, settings, scheduling.NewExtenderMetrics(metrics.Registry), refused, o.serving.minVersion, func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return from(hello) })
 	if extender != nil {

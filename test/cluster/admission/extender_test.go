@@ -8,17 +8,15 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	"github.com/portcullis-k8s/portcullis/scheduling"
 	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
 	"github.com/portcullis-k8s/portcullis/test/lab/kubelet"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
@@ -30,26 +28,13 @@ import (
 // at its address, and that the certificates are the test's.
 func extended(t *testing.T, r *rig.Rig, schedulerName string) []byte {
 	t.Helper()
-	port, release, err := controlplane.ReservePort()
-	if err != nil {
+	e := r.NewExtender(t)
+	r.Replace(t, "", e.Flags...)
+	onlySchedulers(t, r, e.URL+scheduling.PathFilter)
+	ca := filepath.Join(t.TempDir(), "ca.crt")
+	if err := os.WriteFile(ca, r.Gate.CA, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(release)
-	scheduler, err := r.RESTConfigFor("system:kube-scheduler")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	write := func(name string, data []byte) string {
-		file := filepath.Join(dir, name)
-		if err := os.WriteFile(file, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return file
-	}
-	r.Replace(t, "", "--extender-port="+strconv.Itoa(port), "--extender-host=127.0.0.1", "--extender-client-ca-file="+write("cluster.crt", scheduler.CAData))
-	at := fmt.Sprintf("https://127.0.0.1:%d/scheduler", port)
-	onlySchedulers(t, r, at+"/filter")
 	text, err := os.ReadFile("../../../config/scheduler/extender.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -59,10 +44,8 @@ func extended(t *testing.T, r *rig.Rig, schedulerName string) []byte {
 		t.Fatal(err)
 	}
 	extender := config["extenders"].([]any)[0].(map[string]any)
-	extender["urlPrefix"] = at
-	extender["tlsConfig"] = map[string]any{
-		"caFile": write("ca.crt", r.Gate.CA), "certFile": write("tls.crt", scheduler.CertData), "keyFile": write("tls.key", scheduler.KeyData),
-	}
+	extender["urlPrefix"] = e.URL + "/scheduler"
+	extender["tlsConfig"] = map[string]any{"caFile": ca, "certFile": e.CertFile, "keyFile": e.KeyFile}
 	config["leaderElection"] = map[string]any{"leaderElect": false}
 	config["profiles"] = []any{map[string]any{"schedulerName": schedulerName}}
 	if text, err = yaml.Marshal(config); err != nil {
@@ -96,7 +79,7 @@ func onlySchedulers(t *testing.T, r *rig.Rig, at string) {
 		if err == nil {
 			resp.Body.Close()
 		}
-		if resp, err = client.Post(r.Gate.URL()+"/scheduler/filter", "application/json", strings.NewReader("{}")); err != nil || resp.StatusCode != http.StatusNotFound {
+		if resp, err = client.Post(r.Gate.URL()+scheduling.PathFilter, "application/json", strings.NewReader("{}")); err != nil || resp.StatusCode != http.StatusNotFound {
 			t.Errorf("%q asks as a scheduler at the webhook's port: %v, %v", user, resp, err)
 		}
 		if err == nil {

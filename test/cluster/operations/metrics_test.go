@@ -1,7 +1,6 @@
 package operations
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -35,6 +34,7 @@ type cluster struct {
 	client.Client
 	auditLog  string
 	collector *collector
+	extender  rig.Extender
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -61,9 +61,11 @@ func newCluster(t *testing.T) *cluster {
 	c.mustCreate(t, "{apiVersion: v1, kind: Node, metadata: {name: n1}}")
 	c.mustCreate(t, podText("before-a", "nodeName: n1, containers: [{name: c, image: i, ports: [{containerPort: 80, hostPort: 9001}]}]"))
 	c.mustCreate(t, podText("before-b", "nodeName: n1, containers: [{name: c, image: i, ports: [{containerPort: 80, hostPort: 9001}]}]"))
-	c.Replace(t, "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, allocateFrom: 30500-30501}",
+	c.extender = c.NewExtender(t)
+	flags := append(c.extender.Flags, // the API server's decision counts for the sampling
 		"--cert-dir=", "--certificate-names=127.0.0.1", "--arm", "--audit-every=1s",
-		"--tracing-endpoint="+c.collector.address, "--tracing-sampling=0") // the API server's decision counts
+		"--tracing-endpoint="+c.collector.address, "--tracing-sampling=0")
+	c.Replace(t, "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, allocateFrom: 30500-30501}", flags...)
 	c.register(t)
 	return c
 }
@@ -298,17 +300,18 @@ func (c *cluster) stir(t *testing.T) {
 	}
 	c.mustCreate(t, `{apiVersion: portcullis.dev/v1alpha1, kind: PortPool, metadata: {name: some}, spec: {ranges: [{port: 32000, endPort: 32009}],
 		namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-public}}}}`)
-	for _, path := range []string{webhook.PathValidatePods, scheduling.PathFilter} { // neither is asked about anything
-		c.post(t, path, []byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","resource":{"version":"v1","resource":"pods"},"object":1}}`))
-	}
+	const nothing = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","resource":{"version":"v1","resource":"pods"},"object":1}}`
+	c.post(t, c.Gate.URL()+webhook.PathValidatePods, nothing, http.StatusOK) // neither is asked about anything
+	c.post(t, c.extender.URL+scheduling.PathFilter, nothing, http.StatusOK)
+	c.post(t, c.Gate.URL()+webhook.PathValidatePods, "nothing", http.StatusBadRequest)
 }
 
-func (c *cluster) post(t *testing.T, path string, body []byte) {
+func (c *cluster) post(t *testing.T, url, body string, status int) {
 	t.Helper()
 	// Whom it trusts the API server has shown already.
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{c.extender.Certificate}}}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.Gate.URL()+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,8 +321,8 @@ func (c *cluster) post(t *testing.T, path string, body []byte) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if answer, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s answers %d %s, %v", path, resp.StatusCode, answer, err)
+	if answer, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != status {
+		t.Fatalf("%s answers %d %s, %v", url, resp.StatusCode, answer, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -107,7 +108,7 @@ func (o *oracle) judge(object, old client.Object, labels map[string]string) []to
 // sameSpec reports whether nothing is changed for which the gate would be asked.
 func sameSpec(a, b client.Object) bool {
 	if svc, ok := a.(*corev1.Service); ok {
-		return equality.Semantic.DeepEqual(portsOf(svc), portsOf(b.(*corev1.Service)))
+		return equality.Semantic.DeepEqual(portsOf(svc), portsOf(b.(*corev1.Service))) && maps.Equal(svc.Labels, b.GetLabels())
 	}
 	var specs [2]any
 	for i, object := range []client.Object{a, b} {

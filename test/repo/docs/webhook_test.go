@@ -92,6 +92,7 @@ func TestGoldenMetrics(t *testing.T) {
 	controller.NewAuditMetrics(r)
 	controller.NewArmingMetrics(r)
 	controller.NewExpiryMetric(r)
+	webhook.NewRefusedMetric(r)
 	scheduling.NewExtenderMetrics(r)
 	p := read(t, webhookPage)
 	p.holdTable(t, append([][]string{{"Metric", "Type", "Labels", "What it tells"}}, r.rows...))
