@@ -95,7 +95,7 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 func isAsKnown(s *ledger.Snapshot, stored *observe.Seen) bool {
 	owner, claims, known := s.Owner(stored.Owner.Ref)
 	return known && slices.Equal(slices.Collect(owner.Chain()), slices.Collect(stored.Owner.Chain())) && slices.EqualFunc(claims, stored.Claims, func(a, b ports.Claim) bool {
-		return a.Socket == b.Socket && a.Kind == b.Kind && a.InitOnly == b.InitOnly && a.Idle == b.Idle && a.Scope.Equal(b.Scope) && a.Field == b.Field
+		return a.Same(b) && a.Field == b.Field
 	})
 }
 

@@ -236,7 +236,7 @@ func TestOverOnlyAdds(t *testing.T) {
 			top.Replace(o, c)
 			if ok {
 				c = slices.DeleteFunc(c, func(c ports.Claim) bool {
-					return slices.ContainsFunc(held, func(h ports.Claim) bool { return isSame(&c, &h) })
+					return slices.ContainsFunc(held, func(h ports.Claim) bool { return c.Same(h) })
 				})
 				c = append(slices.Clone(held), c...)
 			}

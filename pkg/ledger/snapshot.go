@@ -65,16 +65,11 @@ func (s *Snapshot) record(ref ports.Ref) (found *record, ok bool) {
 func (s *Snapshot) isBelow(c *ports.Claim) bool {
 	for layer := range s.base.layers {
 		r, ok := layer.owners.get(refKey(c.Owner.Ref))
-		if ok && slices.ContainsFunc(r.claims, func(o ports.Claim) bool { return isSame(c, &o) }) {
+		if ok && slices.ContainsFunc(r.claims, func(o ports.Claim) bool { return c.Same(o) }) {
 			return true
 		}
 	}
 	return false
-}
-
-// isSame reports whether two claims of one owner differ in nothing but their fields: an update may move an entry.
-func isSame(a, b *ports.Claim) bool {
-	return a.Socket == b.Socket && a.Kind == b.Kind && a.InitOnly == b.InitOnly && a.Idle == b.Idle && a.Scope.Equal(b.Scope)
 }
 
 // Size returns how many owners, claims and nodes the snapshot knows, without what lies below it.

@@ -178,3 +178,8 @@ func (c Claim) Compare(o Claim) int {
 func (c Claim) String() string {
 	return fmt.Sprintf("%s %s of %s on %s", c.Kind, c.Socket, c.Owner.ref(), c.Scope)
 }
+
+// Same reports whether c and o, of one owner, differ in nothing but their fields: an update may move an entry.
+func (c Claim) Same(o Claim) bool {
+	return c.Socket == o.Socket && c.Kind == o.Kind && c.InitOnly == o.InitOnly && c.Idle == o.Idle && c.Scope.Equal(o.Scope)
+}

@@ -302,10 +302,8 @@ func newClient(t *testing.T, config *rest.Config, user string) client.Client {
 		config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"system:authenticated"}}
 	}
 	scheme := manifest.Scheme()
-	for _, add := range []func() error{func() error { return rbacv1.AddToScheme(scheme) }, func() error { return autoscalingv1.AddToScheme(scheme) }} {
-		if err := add(); err != nil {
-			t.Fatal(err)
-		}
+	if err := errors.Join(rbacv1.AddToScheme(scheme), autoscalingv1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
 	}
 	c, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
