@@ -91,10 +91,12 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 	return later(g.settings, "who holds its ports changes all the time")
 }
 
-// isAsKnown reports whether an object that was read claims what a snapshot knows of it, for the same controllers.
+// isAsKnown reports whether an object that was read claims what a snapshot knows of it, for the same controllers and at the same
+// addresses.
 func isAsKnown(s *ledger.Snapshot, stored *observe.Seen) bool {
 	owner, claims, known := s.Owner(stored.Owner.Ref)
-	return known && slices.Equal(slices.Collect(owner.Chain()), slices.Collect(stored.Owner.Chain())) && slices.EqualFunc(claims, stored.Claims, func(a, b ports.Claim) bool {
+	isSame := known && slices.Equal(slices.Collect(owner.Chain()), slices.Collect(stored.Owner.Chain())) && slices.Equal(owner.ClusterIPs, stored.Owner.ClusterIPs)
+	return isSame && slices.EqualFunc(claims, stored.Claims, func(a, b ports.Claim) bool {
 		return a.Same(b) && a.Field == b.Field
 	})
 }

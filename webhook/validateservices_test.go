@@ -1,9 +1,13 @@
 package webhook
 
 import (
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/portcullis-k8s/portcullis/pkg/observe"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
 // stored is a Service as the API server shows it to a validating webhook.
@@ -29,9 +33,29 @@ func TestValidateService(t *testing.T) {
 		{"moved to a held nodePort", "", holding(np("b", 30002)), with(np("a", 30002), stored), with(np("a", 30001), stored), "deny: PC0201 spec.ports[0].nodePort by Service default/b", ""},
 		{"a conflict from before", "", holding(with(hostPortPod("p", 30001), onNode("n1"))), with(np("a", 30001), stored), with(np("a", 30001), stored), "warn: PC0201 spec.ports[0].nodePort by Pod default/p before; PC0601 spec.ports[0].nodePort by Pod default/p before", ""},
 		{"external IP of a node's hostPort", "", nil, with(np("a", 30001), stored, func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"192.0.2.1"} }), nil, "allow", ""},
+		{"external IP that is another's cluster IP", "", holding(with(np("b", 30002), clusterIP)), with(np("a", 30001), stored, externalClusterIP), nil, "deny: PC0204 spec.externalIPs[0] by Service default/b", ""},
+		{"external IP that was another's cluster IP before", "", holding(with(np("b", 30002), clusterIP)), with(np("a", 30001), stored, externalClusterIP), with(np("a", 30001), stored, externalClusterIP), "warn: PC0204 spec.externalIPs[0] by Service default/b before", ""},
 		{"a daemon does not hold an external IP", "nodeReserved: [{name: d, port: 80}]\n", nil, with(np("a", 30001), stored, func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"192.0.2.1"} }), nil, "allow", ""},
 	} {
 		c.run(t, PathValidateServices)
+	}
+}
+
+func clusterIP(s *corev1.Service) { s.Spec.ClusterIP = "10.96.0.7" }
+
+func externalClusterIP(s *corev1.Service) { s.Spec.ExternalIPs = []string{"10.96.0.7"} }
+
+// TestClusterIPOfAServiceThatIsGone: the holder is read before it refuses, as that of a port is.
+func TestClusterIPOfAServiceThatIsGone(t *testing.T) {
+	b := newBench(t, "").holds(with(nodePortService("b", 30002), clusterIP))
+	holder := ports.Ref{APIVersion: "v1", Kind: "Service", Namespace: "default", Name: "b"}
+	b.cluster.stored = map[ports.Ref]*observe.Seen{holder: nil}
+	c := serviceCase{service: with(nodePortService("a", 30001), stored, externalClusterIP)}
+	if got := outcome(b.decideOn(t, PathValidateServices, c.request())); got != "allow" {
+		t.Errorf("got %s", got)
+	}
+	if !slices.Contains(b.cluster.reads, holder) {
+		t.Errorf("read %v", b.cluster.reads)
 	}
 }
 

@@ -103,7 +103,7 @@ func impossible(code check.Code, kind string) string {
 	ofServices := []check.Code{
 		check.ServiceSelfClash, check.NodePortWithoutUse, check.HealthCheckFixed, check.OutsideRange, check.InDynamicBand, check.OutsideSmaller,
 		check.NumberChanges, check.CreateRefuses, check.TargetPortName, check.EndpointsApart, check.TrafficPolicy,
-		check.PoolLimit, check.PolicyNodePort, check.PolicyExternalIP,
+		check.PoolLimit, check.PolicyNodePort, check.PolicyExternalIP, check.ForeignIP,
 	}
 	ofBoth := []check.Code{check.Held, check.DaemonSocket, check.InEphemeral, check.WrongCase, check.OneMergeKey, check.ForeignPool, check.PolicyReserved, check.ExceptionEnds}
 	isService := kind == "Service"

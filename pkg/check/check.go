@@ -64,6 +64,7 @@ func questions() []question {
 		selfClashes,
 		nodePortsWithoutUse,
 		held,
+		foreignIPs,
 		workloadsMeet,
 		outsideRange,
 		daemonSockets,

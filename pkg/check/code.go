@@ -20,6 +20,7 @@ const (
 	Held          Code = "PC0201"
 	WorkloadsMeet Code = "PC0202"
 	InFlight      Code = "PC0203" // raised by the webhook
+	ForeignIP     Code = "PC0204"
 
 	OutsideRange   Code = "PC0301"
 	DaemonSocket   Code = "PC0302"
@@ -162,6 +163,7 @@ func Catalogue() []Entry {
 		{Held, "the port is held by somebody else", Error, nil},
 		{WorkloadsMeet, "two workloads want the same host port on the same nodes", Error, map[Case]Severity{SomeNodesTaken: Warning, TooManyTogether: Warning}},
 		{InFlight, "another request for the port is under way", Error, nil},
+		{ForeignIP, "an external IP that is the cluster IP of another Service", Error, nil},
 		{OutsideRange, "a number outside the node port range", Error, nil},
 		{DaemonSocket, "the port belongs to a daemon of the node", Error, nil},
 		{InNodePorts, "a host port inside the node port range", Warning, nil},

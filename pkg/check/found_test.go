@@ -33,6 +33,7 @@ func found() map[check.Code][]scene {
 			},
 		},
 		check.Held:          append(foundHeldByServices(), foundHeldByPods()...),
+		check.ForeignIP:     foundForeignIPs(),
 		check.WorkloadsMeet: append(foundWorkloads(), foundTogether()...),
 		check.OutsideRange:  foundOutside(),
 		check.DaemonSocket:  foundDaemons(),
@@ -169,6 +170,17 @@ func foundWithoutUse() []scene {
 			want: []string{"PC0104 warning spec.healthCheckNodePort (left over from a change of type) and LoadBalancer"}},
 		{why: "stored with an ExternalName before", old: "Service a ExternalName 80:30080/TCP", now: "Service a ExternalName 80:30080/TCP 81/TCP",
 			want: []string{"PC0104 warning standing spec.ports[0].nodePort (ignored by an ExternalName) and ExternalName"}},
+	}
+}
+
+func foundForeignIPs() []scene {
+	const first = "PC0204 error spec.externalIPs[0] < Service b spec.clusterIP"
+	b := []string{"Service b ClusterIP 443/TCP at:10.96.0.7 at:fd00::7"}
+	return []scene{
+		{why: "another port than the one that it serves", held: b, now: "Service a ClusterIP 80/TCP ip:10.96.0.7", want: []string{first}},
+		{why: "the second family", held: b, now: "Service a NodePort 80:30080/TCP ip:192.0.2.7 ip:fd00::7", want: []string{"PC0204 error spec.externalIPs[1] < Service b spec.clusterIP"}},
+		{why: "one that it has had is no news, the other is", held: b, old: "Service a ClusterIP 80/TCP ip:10.96.0.7", now: "Service a ClusterIP 80/TCP ip:10.96.0.7 ip:fd00::7",
+			want: []string{"PC0204 error standing spec.externalIPs[0] < Service b spec.clusterIP", "PC0204 error spec.externalIPs[1] < Service b spec.clusterIP"}},
 	}
 }
 

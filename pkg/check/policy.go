@@ -294,7 +294,7 @@ func (s subject) brokenByHost(rule *HostPortRule) []Finding {
 func (s subject) brokenByExternal(mode RuleMode) []Finding {
 	var findings []Finding
 	for i, addr := range s.service.ExternalIPs {
-		f := Finding{Code: PolicyExternalIP, Object: s.service.Owner.Ref, Field: fmt.Sprintf("spec.externalIPs[%d]", i), Value: addr.String()}
+		f := Finding{Code: PolicyExternalIP, Object: s.service.Owner.Ref, Field: externalIPField(i), Value: addr.String()}
 		switch mode {
 		case ModeForbidden:
 			f.Case = NoExternalIPs

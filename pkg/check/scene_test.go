@@ -30,7 +30,7 @@ import (
 // value in the wrong case, "asks=play/1" an annotation that asks for a host port for the 1 port called play, "onekey=80" an entry with the containerPort of the one before. The i-th claim stands in the
 // field "ports[i].KIND", or "CONTAINER.ports[i].KIND". A Service is
 //
-//	Service NAME TYPE [NAME=]PORT[:NODEPORT]/PROTOCOL[>TARGET] … [health:NODEPORT] [ip:ADDRESS …] [lb:ADDRESS …]
+//	Service NAME TYPE [NAME=]PORT[:NODEPORT]/PROTOCOL[>TARGET] … [health:NODEPORT] [ip:ADDRESS …] [lb:ADDRESS …] [at:CLUSTERIP …]
 //		[label:KEY=VALUE] [unused:NODEPORT] [unallocated] [chosen] [policy:POLICY] [spelled:FIELD=tcp/TCP]
 //		[backend:NAME[PORTNAME/PROTOCOL/NUMBER,…]] [endpoints:NAMESPACE[PORTNAME,…]]
 //
@@ -355,6 +355,9 @@ func serviceWords() map[string]func(*check.Service, string) {
 			s.ExternalIPs = append(s.ExternalIPs, netip.MustParseAddr(value))
 		},
 		"lb": at(ports.LoadBalancerIP),
+		"at": func(s *check.Service, value string) {
+			s.Owner.ClusterIPs = append(s.Owner.ClusterIPs, netip.MustParseAddr(value))
+		},
 		"health": func(s *check.Service, value string) {
 			s.HealthCheckNodePort = mustPort(value)
 			claim(s, ports.HealthCheckNodePort, onNodes(), ports.TCP, s.HealthCheckNodePort, "spec.healthCheckNodePort")

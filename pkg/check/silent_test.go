@@ -24,6 +24,7 @@ func silent() map[check.Code][]scene {
 			{why: "and before a sidecar that comes later", now: "Pod a: hostPort,init * 80/TCP @?; hostPort,sidecar * 80/TCP @?"},
 		},
 		check.Held:          slices.Concat(silentAddresses(), silentServices(), silentKin(), silentIdle()),
+		check.ForeignIP:     silentForeignIPs(),
 		check.WorkloadsMeet: append(silentWorkloads(), silentTogether()...),
 		check.OutsideRange: {
 			{why: "the ends of the range", now: "Service a LoadBalancer 80:30000/TCP health:32767"},
@@ -90,6 +91,16 @@ func silentAddresses() []scene {
 		{why: "::1 is never a nodePort", held: []string{"Service b NodePort 80:30080/TCP"}, now: "Pod a: hostPort ::1 30080/TCP @n1"},
 		{why: "a plain init container", held: []string{"Pod b: hostPort,init * 80/TCP @n1"}, now: "Pod a: hostPort * 80/TCP @n1"},
 		{why: "a plain init container wants it", held: []string{"Pod b: hostPort * 80/TCP @n1"}, now: "Pod a: hostPort,init * 80/TCP @n1"},
+	}
+}
+
+func silentForeignIPs() []scene {
+	b := []string{"Service b ClusterIP 443/TCP at:10.96.0.7"}
+	return []scene{
+		{why: "its own cluster IP", now: "Service a ClusterIP 80/TCP at:10.96.0.8 ip:10.96.0.8"},
+		{why: "of nobody", held: b, now: "Service a ClusterIP 80/TCP ip:10.96.0.9"},
+		{why: "a load balancer's address", held: b, now: "Service a LoadBalancer 80/TCP lb:10.96.0.7"},
+		{why: "no address at all", held: b, now: "Service a ClusterIP 80/TCP"},
 	}
 }
 

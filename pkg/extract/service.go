@@ -114,6 +114,9 @@ func Service(svc *corev1.Service, nodePorts NodePortAddresses) *check.Service {
 	if s.Type == "" {
 		s.Type = string(corev1.ServiceTypeClusterIP)
 	}
+	if svc.Spec.Type != corev1.ServiceTypeExternalName {
+		s.Owner.ClusterIPs = clusterIPs(&svc.Spec)
+	}
 	for _, ip := range svc.Spec.ExternalIPs {
 		addr, _ := parseSloppy(ip) // the API server refuses what is none
 		s.ExternalIPs = append(s.ExternalIPs, addr)

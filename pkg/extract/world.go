@@ -234,10 +234,18 @@ func (e endpointIndex) service(svc *corev1.Service) *rules.Service {
 // clusterIPs returns at most one address of each family.
 func clusterIPs(spec *corev1.ServiceSpec) []netip.Addr {
 	var found []netip.Addr
-	for _, addr := range addresses(append([]string{spec.ClusterIP}, spec.ClusterIPs...)) {
-		if !slices.ContainsFunc(found, func(f netip.Addr) bool { return f.Is4() == addr.Is4() }) {
+	add := func(text string) {
+		addr, err := parseSloppy(text)
+		if err == nil && !slices.ContainsFunc(found, func(f netip.Addr) bool { return f.Is4() == addr.Is4() }) {
 			found = append(found, addr)
 		}
+	}
+	if spec.ClusterIP == "" || spec.ClusterIP == corev1.ClusterIPNone {
+		return nil
+	}
+	add(spec.ClusterIP)
+	for _, ip := range spec.ClusterIPs {
+		add(ip)
 	}
 	return found
 }

@@ -28,7 +28,8 @@ func (l *Ledger) Snapshot() *Snapshot {
 }
 
 // Replace makes claims the only claims of owner. Each claim's Owner is set to owner. An owner with no claims stays
-// known, so that a ReplicaSet that was scaled to nothing still leads from its last pods to their Deployment.
+// known, so that a ReplicaSet that was scaled to nothing still leads from its last pods to their Deployment, and a Service to
+// its cluster IPs.
 func (l *Ledger) Replace(owner ports.Owner, claims []ports.Claim) {
 	l.write(func(s *Snapshot) { s.replace(l.shared(owner), claims) })
 }
@@ -140,6 +141,14 @@ type address struct {
 
 func (a *address) key() addrKey { return addrKey(a.addr) }
 
+// clusterIP is an address at which a Service is reached inside the cluster.
+type clusterIP struct {
+	addr  netip.Addr
+	owner *ports.Owner
+}
+
+func (c *clusterIP) key() addrKey { return addrKey(c.addr) }
+
 // machine is a node and its addresses.
 type machine struct {
 	name      string
@@ -165,6 +174,10 @@ func (s *Snapshot) replace(owner ports.Owner, claims []ports.Claim) {
 	var before []ports.Claim
 	if old != nil {
 		before = old.claims
+		s.releaseIPs(&old.owner)
+	}
+	for _, addr := range owner.ClusterIPs {
+		s.clusterIPs = s.clusterIPs.with(&clusterIP{addr, &r.owner})
 	}
 	s.reindex(before, r.claims)
 	s.owners = s.owners.with(r)
@@ -176,7 +189,17 @@ func (s *Snapshot) release(owner ports.Ref) {
 		return
 	}
 	s.reindex(r.claims, nil)
+	s.releaseIPs(&r.owner)
 	s.owners = s.owners.without(refKey(owner))
+}
+
+// releaseIPs forgets an owner's cluster IPs, but for those that another Service has got since.
+func (s *Snapshot) releaseIPs(owner *ports.Owner) {
+	for _, addr := range owner.ClusterIPs {
+		if c, ok := s.clusterIPs.get(addrKey(addr)); ok && c.owner == owner {
+			s.clusterIPs = s.clusterIPs.without(addrKey(addr))
+		}
+	}
 }
 
 // reindex takes the claims in out from the numbers and puts those in in there. Each number is written once: most

@@ -89,6 +89,15 @@ func (m *model) isNodePort(port uint16) bool {
 	return false
 }
 
+func (m *model) serviceAt(addr netip.Addr, but ports.Ref) (ports.Ref, bool) {
+	for ref, owner := range m.owners {
+		if ref != but && slices.Contains(owner.ClusterIPs, addr) {
+			return ref, true
+		}
+	}
+	return ports.Ref{}, false
+}
+
 func spoken(conflicts []ports.Conflict) []string {
 	var found []string
 	for _, c := range conflicts {
@@ -114,8 +123,13 @@ func (w world) owner() ports.Owner {
 		controller := w.ref()
 		o.Controller = &ports.Owner{Ref: controller}
 	}
+	if o.Kind == "Service" && w.IntN(3) > 0 { // no two Services have one address
+		o.ClusterIPs = []netip.Addr{clusterIPOf(o.Name), netip.MustParseAddr("fd00:96::" + o.Name[1:])}[:1+w.IntN(2)]
+	}
 	return o
 }
+
+func clusterIPOf(name string) netip.Addr { return netip.MustParseAddr("10.96.0." + name[1:]) }
 
 func (w world) address() ports.Address {
 	a, err := ports.ParseAddress([]string{"", "", "0.0.0.0", "::", "10.0.0.1", "10.0.0.2", "fd00::1", "127.0.0.1"}[w.IntN(8)])
@@ -205,6 +219,11 @@ func TestLedgerAgreesWithAList(t *testing.T) {
 		}
 		if got, want := l.Snapshot().IsNodePort(wanted.Port), m.isNodePort(wanted.Port); got != want {
 			t.Fatalf("step %d: IsNodePort(%d) = %v, want %v", step, wanted.Port, got, want)
+		}
+		addr, but := clusterIPOf(w.ref().Name), w.ref()
+		at, is := l.Snapshot().ServiceAt(addr, but)
+		if want, known := m.serviceAt(addr, but); is != known || is && at.Ref != want {
+			t.Fatalf("step %d: at %v is %v %v, want %v %v", step, addr, at, is, want, known)
 		}
 		owners, claims, nodes := l.Snapshot().Size()
 		total := 0

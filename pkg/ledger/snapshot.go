@@ -10,13 +10,14 @@ import (
 
 // Snapshot is the state of a ledger at one moment. It never changes and needs no lock.
 type Snapshot struct {
-	owners    tree[refKey, *record]
-	numbers   tree[number, *bucket]
-	nodes     tree[nodeKey, *machine]
-	addresses tree[addrKey, *address]
-	book      book
-	claims    int
-	base      *Snapshot // what lies below, for a snapshot made by Over
+	owners     tree[refKey, *record]
+	numbers    tree[number, *bucket]
+	nodes      tree[nodeKey, *machine]
+	addresses  tree[addrKey, *address]
+	clusterIPs tree[addrKey, *clusterIP]
+	book       book
+	claims     int
+	base       *Snapshot // what lies below, for a snapshot made by Over
 }
 
 // Over returns a snapshot of the claims of both: s, what is in flight, on top of base, what the cluster shows. s only ever
@@ -110,6 +111,16 @@ func (s *Snapshot) NodeOf(addr netip.Addr) (node string, primary, known bool) {
 		}
 	}
 	return "", false, false
+}
+
+// ServiceAt returns a Service, but not the one that is asked for, whose cluster IP an address is.
+func (s *Snapshot) ServiceAt(addr netip.Addr, but ports.Ref) (*ports.Owner, bool) {
+	for layer := range s.layers {
+		if c, ok := layer.clusterIPs.get(addrKey(addr)); ok && c.owner.Ref != but {
+			return c.owner, true
+		}
+	}
+	return nil, false
 }
 
 // HasAddresses reports whether the addresses of any node are known.

@@ -78,9 +78,10 @@ func (o *Observer) Rebuild(ctx context.Context) ([]ports.Ref, error) {
 type difference struct {
 	owner     ports.Owner
 	want, has []ports.Claim
+	gone      bool // it should not be there at all
 }
 
-func (d difference) equal(o difference) bool { return same(d.want, o.want) && same(d.has, o.has) }
+func (d difference) equal(o difference) bool { return d.gone == o.gone && same(d.want, o.want) && same(d.has, o.has) }
 
 func same(a, b []ports.Claim) bool {
 	return slices.EqualFunc(a, b, func(x, y ports.Claim) bool { return x.Compare(y) == 0 && x.Idle == y.Idle && x.Scope.Equal(y.Scope) })
@@ -89,7 +90,7 @@ func same(a, b []ports.Claim) bool {
 func (o *Observer) mend(ref ports.Ref, d difference) {
 	o.applying.Lock()
 	defer o.applying.Unlock()
-	if len(d.want) == 0 {
+	if d.gone {
 		o.ledger.Release(ref)
 		return
 	}
@@ -121,14 +122,14 @@ func (o *Observer) differences(ctx context.Context) (map[ports.Ref]difference, e
 func compare(want, has *ledger.Snapshot) map[ports.Ref]difference {
 	differ := map[ports.Ref]difference{}
 	for owner, claims := range want.Owners() {
-		_, held, _ := has.Owner(owner.Ref)
-		if !same(claims, held) {
-			differ[owner.Ref] = difference{*owner, claims, held}
+		known, held, ok := has.Owner(owner.Ref)
+		if !ok || !same(claims, held) || !slices.Equal(owner.ClusterIPs, known.ClusterIPs) {
+			differ[owner.Ref] = difference{owner: *owner, want: claims, has: held}
 		}
 	}
 	for owner, held := range has.Owners() {
 		if _, _, ok := want.Owner(owner.Ref); !ok {
-			differ[owner.Ref] = difference{*owner, nil, held}
+			differ[owner.Ref] = difference{owner: *owner, has: held, gone: true}
 		}
 	}
 	return differ

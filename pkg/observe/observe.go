@@ -251,7 +251,9 @@ func (h holding) seen(gone bool) Seen {
 	return Seen{Object: h.object, Owner: h.owner, UID: h.object.GetUID(), Version: version, Claims: h.claims, Gone: gone}
 }
 
-func (h holding) isEmpty() bool { return len(h.claims) == 0 && !h.known }
+func (h holding) isEmpty() bool {
+	return len(h.claims) == 0 && len(h.owner.ClusterIPs) == 0 && !h.known
+}
 
 // holdingOf extracts the claims of any object but nodes.
 func (o *Observer) holdingOf(object any) (holding, bool) {

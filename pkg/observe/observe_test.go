@@ -259,6 +259,32 @@ func TestTemplatesWithBadHostIPsAreKnown(t *testing.T) {
 	})
 }
 
+// TestClusterIPsAreKnown, also of Services that claim no port.
+func TestClusterIPsAreKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		web := mustRead[corev1.Service]("{metadata: {name: web, namespace: ns}, spec: {type: ClusterIP, clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7, 'fd00::7'], ports: [{port: 80}]}}")
+		c := newCluster(web)
+		o := started(t, c, Options{})
+		known := func(text string) string {
+			owner, ok := o.Snapshot().ServiceAt(netip.MustParseAddr(text), ports.Ref{})
+			if !ok {
+				return ""
+			}
+			return owner.Ref.String()
+		}
+		if known("10.96.0.7") != "Service ns/web" || known("fd00::7") != "Service ns/web" {
+			t.Errorf("at them are %q and %q", known("10.96.0.7"), known("fd00::7"))
+		}
+		if drifted, err := o.Rebuild(t.Context()); len(drifted) > 0 || err != nil {
+			t.Errorf("drifted %v, %v", drifted, err)
+		}
+		c.set(mustRead[corev1.Service]("{metadata: {name: web, namespace: ns}, spec: {type: ClusterIP, clusterIP: None, ports: [{port: 80}]}}"))
+		if known("10.96.0.7") != "" {
+			t.Errorf("%s has it still", known("10.96.0.7"))
+		}
+	})
+}
+
 func TestNeverCompleteBeforeAllIsSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(newPod("Running"))

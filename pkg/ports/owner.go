@@ -3,6 +3,7 @@ package ports
 import (
 	"cmp"
 	"iter"
+	"net/netip"
 	"strings"
 )
 
@@ -31,7 +32,8 @@ func (r Ref) Compare(o Ref) int {
 // Owner is an object that claims ports, with the chain of controllers that made it: Pod, ReplicaSet, Deployment.
 type Owner struct {
 	Ref
-	Controller *Owner // nil: nobody's
+	Controller *Owner       // nil: nobody's
+	ClusterIPs []netip.Addr // of a Service: at which it is reached inside the cluster
 }
 
 // Chain yields the owner's own ref and those of its controllers, nearest first.

@@ -97,6 +97,8 @@ func words(f check.Finding) (what, way string) {
 		return meeting(f), wayOut(f.Claim) + ", or keep the two apart by a nodeSelector"
 	case check.InFlight:
 		return f.Claim.Number() + " is claimed by another request that is under way", "try again in a second"
+	case check.ForeignIP:
+		return fmt.Sprintf("%s is the cluster IP of %s", f.Value, holder(f.Holder)), "choose an address that is routed to the nodes, or reach the Service by its own cluster IP"
 	case check.OutsideRange:
 		return fmt.Sprintf("%d is outside the node port range %s", f.Claim.Port, f.Range),
 			fmt.Sprintf("choose a number inside it, or leave %s out to get one", f.Claim.Kind)

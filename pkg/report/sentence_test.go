@@ -67,6 +67,8 @@ func sentences() []said {
 			"spec.initContainers[1].ports[0].hostPort: *:80/TCP is used by spec.initContainers[0].ports[0].hostPort too, an init container that runs at another time; nothing needs to be done (PC0105)"},
 		{check.Finding{Code: check.InFlight, Field: port0, Claim: nodePort("30080/TCP")},
 			"spec.ports[0].nodePort: 30080/TCP is claimed by another request that is under way; try again in a second (PC0203)"},
+		{check.Finding{Code: check.ForeignIP, Field: "spec.externalIPs[0]", Value: "10.96.0.7", Holder: by("Service", "web", "spec.clusterIP", ports.Claim{})},
+			"spec.externalIPs[0]: 10.96.0.7 is the cluster IP of Service default/web (spec.clusterIP); choose an address that is routed to the nodes, or reach the Service by its own cluster IP (PC0204)"},
 		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("9000/TCP"), Holder: tomcat, Nodes: n1},
 			podField + ": 9000/TCP is held by Deployment default/tomcat (" + template + ") on node n1; choose another hostPort, or expose the pod by a Service (PC0201)"},
 		{check.Finding{Code: check.Held, Field: port0, Claim: nodePort("30080/TCP"), Holder: by("Service", "web", port1, nodePort("30080/UDP"))},

@@ -40,7 +40,7 @@ const (
 	victim = `
 {apiVersion: v1, kind: Namespace, metadata: {name: victim}}
 ---
-{apiVersion: v1, kind: Service, metadata: {name: shop, namespace: victim}, spec: {type: NodePort, ports: [{port: 80, nodePort: 30800}]}}
+{apiVersion: v1, kind: Service, metadata: {name: shop, namespace: victim}, spec: {type: NodePort, clusterIP: 10.96.7.7, ports: [{port: 80, nodePort: 30800}]}}
 ---
 {apiVersion: v1, kind: Node, metadata: {name: n1}}
 ---
@@ -167,6 +167,11 @@ func attempts() []attempt {
 			s := p.made("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 80}], externalIPs: [192.0.2.1]}}")
 			return p.patch(s, types.JSONPatchType, `[{"op": "add", "path": "/spec/externalIPs/-", "value": "10.0.0.2"}]`)
 		}, "422 Invalid PC0315"},
+		{"P4", "an external IP that is another Service's cluster IP", nil, create("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 8443}], externalIPs: [10.96.7.7]}}"), "422 Invalid PC0204 Service victim/shop"},
+		{"P4", "the same by an update of a ClusterIP Service", nil, func(p *place) error {
+			s := p.made("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 8443}]}}")
+			return p.patch(s, types.MergePatchType, `{"spec": {"externalIPs": ["10.96.7.7"]}}`)
+		}, "422 Invalid PC0204 Service victim/shop"},
 		{"F1", "numbers of others, kept by a create that fails", nil, func(p *place) error {
 			p.made(objects.Service("a", "type: NodePort, ports: [{port: 80, nodePort: 30801}]"))
 			if err := p.create(objects.Service("a", "type: NodePort, ports: [{port: 80, nodePort: 30802}]")); err == nil {
