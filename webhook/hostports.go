@@ -66,7 +66,7 @@ func (g *Gate) hostPortFor(pod *corev1.Pod, w *check.Workload, who pool.Requeste
 	}
 	room := roomFor{state, w, protocols}
 	r := pool.Request{Requester: who, Wants: []string{request.Name}, From: request.Pool, Random: g.random(), Has: hostPortsOf(pod),
-		InNamespace: func(m *pool.Member) int { return hostPortsIn(state, pod.Namespace, m) }}
+		InNamespace: func(m *pool.Member) int { return check.HostPortsOf(state, &w.Owner, m) }}
 	var err error
 	for _, least := range room.levels() {
 		r.Book = func(port uint16) pool.Use {
@@ -148,20 +148,4 @@ func hostPortsOf(pod *corev1.Pod) []uint16 {
 		}
 	}
 	return numbers
-}
-
-// hostPortsIn counts a pool's numbers that pods of a namespace hold.
-func hostPortsIn(state *ledger.Snapshot, namespace string, m *pool.Member) int {
-	n := 0
-	for owner, claims := range state.Owners() {
-		if owner.Kind != "Pod" || owner.Namespace != namespace {
-			continue
-		}
-		for _, c := range claims {
-			if c.Kind == ports.HostPort && m.Effective.Contains(c.Port) {
-				n++
-			}
-		}
-	}
-	return n
 }

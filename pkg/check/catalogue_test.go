@@ -103,9 +103,9 @@ func impossible(code check.Code, kind string) string {
 	ofServices := []check.Code{
 		check.ServiceSelfClash, check.NodePortWithoutUse, check.HealthCheckFixed, check.OutsideRange, check.InDynamicBand, check.OutsideSmaller,
 		check.NumberChanges, check.CreateRefuses, check.TargetPortName, check.EndpointsApart, check.TrafficPolicy,
-		check.PoolLimit, check.PolicyNodePort, check.PolicyExternalIP, check.ForeignIP,
+		check.PolicyNodePort, check.PolicyExternalIP, check.ForeignIP,
 	}
-	ofBoth := []check.Code{check.Held, check.DaemonSocket, check.InEphemeral, check.WrongCase, check.OneMergeKey, check.ForeignPool, check.PolicyReserved, check.ExceptionEnds}
+	ofBoth := []check.Code{check.Held, check.DaemonSocket, check.InEphemeral, check.WrongCase, check.OneMergeKey, check.ForeignPool, check.PoolLimit, check.PolicyReserved, check.ExceptionEnds}
 	isService := kind == "Service"
 	switch {
 	case slices.Contains(raisedElsewhere(), code):

@@ -41,6 +41,7 @@ type subject struct {
 	service   *Service
 	previous  *Service // the version before, for questions about the change itself
 	workload  *Workload
+	before    *Workload // as previous
 	held      *ledger.Snapshot
 	settings  *Settings
 	families  Families
@@ -96,7 +97,7 @@ func questions() []question {
 func Check(in Input) []Finding {
 	templates := map[ports.Ref]sockets{}
 	now := subject{
-		service: in.Service, previous: in.OldService, workload: in.Workload,
+		service: in.Service, previous: in.OldService, workload: in.Workload, before: in.OldWorkload,
 		held: in.Held, settings: in.Settings, families: in.Families, templates: templates,
 		pools: in.Pools, policies: in.Policies, namespace: in.Namespace, labelsOf: in.NodeLabels, now: in.Now,
 	}

@@ -50,7 +50,7 @@ func foundForeign() []scene {
 }
 
 func foundLimits() []scene {
-	two := []string{"a 30100-30199 perService=2 deny"}
+	two, hosted := []string{"a 30100-30199 perService=2 deny"}, []string{"a 7000-7009 host perNamespace=1 deny"}
 	const limit = "PC0308 warning Deny spec.ports[0].nodePort < PortPool a"
 	return []scene{
 		{why: "three of one Service", pools: two, now: "Service a NodePort 80:30100/TCP 81:30101/TCP 82:30102/TCP", want: []string{limit}},
@@ -61,6 +61,14 @@ func foundLimits() []scene {
 			now: "Service a NodePort 80:30100/TCP 81:30101/TCP 82:30102/TCP 83:30103/TCP", want: []string{"PC0308 warning Deny spec.ports[3].nodePort < PortPool a"}},
 		{why: "with the others of the namespace", pools: []string{"a 30100-30199 perNamespace=2 warn"}, held: []string{"Service b NodePort 80:30100/TCP 81:30101/TCP"},
 			now: "Service a NodePort 80:30102/TCP", want: []string{"PC0308 warning Warn spec.ports[0].nodePort < PortPool a"}},
+		{why: "a host port that is written", pools: hosted, held: []string{"Pod b: hostPort * 7000/TCP @n1"}, now: "Pod a: hostPort * 7001/TCP @n2",
+			want: []string{"PC0308 warning Deny ports[0].hostPort < PortPool a"}},
+		{why: "two host ports of one template", pools: hosted, now: "Deployment a: hostPort * 9000/TCP @?; hostPort * 7000/TCP @?; hostPort * 7001/TCP @?",
+			want: []string{"PC0308 warning Deny ports[1].hostPort < PortPool a"}},
+		{why: "another host port by an update", pools: hosted, old: "Deployment a: hostPort * 7000/TCP @?", now: "Deployment a: hostPort * 7000/TCP @?; hostPort * 7001/TCP @?",
+			want: []string{"PC0308 warning Deny ports[1].hostPort < PortPool a"}},
+		{why: "a template that was idle", pools: hosted, held: []string{"Pod b: hostPort * 7000/TCP @n1"},
+			old: "Deployment a: hostPort,idle * 7001/TCP @?", now: "Deployment a: hostPort * 7001/TCP @?", want: []string{"PC0308 warning Deny ports[0].hostPort < PortPool a"}},
 	}
 }
 

@@ -18,6 +18,7 @@ type Pools struct {
 	Who  pool.Requester // the object; For says whether its nodePorts or its hostPorts are judged
 	Book pool.Book      // nil: which numbers are free is not known, and none is told
 	// InNamespace returns how many of a pool's numbers the others in the object's namespace have; nil: none.
+	// It is asked of pools for node ports only.
 	InNamespace func(m *pool.Member) int
 }
 
@@ -46,14 +47,20 @@ func foreignNumbers(s subject) []Finding {
 	return findings
 }
 
-// poolLimits asks whether the numbers that a Service newly takes exceed the limits of their pools. Host ports are not
-// counted here: pods on different nodes may share a number, and who gives it counts.
+// poolLimits asks whether the numbers that an object newly takes exceed the limits of their pools. Pods on different nodes
+// may share a number: what somebody of the namespace has already is no more for the others.
 func poolLimits(s subject) []Finding {
-	if s.pools == nil || s.pools.Who.For != pool.NodePorts {
+	if s.pools == nil {
 		return nil
 	}
 	var findings []Finding
 	had, claims := s.had(), s.pooled()
+	var object ports.Ref
+	if s.workload != nil {
+		object, had = s.workload.Owner.Ref, s.hadAsPod()
+	} else {
+		object = s.service.Owner.Ref
+	}
 	for _, m := range s.pools.Set.Members() {
 		if m.State != pool.Active || !m.Selects(s.pools.Who) {
 			continue
@@ -62,7 +69,7 @@ func poolLimits(s subject) []Finding {
 		field := ""
 		for _, c := range claims {
 			switch {
-			case !m.Effective.Contains(c.Port):
+			case !m.Effective.Contains(c.Port), s.isShared(m, c):
 			case had[c.Port]:
 				kept[c.Port] = true
 			default:
@@ -71,14 +78,49 @@ func poolLimits(s subject) []Finding {
 			}
 		}
 		others := 0
-		if len(fresh) > 0 && m.PerNamespace > 0 && s.pools.InNamespace != nil {
+		switch {
+		case len(fresh) == 0 || m.PerNamespace == 0:
+		case s.workload != nil:
+			others = HostPortsOf(s.held, &s.workload.Owner, m)
+		case s.pools.InNamespace != nil:
 			others = s.pools.InNamespace(m)
 		}
 		if e := m.Exceeded(s.pools.Who, others+len(kept), len(kept), len(fresh)); e != nil {
-			findings = append(findings, LimitFinding(s.service.Owner.Ref, field, e))
+			findings = append(findings, LimitFinding(object, field, e))
 		}
 	}
 	return findings
+}
+
+// isShared reports whether a pod's claim is on a number of a pool that another one of its namespace has as well.
+func (s subject) isShared(m *pool.Member, c ports.Claim) bool {
+	return s.workload != nil && m.PerNamespace > 0 && s.held.HasHostPort(s.workload.Owner.Namespace, c.Port, &s.workload.Owner)
+}
+
+// HostPortsOf counts the numbers of a pool that the other pods and templates of an owner's namespace have, on whichever nodes;
+// its kin, which may be on their way out, are not among them.
+func HostPortsOf(held *ledger.Snapshot, owner *ports.Owner, m *pool.Member) int {
+	n := 0
+	for _, r := range m.Effective {
+		for i := range r.Size() {
+			if held.HasHostPort(owner.Namespace, r.First+uint16(i), owner) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// hadAsPod are the host ports that the version before has; none if it wanted no pods and this one does.
+func (s subject) hadAsPod() map[uint16]bool {
+	had := map[uint16]bool{}
+	if s.before == nil || isIdle(s.before) && !isIdle(s.workload) {
+		return had
+	}
+	for _, c := range s.before.Claims {
+		had[c.Port] = had[c.Port] || !c.InitOnly
+	}
+	return had
 }
 
 // pooled are the claims on numbers of the kind that the subject's pools give.

@@ -69,7 +69,7 @@ func silentRestricted() map[check.Code][]scene {
 }
 
 func silentLimits() []scene {
-	two := []string{"a 30100-30199 perService=2 perNamespace=3 deny"}
+	two, hosted := []string{"a 30100-30199 perService=2 perNamespace=3 deny"}, []string{"a 7000-7009 host perNamespace=1 deny"}
 	return []scene{
 		{why: "as many as there may be", pools: two, held: []string{"Service b NodePort 80:30103/TCP"}, now: "Service a NodePort 80:30100/TCP 81:30101/TCP"},
 		{why: "numbers are counted, not entries", pools: two, now: "Service a NodePort 53:30100/TCP 53:30100/UDP 80:30101/TCP"},
@@ -77,6 +77,12 @@ func silentLimits() []scene {
 		{why: "too many already, and none more", pools: two, old: "Service a NodePort 80:30100/TCP 81:30101/TCP 82:30102/TCP 83:30103/TCP",
 			now: "Service a NodePort 80:30100/TCP 81:30101/TCP 82:30102/TCP"},
 		{why: "a pool of others", pools: []string{"b 30100-30199 ns=b shared perService=1 deny"}, now: "Service a NodePort 80:30100/TCP 81:30101/TCP"},
+		{why: "the same host port on another node", pools: hosted, held: []string{"Pod b: hostPort * 7000/TCP @n1"}, now: "Pod a: hostPort * 7000/TCP @n2"},
+		{why: "a host port for two protocols", pools: hosted, now: "Pod a: hostPort * 7000/TCP @n1; hostPort * 7000/UDP @n1"},
+		{why: "a host port of no pool", pools: hosted, held: []string{"Pod b: hostPort * 7000/TCP @n1"}, now: "Pod a: hostPort * 8000/TCP @n1"},
+		{why: "another one holds nothing", pools: hosted, held: []string{"Deployment b: hostPort,idle * 7000/TCP @?"}, now: "Pod a: hostPort * 7001/TCP @n1"},
+		{why: "its old pods give way", pools: hosted, held: []string{"Pod b < Deployment a: hostPort * 7000/TCP @n1"}, old: "Deployment a: hostPort * 7000/TCP @?", now: "Deployment a: hostPort * 7001/TCP @?"},
+		{why: "host ports that it had", pools: hosted, old: "Deployment a: hostPort * 7000/TCP @?; hostPort * 7001/TCP @?", now: "Deployment a: hostPort * 7000/TCP @?; hostPort * 7001/TCP @?; hostPort * 9000/TCP @?"},
 		{why: "a pool that is disabled", pools: []string{"a 30100-30199 disabled perService=1 deny"}, now: "Service a NodePort 80:30100/TCP 81:30101/TCP"},
 	}
 }

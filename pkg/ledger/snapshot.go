@@ -144,6 +144,25 @@ func (s *Snapshot) IsNodePort(port uint16) bool {
 	return false
 }
 
+// HasHostPort reports whether a pod or template of a namespace claims a port of its node, whatever the protocol: others than
+// owner and its kin, and of those only who wants pods.
+func (s *Snapshot) HasHostPort(namespace string, port uint16, owner *ports.Owner) bool {
+	for layer := range s.layers {
+		for _, protocol := range ports.Protocols() {
+			b, ok := layer.numbers.get(number{protocol, port})
+			if !ok {
+				continue
+			}
+			for c := range b.every {
+				if c.Kind.OfPod() && !c.InitOnly && !c.Idle && c.Owner.Namespace == namespace && !s.isKin(owner, c.Owner) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 // Nodes returns the names of the nodes, sorted.
 func (s *Snapshot) Nodes() []string {
 	var names []string

@@ -81,7 +81,9 @@ type difference struct {
 	gone      bool // it should not be there at all
 }
 
-func (d difference) equal(o difference) bool { return d.gone == o.gone && same(d.want, o.want) && same(d.has, o.has) }
+func (d difference) equal(o difference) bool {
+	return d.gone == o.gone && same(d.want, o.want) && same(d.has, o.has)
+}
 
 func same(a, b []ports.Claim) bool {
 	return slices.EqualFunc(a, b, func(x, y ports.Claim) bool { return x.Compare(y) == 0 && x.Idle == y.Idle && x.Scope.Equal(y.Scope) })

@@ -78,7 +78,7 @@ func (e *LimitError) Error() string {
 		field, who = "perService", "a Service"
 	}
 	has := fmt.Sprintf("has %d and wants %d more", e.Has, e.More)
-	if e.Pool.ReuseDelay > 0 && !e.PerService {
+	if e.Pool.ReuseDelay > 0 && !e.PerService && e.Pool.For == NodePorts {
 		has += fmt.Sprintf("; what is given back counts for another %s (reuseDelay)", e.Pool.ReuseDelay)
 	}
 	return fitting(
