@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -34,6 +35,7 @@ type decision struct {
 	findings  []check.Finding
 	patches   []jsonpatch.JsonPatchOperation
 	uncertain string         // why it could not be told
+	remedy    string         // what to do about that; "": try again
 	busy      bool           // it could be told in a moment
 	probe     bool           // it was only asked whether the gate answers
 	refused   *metav1.Status // the API server's own refusal, in its own words
@@ -78,10 +80,13 @@ func (d decision) response(req admission.Request) admission.Response {
 			Message: d.message(), Details: &metav1.StatusDetails{RetryAfterSeconds: 1},
 		})
 	case d.verdict == check.CouldNotTell && d.settings.DenyUncertain:
-		return refusal(&metav1.Status{
-			Status: metav1.StatusFailure, Code: http.StatusServiceUnavailable, Reason: metav1.StatusReasonServiceUnavailable,
-			Message: d.message(), Details: &metav1.StatusDetails{RetryAfterSeconds: 1},
-		})
+		status := &metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusServiceUnavailable, Reason: metav1.StatusReasonServiceUnavailable, Message: d.message(),
+		}
+		if d.remedy == "" { // else trying again changes nothing
+			status.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
+		}
+		return refusal(status)
 	case d.verdict == check.CouldNotTell:
 		return admission.Allowed("").WithWarnings(d.message())
 	case d.verdict == check.Denied:
@@ -133,7 +138,7 @@ func (d decision) message() string {
 		return "Portcullis cannot admit this at the moment: " + d.uncertain + "; try again in a second"
 	}
 	if d.verdict == check.CouldNotTell && !d.busy {
-		return "Portcullis cannot tell whether the ports are free: " + d.uncertain + "; try again in a moment"
+		return "Portcullis cannot tell whether the ports are free: " + d.uncertain + "; " + cmp.Or(d.remedy, "try again in a moment")
 	}
 	spoken := d.enforced(check.Deny)
 	if len(spoken) == 0 {

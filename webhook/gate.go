@@ -104,8 +104,8 @@ func (g *Gate) handler(hook string, answer func(context.Context, admission.Reque
 		}
 		response := d.response(req)
 		g.metrics.observe(hook, req, d, time.Since(start))
-		if d.verdict != check.Allowed && !d.probe {
-			logf.FromContext(ctx).Info("judged", "hook", hook, "verdict", d.verdict.String(), "codes", codes(d.findings), "message", d.message())
+		if d.verdict != check.Allowed {
+			logf.FromContext(ctx).Info("judged", "hook", hook, "verdict", d.verdict.String(), "codes", codes(d.findings), "message", d.message(), "probe", d.probe)
 		}
 		return response
 	})

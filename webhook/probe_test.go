@@ -4,9 +4,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr/funcr"
 	admissionv1 "k8s.io/api/admission/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
@@ -47,5 +49,20 @@ func TestProbe(t *testing.T) {
 		if r.Allowed == c.refused || c.refused && !strings.Contains(r.Result.Message, "(PC0101)") && !strings.Contains(r.Result.Message, "(PC0314)") {
 			t.Errorf("%+v: %+v", c, r)
 		}
+	}
+}
+
+// TestProbesAreLogged as every refusal is: whoever writes the annotation is not hidden by it.
+func TestProbesAreLogged(t *testing.T) {
+	d := &appsv1.Deployment{}
+	d.Name, d.Annotations = "mine", map[string]string{v1alpha1.ProbeAnnotation: "true"}
+	d.Spec.Template.Spec.Containers = []corev1.Container{{Name: "c", Ports: []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80, HostIP: "probe"}}}}
+	req := request("Deployment", admissionv1.Create, d, nil)
+	req.DryRun = new(true)
+	var lines []string
+	ctx := logf.IntoContext(t.Context(), funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{}))
+	newBench(t, "").Hooks()[PathValidateWorkload].Handle(ctx, req)
+	if len(lines) != 1 || !strings.Contains(lines[0], `"verdict"="deny"`) || !strings.Contains(lines[0], `"probe"=true`) {
+		t.Errorf("logged %q", lines)
 	}
 }

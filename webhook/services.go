@@ -224,9 +224,17 @@ func (g *Gate) service(req admission.Request) (svc, old *corev1.Service, d decis
 	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update {
 		return nil, nil, g.allowed(), false
 	}
-	if n := extract.ExternalSockets(svc); n > extract.MaxExternalSockets {
-		return nil, nil, malformed(fmt.Errorf("spec.externalIPs: with spec.ports they name %d sockets, and no more than %d can be judged; "+
-			"split the Service into several", n, extract.MaxExternalSockets)), false
+	if sockets, are := extract.TooManySockets(svc); are {
+		d := couldNotTell(g.settings, fmt.Sprintf("spec.externalIPs: with spec.ports they name %d sockets, and no more than %d are looked at", sockets, extract.MaxExternalSockets))
+		d.remedy = "split the Service into several"
+		if old != nil {
+			if before, were := extract.TooManySockets(old); were && before >= sockets {
+				lenient := *g.settings // it was stored before, and must be able to change
+				lenient.DenyUncertain = false
+				d.settings = &lenient
+			}
+		}
+		return nil, nil, d, false
 	}
 	named(svc, req)
 	return svc, old, decision{}, true

@@ -250,9 +250,13 @@ func kinds() *runtime.Scheme {
 // within refuses Services that would make the ledger as large as they like.
 func within(objects []*manifest.Object) error {
 	for _, object := range objects {
-		if svc, ok := object.Object.(*corev1.Service); ok && extract.ExternalSockets(svc) > extract.MaxExternalSockets {
-			return fmt.Errorf("%s: %s names %d sockets by its external addresses, and no more than %d can be judged; split it into several",
-				object.Position(), named(object), extract.ExternalSockets(svc), extract.MaxExternalSockets)
+		svc, ok := object.Object.(*corev1.Service)
+		if !ok {
+			continue
+		}
+		if sockets, are := extract.TooManySockets(svc); are {
+			return fmt.Errorf("%s: %s names %d sockets by its external IPs, and no more than %d can be judged; split it into several",
+				object.Position(), named(object), sockets, extract.MaxExternalSockets)
 		}
 	}
 	return nil

@@ -290,3 +290,18 @@ func portsOfService(svc *corev1.Service) []string {
 	}
 	return all
 }
+
+// TestPortsSaysWhatItDoesNotShow: a Service whose external IPs are too many is there with its other ports.
+func TestPortsSaysWhatItDoesNotShow(t *testing.T) {
+	entries, ips := []string{"{name: np, port: 9999, nodePort: 30001}"}, []string{}
+	for i := range 101 {
+		entries = append(entries, fmt.Sprintf("{name: p%d, port: %d}", i, i+1))
+		ips = append(ips, fmt.Sprintf("192.0.2.%d", i+1))
+	}
+	folder(t, map[string]string{"state.yaml": "{apiVersion: v1, kind: Service, metadata: {name: wide, namespace: shop}, spec: {type: NodePort, ports: [" +
+		strings.Join(entries, ", ") + "], externalIPs: [" + strings.Join(ips, ", ") + "]}}\n"})
+	o := runCommand(t, "", "ports", "-f", "state.yaml")
+	if o.exit != 0 || !strings.Contains(o.stdout, "30001") || o.stderr != "Service shop/wide: the 10302 sockets of its external IPs are not shown, more than 10000\n" {
+		t.Errorf("exit %d\n%s\n%s", o.exit, o.stdout, o.stderr)
+	}
+}

@@ -84,19 +84,21 @@ func family(ipv4, ipv6 bool) ports.Address {
 	}
 }
 
-// MaxExternalSockets is how many sockets of external and load-balancer addresses are looked at in one Service: every
-// address with every port is one, and a manifest of a hundred kilobytes can name millions.
+// MaxExternalSockets is how many sockets of external IPs, and as many of a load balancer's addresses, are looked at in one
+// Service: every address with every port is one, and a manifest of a hundred kilobytes can name millions. The ledger keeps
+// 10,000 in a megabyte, measured.
 const MaxExternalSockets = 10000
 
-// ExternalSockets returns how many sockets a Service names by its external and load-balancer addresses.
-func ExternalSockets(svc *corev1.Service) int {
-	return (len(svc.Spec.ExternalIPs) + len(svc.Status.LoadBalancer.Ingress)) * len(svc.Spec.Ports)
+// TooManySockets reports whether a Service's external IPs make more than MaxExternalSockets sockets, and how many.
+func TooManySockets(svc *corev1.Service) (sockets int, are bool) {
+	sockets = len(svc.Spec.ExternalIPs) * len(svc.Spec.Ports)
+	return sockets, sockets > MaxExternalSockets
 }
 
 // Service returns a Service with its claims: node ports and health check node port on every node, Service ports on the
 // node, if any, that has an external or load-balancer address. kube-proxy passes over ExternalName and headless
-// Services, which claim nothing. Of a Service with more than MaxExternalSockets the external addresses claim nothing
-// either: whoever judges it must ask for their number first.
+// Services, which claim nothing. Of a Service with TooManySockets the external IPs claim nothing either: whoever judges it must
+// ask first. So it is with a load balancer's addresses, which are not for the Service's writer to choose, by themselves.
 func Service(svc *corev1.Service, nodePorts NodePortAddresses) *check.Service {
 	s := &check.Service{
 		Owner:                 Owner(coreKind("Service"), svc, nil),
@@ -195,16 +197,16 @@ func (e serviceClaims) addPort(p ports.ServicePort, i int) {
 		return
 	}
 	field := fmt.Sprintf("spec.ports[%d].port", i)
-	if ExternalSockets(e.svc) > MaxExternalSockets {
+	if _, are := TooManySockets(e.svc); !are {
+		for _, ip := range e.svc.Spec.ExternalIPs {
+			e.addAt(ports.ExternalIP, ip, p, field)
+		}
+	}
+	ingresses := e.svc.Status.LoadBalancer.Ingress
+	if e.svc.Spec.Type != corev1.ServiceTypeLoadBalancer || len(ingresses)*len(e.svc.Spec.Ports) > MaxExternalSockets {
 		return
 	}
-	for _, ip := range e.svc.Spec.ExternalIPs {
-		e.addAt(ports.ExternalIP, ip, p, field)
-	}
-	if e.svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
-		return
-	}
-	for _, ingress := range e.svc.Status.LoadBalancer.Ingress {
+	for _, ingress := range ingresses {
 		// A load balancer that proxies sends packets to node ports, so that nothing takes the address on the node.
 		if ingress.IPMode == nil || *ingress.IPMode == corev1.LoadBalancerIPModeVIP {
 			e.addAt(ports.LoadBalancerIP, ingress.IP, p, field)

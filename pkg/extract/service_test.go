@@ -122,3 +122,31 @@ func TestNodePortAddresses(t *testing.T) {
 		}
 	}
 }
+
+// TestExternalIPsStay: what is written to status takes none of the claims on external IPs away.
+func TestExternalIPsStay(t *testing.T) {
+	svc := &corev1.Service{Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer}}
+	for i := range 100 {
+		svc.Spec.ExternalIPs = append(svc.Spec.ExternalIPs, fmt.Sprintf("10.0.%d.1", i))
+		svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Port: int32(i + 1)})
+	}
+	claims := func() (external, balancers int) {
+		for _, c := range extract.Service(svc, extract.NodePortAddresses{}).Claims {
+			if c.Kind == ports.ExternalIP {
+				external++
+			} else {
+				balancers++
+			}
+		}
+		return external, balancers
+	}
+	for ingresses, want := range map[int]int{0: 0, 1: 100, 100: 10000, 101: 0} {
+		svc.Status.LoadBalancer.Ingress = make([]corev1.LoadBalancerIngress, ingresses)
+		for i := range svc.Status.LoadBalancer.Ingress {
+			svc.Status.LoadBalancer.Ingress[i].IP = fmt.Sprintf("10.1.%d.1", i)
+		}
+		if external, balancers := claims(); external != 10000 || balancers != want {
+			t.Errorf("%d ingress addresses: %d claims on external IPs and %d on them", ingresses, external, balancers)
+		}
+	}
+}
