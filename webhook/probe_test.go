@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
@@ -61,7 +62,7 @@ func TestProbesAreLogged(t *testing.T) {
 	req.DryRun = new(true)
 	var lines []string
 	ctx := logf.IntoContext(t.Context(), funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{}))
-	newBench(t, "").Hooks()[PathValidateWorkload].Handle(ctx, req)
+	newBench(t, "").Hooks()[PathValidateWorkload].Handle(ctx, admission.Request{AdmissionRequest: req})
 	if len(lines) != 1 || !strings.Contains(lines[0], `"verdict"="deny"`) || !strings.Contains(lines[0], `"probe"=true`) {
 		t.Errorf("logged %q", lines)
 	}

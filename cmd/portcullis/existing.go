@@ -53,6 +53,12 @@ func templates() []listing {
 
 // objects reads what there is: from files, or of these kinds from the cluster.
 func (c *cluster) objects(ctx context.Context, s streams, p *progress, files []string, kinds []listing) ([]*manifest.Object, error) {
+	objects, err := c.everything(ctx, s, p, files, kinds)
+	tellTooWide(p, objects)
+	return objects, err
+}
+
+func (c *cluster) everything(ctx context.Context, s streams, p *progress, files []string, kinds []listing) ([]*manifest.Object, error) {
 	if len(files) > 0 {
 		return read(files, s, p)
 	}

@@ -180,6 +180,7 @@ func (o *lintOptions) run(s streams) error {
 	if err != nil {
 		return err
 	}
+	tellTooWide(p, state)
 	p.say(fmt.Sprintf("sorting %s objects", grouped(len(inputs)+len(state))))
 	j, err := audit.New(settings, bare(state), bare(inputs), time.Now())
 	if err != nil {
@@ -196,6 +197,9 @@ func (o *lintOptions) run(s streams) error {
 	}
 	stop()
 	if err := writeFindings(o.output, s, l.report, l.judged); err != nil {
+		return err
+	}
+	if err := errors.Join(tooWide(inputs)...); err != nil {
 		return err
 	}
 	if l.failing > 0 {
@@ -233,7 +237,7 @@ func read(paths []string, s streams, p *progress) ([]*manifest.Object, error) {
 		p.println("skipped " + skipped.String())
 	}
 	if err == nil {
-		err = errors.Join(onlyOnce(in.Objects), within(in.Objects))
+		err = onlyOnce(in.Objects)
 	}
 	return in.Objects, err
 }
@@ -247,17 +251,29 @@ func kinds() *runtime.Scheme {
 	return scheme
 }
 
-// within refuses Services that would make the ledger as large as they like.
-func within(objects []*manifest.Object) error {
+// tooWide returns an error for each Service whose external IPs nobody looks at, because they would make the ledger as large as
+// its writer likes. What else it claims is known.
+func tooWide(objects []*manifest.Object) []error {
+	var errs []error
 	for _, object := range objects {
 		svc, ok := object.Object.(*corev1.Service)
 		if !ok {
 			continue
 		}
 		if sockets, are := extract.TooManySockets(svc); are {
-			return fmt.Errorf("%s: %s names %d sockets by its external IPs, and no more than %d can be judged; split it into several",
-				object.Position(), named(object), sockets, extract.MaxExternalSockets)
+			err := fmt.Errorf("the %d sockets of %s's external IPs are not looked at, more than %d; split it into several", sockets, named(object), extract.MaxExternalSockets)
+			if object.Path != "" { // it is not of a cluster
+				err = &manifest.Error{Path: object.Path, Line: object.LineOf("spec.externalIPs"), Err: err}
+			}
+			errs = append(errs, err)
 		}
 	}
-	return nil
+	return errs
+}
+
+// tellTooWide tells on the terminal what is not looked at.
+func tellTooWide(p *progress, objects []*manifest.Object) {
+	for _, err := range tooWide(objects) {
+		p.println(err.Error())
+	}
 }

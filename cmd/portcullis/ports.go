@@ -113,11 +113,6 @@ func (o *portsOptions) run(ctx context.Context, s streams, args []string) error 
 		}
 	}
 	stop()
-	for _, svc := range h.services {
-		if sockets, are := extract.TooManySockets(svc); are {
-			fmt.Fprintf(s.err, "Service %s/%s: the %d sockets of its external IPs are not shown, more than %d\n", svc.Namespace, svc.Name, sockets, extract.MaxExternalSockets)
-		}
-	}
 	wide := o.output == "wide"
 	return o.write(s.out, l, func(w io.Writer) error { return l.WriteTable(w, time.Now(), wide) })
 }

@@ -293,7 +293,7 @@ func portsOfService(svc *corev1.Service) []string {
 
 // TestPortsSaysWhatItDoesNotShow: a Service whose external IPs are too many is there with its other ports.
 func TestPortsSaysWhatItDoesNotShow(t *testing.T) {
-	entries, ips := []string{"{name: np, port: 9999, nodePort: 30001}"}, []string{}
+	entries, ips := []string{"{name: np, port: 9999, nodePort: 30500}"}, []string{}
 	for i := range 101 {
 		entries = append(entries, fmt.Sprintf("{name: p%d, port: %d}", i, i+1))
 		ips = append(ips, fmt.Sprintf("192.0.2.%d", i+1))
@@ -301,7 +301,11 @@ func TestPortsSaysWhatItDoesNotShow(t *testing.T) {
 	folder(t, map[string]string{"state.yaml": "{apiVersion: v1, kind: Service, metadata: {name: wide, namespace: shop}, spec: {type: NodePort, ports: [" +
 		strings.Join(entries, ", ") + "], externalIPs: [" + strings.Join(ips, ", ") + "]}}\n"})
 	o := runCommand(t, "", "ports", "-f", "state.yaml")
-	if o.exit != 0 || !strings.Contains(o.stdout, "30001") || o.stderr != "Service shop/wide: the 10302 sockets of its external IPs are not shown, more than 10000\n" {
+	if o.exit != 0 || !strings.Contains(o.stdout, "30500") || o.stderr != "state.yaml:1: the 10302 sockets of Service shop/wide's external IPs are not looked at, more than 10000; split it into several\n" {
 		t.Errorf("exit %d\n%s\n%s", o.exit, o.stdout, o.stderr)
+	}
+	o = runCommand(t, "", "lint", "-f", "state.yaml", "--state", "state.yaml")
+	if o.exit != exitUsage || strings.Count(o.stderr, "are not looked at") != 2 || !strings.Contains(o.stdout, "PC0305") {
+		t.Errorf("lint: exit %d\n%s\n%s", o.exit, o.stdout, o.stderr)
 	}
 }
