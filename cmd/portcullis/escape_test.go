@@ -8,6 +8,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
 // hostile are names that files can have, and objects in files.
@@ -77,7 +79,8 @@ func TestHostileNames(t *testing.T) {
 			folder(t, map[string]string{
 				name: clash, "annotated.yaml": annotated, "cluster.yaml": cluster, "pods.yaml": pods, "pools.yaml": pools,
 				"broken" + name: "a: [", "values" + name: "replicas: 1\n", "folder/" + name + ".yaml": "replicas: 1\n", "listing" + name: "-A nowhere\n",
-				"type" + name: strings.Replace(annotated, "auto", "[]", 1), "nodes.yaml": strings.ReplaceAll(threeNodes, "n2", quoted),
+				"sandbox.yaml": joined(node1, strings.Replace(published, "07dbe45d8e31690c76141e5e16132b086f6a2d5b63216584009b990a7c08552c", quoted, 1)),
+				"type" + name:  strings.Replace(annotated, "auto", "[]", 1), "nodes.yaml": strings.ReplaceAll(threeNodes, "n2", quoted),
 			})
 			hold("", exitFindings, "lint", name)
 			for _, form := range []string{"table", "github"} {
@@ -110,6 +113,14 @@ func TestHostileNames(t *testing.T) {
 			hold("", 0, "trace", "-f", "cluster.yaml", "--to", "192.0.2.1:30007/TCP")
 			hold("", exitUsage, "trace", "-f", "cluster.yaml", "--to", "192.0.2.1:30007/TCP", "--listing", "listing"+name)
 			hold("", exitUsage, "trace", "-f", "nodes.yaml", "--to", "192.0.2.1:30007/TCP")
+			rules := 0
+			if clean := strings.ToValidUTF8(name, ""); report.Escape(clean) != clean {
+				rules = exitUsage
+			}
+			for _, form := range []string{"save", "restore", "ipset"} {
+				hold("", rules, "rules", "-f", "cluster.yaml", "-o", form)
+			}
+			hold("", rules, "rules", "-f", "sandbox.yaml")
 			hold("*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n", exitFindings, "rules", "-f", "cluster.yaml", "--diff", "-")
 		})
 	}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -80,20 +81,18 @@ func EscapeError(err error) string {
 
 func escapeError(err error) string {
 	text := err.Error()
-	switch e := err.(type) {
-	case interface{ Unwrap() []error }:
+	if many, joined := err.(interface{ Unwrap() []error }); joined {
 		var texts, escaped []string
-		for _, one := range e.Unwrap() {
+		for _, one := range many.Unwrap() {
 			texts, escaped = append(texts, one.Error()), append(escaped, escapeError(one))
 		}
 		if text == strings.Join(texts, "\n") {
 			return strings.Join(escaped, "\n")
 		}
-	case interface{ Unwrap() error }:
-		if inner := e.Unwrap(); inner != nil {
-			if before, ok := strings.CutSuffix(text, inner.Error()); ok {
-				return Escape(before) + escapeError(inner)
-			}
+	}
+	if inner := errors.Unwrap(err); inner != nil {
+		if before, ok := strings.CutSuffix(text, inner.Error()); ok {
+			return Escape(before) + escapeError(inner)
 		}
 	}
 	return Escape(text)
