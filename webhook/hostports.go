@@ -1,8 +1,10 @@
 package webhook
 
 import (
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	jsonpatch "gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -41,10 +43,34 @@ func (g *Gate) giveHostPorts(pod *corev1.Pod, w *check.Workload, state *ledger.S
 			at := "/spec/" + p.List + "/" + strconv.Itoa(p.Container) + "/ports/" + strconv.Itoa(p.Port) + "/hostPort"
 			patches = append(patches, jsonpatch.NewOperation("add", at, int32(number)))
 		}
-		assigned := "/metadata/annotations/portcullis.dev~1assigned-host-port." + request.Name
+		assigned := annotationPath(extract.AssignedHostPortAnnotation + request.Name)
 		patches = append(patches, jsonpatch.NewOperation("add", assigned, strconv.Itoa(int(number))))
 	}
 	return patches, findings
+}
+
+// removeFalseAssignments removes the annotations that report an assigned host port which no port of that name has: a client
+// wrote them. Patches that assign host ports come after these.
+func removeFalseAssignments(pod *corev1.Pod) (patches []jsonpatch.JsonPatchOperation) {
+	for _, key := range slices.Sorted(maps.Keys(pod.Annotations)) {
+		name, ok := strings.CutPrefix(key, extract.AssignedHostPortAnnotation)
+		if !ok {
+			continue
+		}
+		has := func(p extract.HostPortPlace) bool {
+			port := p.Of(pod).HostPort
+			return port != 0 && strconv.Itoa(int(port)) == pod.Annotations[key]
+		}
+		if !slices.ContainsFunc(extract.HostPortPlaces(&pod.Spec, name), has) {
+			patches = append(patches, jsonpatch.NewOperation("remove", annotationPath(key), nil))
+		}
+	}
+	return patches
+}
+
+// annotationPath is the JSON pointer to an annotation.
+func annotationPath(key string) string {
+	return "/metadata/annotations/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
 }
 
 // hostPortFor chooses one number for all ports of a name. One that another port of the name has already is taken over.

@@ -1,12 +1,14 @@
 package webhook
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	jsonpatch "gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -146,6 +148,69 @@ func TestHostPortOnRequest(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAssignedHostPortByClient: an annotation that reports an assigned host port is kept where a port of that name has it, as in a
+// pod that is restored, or when the API server calls the webhook again, and is overwritten or removed elsewhere.
+func TestAssignedHostPortByClient(t *testing.T) {
+	assigned := func(name, value string) func(*corev1.Pod) {
+		return annotated(extract.AssignedHostPortAnnotation+name, value)
+	}
+	const at = "portcullis.dev/assigned-host-port."
+	for _, c := range []struct {
+		name  string
+		pod   *corev1.Pod
+		want  map[string]string
+		edits int
+	}{
+		{"of the port that gets one", web(assigned("web", "1")), map[string]string{at + "web": "9000"}, 4},
+		{"of a port that has it", with(hostPortPod("p", 8080), portCalled("web"), assigned("web", "8080")), map[string]string{at + "web": "8080"}, 1},
+		{"of a port that has it, asked for", with(hostPortPod("p", 8080), portCalled("web"), asksFor("web", "auto"), assigned("web", "8080")), map[string]string{at + "web": "8080"}, 1},
+		{"of a port that has another", with(hostPortPod("p", 8080), portCalled("web"), assigned("web", "8081")), map[string]string{}, 2},
+		{"spelled otherwise", with(hostPortPod("p", 8080), portCalled("web"), assigned("web", "08080")), map[string]string{}, 2},
+		{"of a port without one", with(hostPortPod("p", 8080), onNode("n1"), portCalled("web"), assigned("dns", "0")), map[string]string{}, 2},
+		{"of another port than the one that gets one", web(assigned("x~y/z", "9000"), assigned("dns", "53")), map[string]string{at + "web": "9000"}, 5},
+		{"on the host network", with(hostPortPod("p", 8080), hostNetwork, portCalled("web"), assigned("web", "80")), map[string]string{}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, "")
+			b.cluster.pools = []pool.Pool{portPool("hosts", "9000", forHostPorts)}
+			d := b.decideOn(t, PathMutatePods, creates("Pod", c.pod))
+			if got := outcome(d); got != "allow" || len(d.patches) != c.edits {
+				t.Errorf("%s, %d patches, want %d: %v", got, len(d.patches), c.edits, d.patches)
+			}
+			got := map[string]string{}
+			for key, value := range afterPatches(t, c.pod, d.patches) {
+				if strings.HasPrefix(key, at) {
+					got[key] = value
+				}
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// afterPatches are the annotations that a pod has after patches.
+func afterPatches(t *testing.T, pod *corev1.Pod, patches []jsonpatch.JsonPatchOperation) map[string]string {
+	t.Helper()
+	after := maps.Clone(pod.Annotations)
+	for _, p := range patches {
+		pointer, ok := strings.CutPrefix(p.Path, "/metadata/annotations/")
+		if !ok {
+			continue
+		}
+		key := strings.NewReplacer("~1", "/", "~0", "~").Replace(pointer)
+		if _, has := after[key]; p.Operation == "remove" && !has {
+			t.Errorf("%s is not there to be removed", key)
+		}
+		delete(after, key)
+		if p.Operation == "add" {
+			after[key] = p.Value.(string)
+		}
+	}
+	return after
 }
 
 // TestHostPortOnRequestInPart: where what cannot be met is not refused, the pod gets the others.

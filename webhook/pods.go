@@ -21,8 +21,8 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// mutatePod gives a pod the host ports that it asks for, judges it as the client wrote it, then fills in hostIP and
-// protocol.
+// mutatePod gives a pod the host ports that it asks for, judges it as the client wrote it, then removes annotations
+// that report other host ports, and fills in hostIP and protocol.
 func (g *Gate) mutatePod(ctx context.Context, req admission.Request) decision {
 	pod, d, ok := g.pod(req)
 	if !ok {
@@ -56,7 +56,7 @@ func (g *Gate) mutatePod(ctx context.Context, req admission.Request) decision {
 		return d
 	}
 	if !isDryRun(req) {
-		d.patches = append(given, fillHostPorts(pod, g.settings.DefaultHostIP.For(g.cluster.Families()))...)
+		d.patches = slices.Concat(removeFalseAssignments(pod), given, fillHostPorts(pod, g.settings.DefaultHostIP.For(g.cluster.Families())))
 	}
 	return d
 }

@@ -87,7 +87,12 @@ func hasHostPorts(path string) string {
 	spec := path + `.spec`
 	return spec + `.?hostNetwork.orValue(false) || ` +
 		`(` + spec + `.containers + ` + spec + `.?initContainers.orValue([])).exists(c, c.?ports.orValue([]).exists(p, p.?hostPort.orValue(0) > 0)) || ` +
-		path + `.?metadata.?annotations.orValue({}).exists(k, k.startsWith('` + extract.HostPortAnnotation + `'))`
+		hasAnnotation(path, extract.HostPortAnnotation)
+}
+
+// hasAnnotation is the condition on the object at path: an annotation's key begins with prefix.
+func hasAnnotation(path, prefix string) string {
+	return path + `.?metadata.?annotations.orValue({}).exists(k, k.startsWith('` + prefix + `'))`
 }
 
 // becomesActive is the condition on an object that is scaled up from nothing.
@@ -186,9 +191,11 @@ func (hook) sideEffects() *admissionregistrationv1.SideEffectClass {
 	return &class
 }
 
+// mutatePods sees the pods that validatePods sees, and those that a client wrote an assigned host port on.
 func mutatePods() hook {
 	h := validatePods()
 	h.name, h.path, h.timeout = "mutate-pods.portcullis.dev", PathMutatePods, 2
+	h.conditions = conditions("not-a-mirror-pod", notMirror, "has-host-ports", hasHostPorts("object")+` || `+hasAnnotation("object", extract.AssignedHostPortAnnotation))
 	return h
 }
 

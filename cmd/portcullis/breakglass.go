@@ -84,9 +84,9 @@ func (o *breakGlassOptions) run(ctx context.Context, s streams, now time.Time) e
 		fmt.Fprintln(s.out, "nothing to do: there is no webhook configuration of Portcullis that stands in anybody's way")
 		return nil
 	}
-	fmt.Fprintf(s.out, "At %s these will %s:\n", host, o.deed())
+	printLine(s.out, "At %s these will %s:", host, o.deed())
 	for _, name := range g.names() {
-		fmt.Fprintln(s.out, "  "+name)
+		printLine(s.out, "  %s", name)
 	}
 	if err := o.confirm(s); err != nil {
 		return err
@@ -96,7 +96,7 @@ func (o *breakGlassOptions) run(ctx context.Context, s streams, now time.Time) e
 	}
 	fmt.Fprintln(s.out, "done: "+o.effect())
 	if err := g.record(ctx, o, now); err != nil {
-		fmt.Fprintf(s.err, "no Event could be written of it: %v\n", err)
+		printLine(s.err, "no Event could be written of it: %v", err)
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func (d *dataPlane) objects(stdin io.Reader, stderr io.Writer) ([]runtime.Object
 	}
 	in, err := manifest.Read(d.files, stdin, manifest.Scheme())
 	for _, s := range in.Skipped {
-		fmt.Fprintln(stderr, "skipped", s)
+		printLine(stderr, "skipped %s", s)
 	}
 	var objects []runtime.Object
 	for _, o := range in.Objects {
@@ -87,7 +87,7 @@ func (d *dataPlane) world(stdin io.Reader, stderr io.Writer) (*rules.World, erro
 	}
 	for _, pod := range w.Pods {
 		if len(pod.Addresses) == 0 {
-			fmt.Fprintf(stderr, "%s has no address yet, so that nothing is mapped for it\n", pod.Ref)
+			printLine(stderr, "%s has no address yet, so that nothing is mapped for it", pod.Ref)
 		}
 	}
 	return w, nil

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +18,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/report"
 	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
@@ -144,7 +144,7 @@ func writePolicies(w io.Writer, made *webhook.AdmissionPolicies) error {
 	var b bytes.Buffer
 	b.WriteString("# Made by `portcullis generate vap`. A policy sees one object, so that all of this needs the gate:\n")
 	for _, line := range slices.Concat(webhook.UnseenByPolicies(), made.Unseen) {
-		b.WriteString("# - " + strings.Map(oneLine, line) + "\n")
+		b.WriteString("# - " + report.Escape(line) + "\n")
 	}
 	for _, object := range made.Objects {
 		fields, err := plainObject(object)
@@ -160,14 +160,6 @@ func writePolicies(w io.Writer, made *webhook.AdmissionPolicies) error {
 	}
 	_, err := w.Write(b.Bytes())
 	return err
-}
-
-// oneLine keeps a name from ending a comment.
-func oneLine(r rune) rune {
-	if r < ' ' {
-		return ' '
-	}
-	return r
 }
 
 func writePolicyList(w io.Writer, made *webhook.AdmissionPolicies) error {

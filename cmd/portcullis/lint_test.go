@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -30,14 +29,8 @@ func runCommand(t *testing.T, stdin string, args ...string) outcome {
 	cmd.SetOut(&stdout)
 	cmd.SetErr(&stderr)
 	cmd.SetArgs(args)
-	err := cmd.ExecuteContext(t.Context())
-	o := outcome{0, stdout.String(), stderr.String()}
-	if _, found := errors.AsType[*findingsError](err); found {
-		o.exit = exitFindings
-	} else if err != nil {
-		o.exit, o.stderr = exitUsage, o.stderr+err.Error()
-	}
-	return o
+	exit := execute(t.Context(), cmd)
+	return outcome{exit, stdout.String(), stderr.String()}
 }
 
 // folder writes files, each beginning with its name, into a folder of the test's own and works there.

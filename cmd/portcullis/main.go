@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
 // The exit codes, a contract with scripts.
@@ -34,15 +36,30 @@ func programVersion() string {
 }
 
 func main() {
-	err := newCommand().ExecuteContext(context.Background())
+	os.Exit(execute(context.Background(), newCommand()))
+}
+
+// execute runs a command and returns the exit code. What is wrong is printed escaped: it names files, and what is in them.
+func execute(ctx context.Context, cmd *cobra.Command) int {
+	err := cmd.ExecuteContext(ctx)
 	if err == nil {
-		return
+		return 0
 	}
 	if _, found := errors.AsType[*findingsError](err); found {
-		os.Exit(exitFindings)
+		return exitFindings
 	}
-	fmt.Fprintln(os.Stderr, "portcullis:", err)
-	os.Exit(exitUsage)
+	fmt.Fprintln(cmd.ErrOrStderr(), "portcullis:", report.EscapeError(withSuggestions(err)))
+	return exitUsage
+}
+
+// withSuggestions returns an error about an unknown command in one line: cobra puts each command that could be meant on a
+// line of its own.
+func withSuggestions(err error) error {
+	what, suggested, ok := strings.Cut(err.Error(), "\n\nDid you mean this?\n\t")
+	if !ok || !strings.HasPrefix(what, "unknown command ") {
+		return err
+	}
+	return fmt.Errorf("%s; did you mean %s?", what, strings.ReplaceAll(strings.TrimSpace(suggested), "\n\t", " or "))
 }
 
 func newCommand() *cobra.Command {

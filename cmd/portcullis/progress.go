@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
 const (
@@ -28,7 +30,7 @@ type progress struct {
 func (p *progress) say(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.text = text
+	p.text = report.Escape(text)
 }
 
 // draw brings the line on the terminal up to date.
@@ -55,7 +57,7 @@ func (p *progress) println(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.show("")
-	fmt.Fprintln(p.w, line)
+	printLine(p.w, "%s", line)
 }
 
 // follow draws at each tick but the first few, until done is closed; then it takes the line away.

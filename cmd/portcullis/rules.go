@@ -96,7 +96,41 @@ func (o *rulesOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	if o.diff != "" {
 		return o.compare(rs, family, stdin, stdout)
 	}
+	if o.output != "json" {
+		if err := holdNames(w); err != nil {
+			return err
+		}
+	}
 	return write(rs)
+}
+
+// holdNames refuses names that Kubernetes does not accept: what is behind a newline would be a rule of its own to the tool that
+// reads what is printed.
+func holdNames(w *rules.World) error {
+	hold := func(what fmt.Stringer, names ...string) error {
+		for _, name := range names {
+			if report.Escape(name) != name {
+				return fmt.Errorf("%s: Kubernetes does not accept the name %q; correct it, or print the rules with -o json", what, name)
+			}
+		}
+		return nil
+	}
+	for _, s := range w.Services {
+		if err := hold(s.Ref, s.Ref.Namespace, s.Ref.Name); err != nil {
+			return err
+		}
+		for _, p := range s.Ports {
+			if err := hold(s.Ref, p.Name); err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range w.Pods {
+		if err := hold(p.Ref, p.SandboxID, w.Portmap.Network); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func printed(w io.Writer, form func(*rules.Ruleset) string) func(*rules.Ruleset) error {

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
 // streams are what a command reads and writes, and what a person sees of it.
@@ -21,6 +24,11 @@ func streamsOf(cmd *cobra.Command) streams {
 	s.colour = isTerminal(s.out) && wantsColour(os.Getenv)
 	s.watched = isTerminal(s.err)
 	return s
+}
+
+// printLine writes a line for a person, escaped.
+func printLine(w io.Writer, format string, args ...any) {
+	fmt.Fprintln(w, report.Escape(fmt.Sprintf(format, args...)))
 }
 
 func isTerminal(w io.Writer) bool {

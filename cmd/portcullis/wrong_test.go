@@ -87,7 +87,7 @@ func TestLintOfADumpReadTwice(t *testing.T) {
 	}
 	folder(t, map[string]string{"a.yaml": dump.String(), "b.yaml": dump.String()})
 	o := runCommand(t, "", "lint", "a.yaml", "b.yaml")
-	if o.exit != exitUsage || strings.Count(o.stderr, "\n") != 10 || !strings.HasSuffix(o.stderr, "and 1,490 more stand there twice") {
+	if o.exit != exitUsage || strings.Count(o.stderr, "\n") != 11 || !strings.HasSuffix(o.stderr, "and 1,490 more stand there twice\n") {
 		t.Errorf("exit %d\n%s", o.exit, o.stderr)
 	}
 }

@@ -3,7 +3,6 @@ package report
 import (
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
 )
 
@@ -26,14 +25,14 @@ func (r *AuditReport) WriteTable(w io.Writer, colour bool) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(t, "%s\tCODE\tOBJECT\tNODES\n", painted("SEVERITY", colour))
 	for _, f := range r.Findings {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", painted(f.Severity, colour), f.Code, f.Object, strings.Map(printable, orDash(list(f.Nodes))))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", painted(f.Severity, colour), f.Code, f.Object, Escape(orDash(list(f.Nodes))))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
 	for _, f := range r.Findings {
-		fmt.Fprintf(w, "%s: %s: %s\n", f.Object, f.Field, f.Message)
+		fmt.Fprintln(w, Escape(fmt.Sprintf("%s: %s: %s", f.Object, f.Field, f.Message)))
 	}
 	_, err := fmt.Fprintf(w, "\n%s\nExplain a code: portcullis lint --explain %s\n", r.Summary, r.Findings[0].Code)
 	return err

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 )
 
 // The outcomes of a check, the best first.
@@ -76,9 +75,9 @@ func (r *DoctorReport) WriteTable(w io.Writer) error {
 	for _, c := range r.Checks {
 		status, name = max(status, len(c.Status)), max(name, len(c.Name))
 	}
-	var b strings.Builder
+	var b textLines
 	row := func(first, second, third string) {
-		fmt.Fprintf(&b, "%-*s  %-*s  %s\n", status, first, name, second, strings.Map(printable, third))
+		b.add("%-*s  %-*s  %s", status, first, name, second, third)
 	}
 	row("STATUS", "CHECK", "WHAT")
 	for _, c := range r.Checks {

@@ -17,7 +17,7 @@ func TestDoctorReport(t *testing.T) {
 	}
 	want := `STATUS       CHECK      WHAT
 ok           leader     portcullis-1
-problem      CA bundle  none�at all
+problem      CA bundle  none\nat all
                         -> look at the log
 not checked  rights     you may not ask
 

@@ -107,7 +107,7 @@ func junitPath(s Source) string {
 	case "":
 		return clusterName
 	}
-	return strings.Map(printable, s.file())
+	return Escape(s.file())
 }
 
 // lines tells findings one a line, each with its severity.

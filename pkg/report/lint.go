@@ -171,18 +171,20 @@ func painted(cell string, colour bool) string {
 }
 
 // String returns a finding in one line, as compilers do: where, what.
-func (f Finding) String() string { return fmt.Sprintf("%s: %s: %s", f.Source, f.Field, f.Message) }
+func (f Finding) String() string {
+	return Escape(fmt.Sprintf("%s: %s: %s", f.Source, f.Field, f.Message))
+}
 
 // String returns "web.yaml:12", or "cluster".
 func (s Source) String() string {
 	if s.Path == "" {
 		return clusterName
 	}
-	return fmt.Sprintf("%s:%d", strings.Map(printable, s.Path), s.Line)
+	return fmt.Sprintf("%s:%d", Escape(s.Path), s.Line)
 }
 
 // String returns "Service default/web", or "Node n1" without a namespace.
-func (o Object) String() string { return strings.Map(printable, o.Kind+" "+qualified(o)) }
+func (o Object) String() string { return Escape(o.Kind + " " + qualified(o)) }
 
 func qualified(o Object) string {
 	if o.Namespace == "" {
@@ -222,7 +224,8 @@ func (r *LintReport) WriteGitHub(w io.Writer) error {
 		if !f.Source.isFile() {
 			where, text = "", f.Object.String()+": "+text
 		}
-		if _, err := fmt.Fprintf(w, "::%s %stitle=%s::%s\n", levels[f.Severity], where, property.Replace(f.Code), escape.Replace(text)); err != nil {
+		command := fmt.Sprintf("%stitle=%s::%s", where, property.Replace(f.Code), escape.Replace(text))
+		if _, err := fmt.Fprintf(w, "::%s %s\n", levels[f.Severity], Escape(command)); err != nil {
 			return err
 		}
 	}

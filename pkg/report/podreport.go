@@ -248,7 +248,7 @@ func orNothing(has string) string {
 func notes(p Placement) []string {
 	all := []string{}
 	add := func(format string, args ...any) {
-		all = append(all, strings.Map(printable, fmt.Sprintf(format, args...)))
+		all = append(all, Escape(fmt.Sprintf(format, args...)))
 	}
 	if p.Ended != "" {
 		add("The pod has ended and holds nothing (%s); it was judged as if it were made again.", p.Ended)

@@ -30,12 +30,12 @@ func (r *PodReport) WriteTable(w io.Writer, now time.Time) error {
 		}
 		fmt.Fprintln(w)
 	}
-	fmt.Fprintln(w, r.Summary.Message)
+	fmt.Fprintln(w, Escape(r.Summary.Message))
 	if r.Pod.Scheduler != "" {
-		fmt.Fprintln(w, "The scheduler says: "+strings.Map(printable, r.Pod.Scheduler))
+		fmt.Fprintln(w, Escape("The scheduler says: "+r.Pod.Scheduler))
 	}
 	for _, note := range r.Notes {
-		fmt.Fprintln(w, note)
+		fmt.Fprintln(w, Escape(note))
 	}
 	return nil
 }
@@ -53,7 +53,7 @@ func (n PodNode) writeRows(w io.Writer, now time.Time) {
 	row := func(port, holder, since string) {
 		cells := []string{n.Node, fits, port, holder, since, strings.Join(also, "; ")}
 		for i := range cells {
-			cells[i] = strings.Map(printable, cmp.Or(cells[i], "-"))
+			cells[i] = Escape(cmp.Or(cells[i], "-"))
 		}
 		fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
 	}
@@ -165,12 +165,12 @@ func fitted(what, way string) string {
 	if text := withWay(what, way); text != "" {
 		return text
 	}
-	return cut(strings.Map(printable, what), MaxSentence)
+	return cut(Escape(what), MaxSentence)
 }
 
 // withWay leaves out ways, the last one first, until the sentence is short enough; "" if it is too long with one.
 func withWay(what, way string) string {
-	what, way = strings.Map(printable, what), strings.Map(printable, way)
+	what, way = Escape(what), Escape(way)
 	for {
 		text := what
 		if way != "" {

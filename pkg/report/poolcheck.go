@@ -162,17 +162,17 @@ func (r *PoolCheckReport) WriteTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "POOL\tCHANGE\tHAS\tWILL HAVE")
 	for _, c := range r.Changes {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", strings.Map(printable, c.Pool), c.Change, orDash(c.Before), orDash(c.After))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", Escape(c.Pool), c.Change, orDash(c.Before), orDash(c.After))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
 	for _, d := range r.Displaced {
-		fmt.Fprintln(w, strings.Map(printable, d.Message))
+		fmt.Fprintln(w, Escape(d.Message))
 	}
 	for _, note := range r.Notes {
-		fmt.Fprintln(w, strings.Map(printable, note))
+		fmt.Fprintln(w, Escape(note))
 	}
 	_, err := fmt.Fprintln(w, r.Summary)
 	return err

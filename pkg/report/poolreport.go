@@ -135,7 +135,7 @@ func (r *PoolReport) WriteTable(w io.Writer, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "POOL\tFOR\tSTATE\tRANGES\tTOTAL\tALLOCATED\tAVAILABLE\tQUARANTINED\tFOREIGN\tUSED%\tOUT OF POOL")
 	for _, s := range r.Pools {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", strings.Map(printable, s.Name), s.For, s.State, s.ranges(), s.Usage.Total,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", Escape(s.Name), s.For, s.State, s.ranges(), s.Usage.Total,
 			s.Usage.Allocated, s.Usage.Available, s.Usage.Quarantined, s.Usage.Foreign, s.UtilizationPercent, s.OutOfPoolCount)
 	}
 	if err := t.Flush(); err != nil {
@@ -148,7 +148,7 @@ func (r *PoolReport) WriteTable(w io.Writer, now time.Time) error {
 	}
 	for _, s := range r.Pools {
 		for _, note := range s.Notes {
-			if _, err := fmt.Fprintln(w, strings.Map(printable, note)); err != nil {
+			if _, err := fmt.Fprintln(w, Escape(note)); err != nil {
 				return err
 			}
 		}
@@ -182,7 +182,7 @@ func (s PoolState) writeNumbers(w io.Writer, now time.Time) error {
 		if c := n.Claim; c != nil {
 			claim = fmt.Sprintf("%s (%s, Service %s)", c.Name, c.Phase, c.Service)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", port, n.Use, holder, cmp.Or(age(n.Since, now), "-"), strings.Map(printable, claim))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", port, n.Use, holder, cmp.Or(age(n.Since, now), "-"), Escape(claim))
 	}
 	return t.Flush()
 }

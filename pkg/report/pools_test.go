@@ -102,7 +102,7 @@ func TestRemarks(t *testing.T) {
 	for _, c := range []struct{ remark, field, want string }{
 		{"", f.Field, whole + " (PC0310)"},
 		{"ask the net team", f.Field, whole + "; ask the net team (PC0310)"},
-		{"two\nlines", f.Field, whole + "; two\ufffdlines (PC0310)"},
+		{"two\nlines", f.Field, whole + "; two\\nlines (PC0310)"},
 		{strings.Repeat("b", 100), f.Field, "PortPolicy base allows Services of namespace shop no nodePort; make the type ClusterIP; " + strings.Repeat("b", 100) + " (PC0310)"},
 		{long, f.Field, whole + "; " + long[:2*(256-24-len(whole+"; "+" (PC0310)")-1)] + "… (PC0310)"},
 		{long, strings.Repeat("f", 100), whole + " (PC0310)"},

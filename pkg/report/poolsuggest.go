@@ -35,7 +35,7 @@ const EverybodysPool = "everybody"
 func (s *SuggestedPools) WriteYAML(w io.Writer) error {
 	var b strings.Builder
 	comment := func(format string, args ...any) {
-		b.WriteString("# " + strings.Map(printable, fmt.Sprintf(format, args...)) + "\n")
+		b.WriteString("# " + Escape(fmt.Sprintf(format, args...)) + "\n")
 	}
 	comment("Pools from what Services hold today. Every number in use lies in the pool that selects its Service, and enforcement Audit")
 	comment("refuses nothing. Apply them, look at `portcullis pool status`, and change enforcement to Deny pool by pool.")
@@ -70,7 +70,7 @@ func (s *SuggestedPools) writePool(b *strings.Builder, p SuggestedPool, comment 
 		if r.First == r.Last {
 			text = fmt.Sprintf("port: %d", r.First)
 		}
-		b.WriteString("  - " + text + " # " + strings.Map(printable, s.why(p, r)) + "\n")
+		b.WriteString("  - " + text + " # " + Escape(s.why(p, r)) + "\n")
 	}
 	fmt.Fprintf(b, "  namespaceSelector:\n    matchLabels: {%s: %s}\n", strconv.Quote(s.Label), strconv.Quote(p.Value))
 	sharing := "Exclusive"

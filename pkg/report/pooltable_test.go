@@ -42,15 +42,15 @@ func TestSuggestedPools(t *testing.T) {
 	first, _, _ = strings.Cut(first, "---\n")
 	want := `# 5 Services in 2 namespaces hold 6 numbers; 7 of this pool are free.
 # Shared: its numbers and those of others lie so mixed that more than 32 ranges would be needed to part them.
-# 40000 is not in it: it is held by others too, or lies outside the node port range (ns�/s4000).
+# 40000 is not in it: it is held by others too, or lies outside the node port range (ns\n/s4000).
 apiVersion: portcullis.dev/v1alpha1
 kind: PortPool
 metadata:
   name: mixed
 spec:
   ranges:
-  - {port: 30000, endPort: 30030} # 5 of 31 in use: ns�/s3000, ns�/s3001, ns�/s3002, and 1 more
-  - port: 31000 # ns�/s3100
+  - {port: 30000, endPort: 30030} # 5 of 31 in use: ns\n/s3000, ns\n/s3001, ns\n/s3002, and 1 more
+  - port: 31000 # ns\n/s3100
   - {port: 31500, endPort: 31509} # room
   namespaceSelector:
     matchLabels: {"team": "a\"b"}

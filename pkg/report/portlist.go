@@ -161,7 +161,7 @@ func (l *PortList) writeRows(w io.Writer, now time.Time, wide bool) error {
 			cells = append(cells, i.Pod, i.Holder.Field)
 		}
 		for n := range cells {
-			cells[n] = strings.Map(printable, orDash(cells[n]))
+			cells[n] = Escape(orDash(cells[n]))
 		}
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}

@@ -107,48 +107,33 @@ func NewPortUse(service ports.Ref, ready int) PortUse {
 
 // write writes what is told of the number for a person.
 func (n *PortNumber) write(w io.Writer) error {
-	var b strings.Builder
+	var b textLines
 	number := fmt.Sprintf("%d/%s", n.Port, n.Protocol)
 	if n.Free {
-		fmt.Fprintf(&b, "%s is free: nobody holds it on any node\n", number)
+		b.add("%s is free: nobody holds it on any node", number)
 	}
 	for _, in := range n.LiesIn {
-		fmt.Fprintf(&b, "%s lies in %s\n", number, in)
+		b.add("%s lies in %s", number, in)
 	}
 	for _, u := range n.Serves {
-		fmt.Fprintf(&b, "%s has %s\n", owned(&u.Service), endpoints(u))
+		b.add("%s has %s", owned(&u.Service), endpoints(u))
 	}
 	for _, s := range n.Situations {
-		gap(&b)
+		b.gap()
 		s.write(&b, number)
 	}
 	if n.Unknown != "" {
-		fmt.Fprintf(&b, "Who gets the packets for %s is not known: %s\n", number, n.Unknown)
+		b.add("Who gets the packets for %s is not known: %s", number, n.Unknown)
 	}
 	for _, m := range n.MadeUp {
-		fmt.Fprintf(&b, "Made up for the walk: %s\n", m)
+		b.add("Made up for the walk: %s", m)
 	}
 	for _, wanted := range n.New {
-		gap(&b)
+		b.gap()
 		wanted.write(&b, number)
 	}
-	_, err := io.WriteString(w, strings.Map(printableLines, b.String()))
+	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-// gap puts an empty line between what was written and what follows.
-func gap(b *strings.Builder) {
-	if b.Len() > 0 {
-		b.WriteByte('\n')
-	}
-}
-
-// printableLines is printable for a text of several lines.
-func printableLines(r rune) rune {
-	if r == '\n' {
-		return r
-	}
-	return printable(r)
 }
 
 func endpoints(u PortUse) string {
@@ -163,8 +148,8 @@ func endpoints(u PortUse) string {
 }
 
 // write tells one situation: all classes of packets in one line where they go to one holder.
-func (s PortSituation) write(b *strings.Builder, number string) {
-	fmt.Fprintf(b, "Packets for %s on %s:\n", number, nodes(s.Nodes))
+func (s PortSituation) write(b *textLines, number string) {
+	b.add("Packets for %s on %s:", number, nodes(s.Nodes))
 	var words []string
 	for _, w := range s.Winners {
 		words = append(words, winnerWords(w.Owner))
@@ -174,15 +159,15 @@ func (s PortSituation) write(b *strings.Builder, number string) {
 		for ; j < len(s.Winners) && words[j] == words[i]; j++ {
 			of = append(of, s.Winners[j].Of)
 		}
-		fmt.Fprintf(b, "  %s: %s\n", strings.Join(of, ", "), words[i])
+		b.add("  %s: %s", strings.Join(of, ", "), words[i])
 		i = j
 	}
 	if s.OrderDependent {
-		b.WriteString("  in another order of starts they go to another holder (portcullis trace follows both orders)\n")
+		b.add("  in another order of starts they go to another holder (portcullis trace follows both orders)")
 	}
 	for _, r := range s.Rules {
 		rule := strings.TrimPrefix(r.Rule, "-A "+r.Chain+" ")
-		fmt.Fprintf(b, "    %-12s %s %s: %s\n", r.Hook, r.Table, r.Chain, rule)
+		b.add("    %-12s %s %s: %s", r.Hook, r.Table, r.Chain, rule)
 	}
 }
 
@@ -193,22 +178,22 @@ func winnerWords(o *Owner) string {
 	return owned(o)
 }
 
-func (n PortWanted) write(b *strings.Builder, number string) {
+func (n PortWanted) write(b *textLines, number string) {
 	outcomes := map[string]string{PortRefused: "refused", PortWarned: "allowed, with a warning", PortAllowed: "allowed"}
-	fmt.Fprintf(b, "A new %s %s: %s", n.Kind, number, outcomes[n.Outcome])
+	line := fmt.Sprintf("A new %s %s: %s", n.Kind, number, outcomes[n.Outcome])
 	switch {
 	case n.Outcome == PortRefused || n.Kind != ports.HostPort.String() || n.Nodes == 0:
 	case n.Free == n.Nodes:
-		fmt.Fprintf(b, ", and free on all %d nodes", n.Nodes)
+		line += fmt.Sprintf(", and free on all %d nodes", n.Nodes)
 	default:
 		var holders []string
 		for _, h := range n.TakenBy {
 			holders = append(holders, h.words())
 		}
-		fmt.Fprintf(b, ", but free on %d of %d nodes only: held by %s", n.Free, n.Nodes, enumerate(holders))
+		line += fmt.Sprintf(", but free on %d of %d nodes only: held by %s", n.Free, n.Nodes, enumerate(holders))
 	}
-	b.WriteByte('\n')
+	b.add("%s", line)
 	for _, m := range n.Messages {
-		fmt.Fprintf(b, "  %s\n", m)
+		b.add("  %s", m)
 	}
 }

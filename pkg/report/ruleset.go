@@ -182,13 +182,13 @@ func WriteDrift(w io.Writer, list []explain.Difference) error {
 		counts[d.Kind]++
 		if here := tableOf(d.Tool, d.Family, d.Table) + " " + d.Chain; here != at {
 			at = here
-			fmt.Fprintln(w, at)
+			fmt.Fprintln(w, Escape(at))
 		}
 		whose := ""
 		if d.Owner != (ports.Ref{}) {
 			whose = "  (" + d.Owner.String() + ")"
 		}
-		if _, err := fmt.Fprintf(w, "  %-8s %s%s\n", d.Kind, strings.Map(printable, d.Text), whose); err != nil {
+		if _, err := fmt.Fprintln(w, Escape(fmt.Sprintf("  %-8s %s%s", d.Kind, d.Text, whose))); err != nil {
 			return err
 		}
 	}

@@ -5,7 +5,6 @@ package report
 import (
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
@@ -16,15 +15,15 @@ import (
 const MaxSentence = 256
 
 // Sentence tells a finding in one line of at most MaxSentence characters, the field first and the code last.
-func Sentence(f check.Finding) string { return f.Field + ": " + Message(f) }
+func Sentence(f check.Finding) string { return Escape(f.Field) + ": " + Message(f) }
 
 // Message tells a finding without its field, for where the field is shown beside it. Where names are too long for all
 // of it, the way out is shortened, then the holder's field left out, then the way out; the code always stays. What the
 // owner of a policy adds stands behind the way out, as far as there is room.
 func Message(f check.Finding) string {
-	limit := MaxSentence - utf8.RuneCountInString(f.Field) - len(": ")
+	limit := MaxSentence - utf8.RuneCountInString(Escape(f.Field)) - len(": ")
 	what, way := words(f)
-	what, way = strings.Map(printable, what), strings.Map(printable, way)
+	what, way = Escape(what), Escape(way)
 	code := " (" + string(f.Code) + ")"
 	if f.Standing {
 		code = "; it stood so before (" + string(f.Code) + ")"
@@ -32,10 +31,10 @@ func Message(f check.Finding) string {
 	first, _, _ := strings.Cut(way, ", or ")
 	brief := what
 	if f.Holder != nil {
-		brief = strings.Replace(what, " ("+f.Holder.Field+")", "", 1)
+		brief = strings.Replace(what, " ("+Escape(f.Holder.Field)+")", "", 1)
 	}
 	limit -= utf8.RuneCountInString(code)
-	remark := strings.Map(printable, f.Remark)
+	remark := Escape(f.Remark)
 	if remark != "" {
 		for _, text := range []string{what + "; " + way + "; " + remark, what + "; " + first + "; " + remark} {
 			if utf8.RuneCountInString(text) <= limit {
@@ -58,14 +57,6 @@ func partOf(remark string, room int) string {
 		return ""
 	}
 	return "; " + cut(remark, room)
-}
-
-// printable keeps what objects are called from breaking the line, or the terminal: names in files can be anything.
-func printable(r rune) rune {
-	if !unicode.IsPrint(r) {
-		return utf8.RuneError
-	}
-	return r
 }
 
 func cut(s string, limit int) string {

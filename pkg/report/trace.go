@@ -105,10 +105,11 @@ func (t Trace) WriteJSON(w io.Writer) error { return writeJSON(w, t) }
 
 // WriteText draws the trace as a person would: hook by hook, the rules that match below each other, and where it ends.
 func (t Trace) WriteText(w io.Writer, packet walk.Packet) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s to %s/%s%s\n", packet.Src, packet.Dst, packet.Protocol, comingIn(packet))
+	var b textLines
+	b.add("%s to %s/%s%s", packet.Src, packet.Dst, packet.Protocol, comingIn(packet))
 	if t.OrderDependent {
-		b.WriteString("\nWho gets it depends on which component registered its chains last. Each order:\n")
+		b.gap()
+		b.add("Who gets it depends on which component registered its chains last. Each order:")
 	}
 	for i, p := range t.Paths {
 		var before []TraceStep
@@ -118,7 +119,10 @@ func (t Trace) WriteText(w io.Writer, packet walk.Packet) error {
 		drawPath(&b, p, shared(before, p.Steps))
 	}
 	for _, s := range t.Shadowed {
-		fmt.Fprintf(&b, "\nwithout that, %s would get it by\n%-14s %s\nbut %s\n", owned(s.Owner), "", strings.Map(printable, s.Rule), strings.Map(printable, s.Why))
+		b.gap()
+		b.add("without that, %s would get it by", owned(s.Owner))
+		b.add("%-14s %s", "", s.Rule)
+		b.add("but %s", s.Why)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -134,10 +138,10 @@ func shared(a, b []TraceStep) int {
 }
 
 // drawPath draws a path, without the steps that it has in common with the one before.
-func drawPath(b *strings.Builder, p TracePath, skip int) {
-	b.WriteByte('\n')
+func drawPath(b *textLines, p TracePath, skip int) {
+	b.gap()
 	if skip > 0 {
-		fmt.Fprintf(b, "%-12s as before, but from the %s rule on\n", "or", ordinal(skip+1))
+		b.add("%-12s as before, but from the %s rule on", "or", ordinal(skip+1))
 	}
 	hook := ""
 	for _, s := range p.Steps[skip:] {
@@ -145,10 +149,10 @@ func drawPath(b *strings.Builder, p TracePath, skip int) {
 		if s.Hook != hook {
 			hook, label = s.Hook, s.Hook
 		}
-		rule := strings.TrimPrefix(strings.Map(printable, s.Rule), "-A "+s.Chain+" ")
-		fmt.Fprintf(b, "%-12s %s %s\n%-14s %s\n", label, s.Table, s.Chain, "", rule)
+		b.add("%-12s %s %s", label, s.Table, s.Chain)
+		b.add("%-14s %s", "", strings.TrimPrefix(s.Rule, "-A "+s.Chain+" "))
 	}
-	fmt.Fprintf(b, "=> %s\n", end(p))
+	b.add("=> %s", end(p))
 }
 
 func ordinal(n int) string {

@@ -153,6 +153,33 @@ func TestValues(t *testing.T) {
 	}
 }
 
+// TestReleasedImage: a released chart installs the image of its version by digest; a tag, a digest or a registry of the user's
+// counts.
+func TestReleasedImage(t *testing.T) {
+	released, other := "sha256:"+strings.Repeat("a", 64), "sha256:"+strings.Repeat("b", 64)
+	const repository, version = "ghcr.io/portcullis-k8s/portcullis", "v0.1.0"
+	out := t.TempDir()
+	if text, err := exec.CommandContext(t.Context(), config+"/../.github/pin-image.sh", version, repository+"@"+released, out).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	for values, want := range map[string]string{
+		"": repository + ":" + version + "@" + released, "repository=example.com/p": "example.com/p:" + version + "@" + released,
+		"tag=v9": repository + ":v9", "digest=" + other: repository + "@" + other, "tag=v9,image.digest=" + other: repository + "@" + other,
+	} {
+		args := []string{"template", "portcullis", out + "/chart", "--namespace", namespace, "--kube-version", "1.37.2"}
+		if values != "" {
+			args = append(args, "--set", "image."+values)
+		}
+		text, err := helm(t, args...).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", values, err)
+		}
+		if !parsed(t, text).has(want) {
+			t.Errorf("%q: no image is %s", values, want)
+		}
+	}
+}
+
 // TestNamespaces: where the chart can be installed.
 func TestNamespaces(t *testing.T) {
 	for _, c := range []struct{ namespace, refusal string }{

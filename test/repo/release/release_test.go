@@ -52,10 +52,13 @@ func TestGoreleaser(t *testing.T) {
 	if !slices.Contains(packed, "LICENSE") {
 		t.Errorf("an archive holds %q, want LICENSE", packed)
 	}
-	for _, file := range append(packed, p.Release.ExtraFiles[0].Glob, p.Checksum.ExtraFiles[0].Glob) {
+	for _, file := range packed {
 		if _, err := os.Stat(filepath.Join(root, file)); err != nil {
 			t.Error(err)
 		}
+	}
+	if pinned := "bin/release/install.yaml"; p.Release.ExtraFiles[0].Glob != pinned || p.Checksum.ExtraFiles[0].Glob != pinned {
+		t.Errorf("%q and its checksum %q, want %s", p.Release.ExtraFiles[0].Glob, p.Checksum.ExtraFiles[0].Glob, pinned)
 	}
 	if s := p.Signs[0]; s.Cmd != "cosign" || s.Artifacts != "checksum" || !slices.Contains(s.Args, "--bundle=${signature}") {
 		t.Errorf("signed by %+v", s)
@@ -89,7 +92,7 @@ func TestKo(t *testing.T) {
 		}
 	}
 	decode(t, read(t, ".ko.yaml"), &ko)
-	if !strings.HasPrefix(ko.BaseImage, "gcr.io/distroless/static:nonroot") || !slices.Equal(ko.Platforms, []string{"linux/amd64", "linux/arm64"}) {
+	if !regexp.MustCompile(`^gcr\.io/distroless/static:nonroot@sha256:[0-9a-f]{64}$`).MatchString(ko.BaseImage) || !slices.Equal(ko.Platforms, []string{"linux/amd64", "linux/arm64"}) {
 		t.Errorf("on %s for %q", ko.BaseImage, ko.Platforms)
 	}
 	for _, b := range ko.Builds {
@@ -97,6 +100,9 @@ func TestKo(t *testing.T) {
 	}
 	if len(ko.Builds) != 1 {
 		t.Errorf("%d builds, want one", len(ko.Builds))
+	}
+	if page := read(t, "docs/scheduling.md"); !bytes.Contains(page, []byte("\nFROM "+ko.BaseImage+"\n")) {
+		t.Errorf("docs/scheduling.md builds on another image than %s", ko.BaseImage)
 	}
 }
 
@@ -155,6 +161,83 @@ func TestKrew(t *testing.T) {
 	}
 }
 
+// pinned is an action by its commit.
+var pinned = regexp.MustCompile(`@[0-9a-f]{40}$`)
+
+// TestAction: the action builds what the workflow pins it to, unless a version is named that nobody moves, with actions that are
+// pinned by commit.
+func TestAction(t *testing.T) {
+	var action struct {
+		Inputs map[string]struct{ Default string }
+		Runs   struct {
+			Steps []struct {
+				Name, Uses, Run string
+				With            map[string]any
+			}
+		}
+	}
+	if err := yaml.Unmarshal(read(t, "action.yml"), &action); err != nil {
+		t.Fatal(err)
+	}
+	if version, ok := action.Inputs["version"]; !ok || version.Default != "" {
+		t.Errorf("the version is %q by default", version.Default)
+	}
+	build := ""
+	for _, s := range action.Runs.Steps {
+		if s.Uses != "" && !pinned.MatchString(s.Uses) {
+			t.Errorf("%s is not pinned", s.Uses)
+		}
+		if s.Name == "Build portcullis" {
+			build = s.Run
+		}
+	}
+	for version, want := range map[string]string{
+		"": "-C /source install ./cmd/portcullis", "v1.2.3": "install github.com/portcullis-k8s/portcullis/cmd/portcullis@v1.2.3", "latest": "", "main": "",
+	} {
+		run := exec.CommandContext(t.Context(), "bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", `go() { echo "$@"; }`+"\n"+build)
+		run.Env = []string{"RUNNER_TEMP=/temp", "SOURCE=/source", "VERSION=" + version, "PATH=" + os.Getenv("PATH")}
+		out, err := run.Output()
+		if got := strings.TrimSpace(string(out)); got != want || (err == nil) != (want != "") {
+			t.Errorf("version %q: go %s, %v; want go %s", version, got, err, want)
+		}
+	}
+}
+
+// TestPinImage: a release installs the image that it built by its digest, and is refused without one.
+func TestPinImage(t *testing.T) {
+	version := string(regexp.MustCompile(`(?m)^appVersion: (.*)$`).FindSubmatch(read(t, "config/chart/Chart.yaml"))[1])
+	const repository = "ghcr.io/portcullis-k8s/portcullis"
+	digest := "sha256:" + strings.Repeat("0123456789abcdef", 4)
+	pin := func(version, image string) (string, error) {
+		out := filepath.Join(t.TempDir(), "release")
+		return out, exec.CommandContext(t.Context(), filepath.Join(root, ".github/pin-image.sh"), version, image, out).Run()
+	}
+	for _, image := range []string{repository + "@" + digest, repository + ":" + version + "@" + digest} {
+		out, err := pin(version, image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for file, want := range map[string]string{
+			"install.yaml": " image: " + repository + ":" + version + "@" + digest + "\n", "chart/Chart.yaml": "\n  portcullis.dev/image-digest: " + digest + "\n",
+			"chart/values.yaml": "\nimage:\n",
+		} {
+			text, err := os.ReadFile(filepath.Join(out, file))
+			if err != nil || !strings.Contains(string(text), want) {
+				t.Errorf("%s: %v, no %q", file, err, want)
+			}
+		}
+	}
+	for what, args := range map[string][2]string{
+		"nothing": {version, ""}, "no digest": {version, repository + ":" + version}, "half a digest": {version, repository + "@sha256:abc"},
+		"two images": {version, repository + "@" + digest + "\n" + repository + "@" + digest}, "another version": {"v9.9.9", repository + "@" + digest},
+		"another image": {version, "ghcr.io/others/portcullis@" + digest}, "no version": {"main", repository + "@" + digest},
+	} {
+		if out, err := pin(args[0], args[1]); err == nil {
+			t.Errorf("%s: pinned into %s", what, out)
+		}
+	}
+}
+
 // TestWorkflow: actions are pinned by commit and tools by version, scripts are scripts, and nothing that somebody else
 // names is put into one.
 func TestWorkflow(t *testing.T) {
@@ -181,8 +264,18 @@ func TestWorkflow(t *testing.T) {
 		if !slices.ContainsFunc(job.Steps, func(s step) bool { return strings.Contains(s.Run, "goreleaser release") }) {
 			t.Error("no step releases")
 		}
+		order := -1
+		for _, command := range []string{"cosign verify", "ko build", ".github/pin-image.sh", "helm package bin/release/chart", "goreleaser release"} {
+			at := slices.IndexFunc(job.Steps, func(s step) bool {
+				return strings.Contains(s.Run, "\n"+command) || strings.Contains(s.Run, "("+command) || strings.HasPrefix(s.Run, command)
+			})
+			if at < order || at < 0 {
+				t.Errorf("%q is step %d, after step %d", command, at, order)
+			}
+			order = at
+		}
 		for _, s := range job.Steps {
-			if s.Uses != "" && !regexp.MustCompile(`@[0-9a-f]{40}$`).MatchString(s.Uses) {
+			if s.Uses != "" && !pinned.MatchString(s.Uses) {
 				t.Errorf("%s is not pinned", s.Uses)
 			}
 			if strings.Contains(s.Run, "${{") {
@@ -207,6 +300,11 @@ func TestVersion(t *testing.T) {
 	m := regexp.MustCompile(`(?m)^version: (.*)\nappVersion: (.*)$`).FindSubmatch(read(t, "config/chart/Chart.yaml"))
 	if m == nil || "v"+string(m[1]) != string(m[2]) {
 		t.Fatalf("the chart's versions are %q", m)
+	}
+	for _, use := range []string{"- uses: portcullis-k8s/portcullis@" + string(m[2]) + " ", "  rev: " + string(m[2]) + "\n"} {
+		if !bytes.Contains(read(t, "README.md"), []byte(use)) {
+			t.Errorf("README.md has no %q", use)
+		}
 	}
 	if want := "image: ghcr.io/portcullis-k8s/portcullis:" + string(m[2]) + "\n"; !bytes.Contains(read(t, "config/install.yaml"), []byte(want)) {
 		t.Errorf("config/install.yaml has no %s", want)
