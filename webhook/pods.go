@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -24,9 +25,12 @@ import (
 // mutatePod gives a pod the host ports that it asks for, judges it as the client wrote it, then removes annotations
 // that report other host ports, and fills in hostIP and protocol.
 func (g *Gate) mutatePod(ctx context.Context, req admission.Request) decision {
-	pod, d, ok := g.pod(req)
+	pod, old, d, ok := g.pod(req)
 	if !ok {
 		return d
+	}
+	if old != nil {
+		return g.allowed()
 	}
 	w := extract.Pod(pod, g.cluster, g.settings.Check.Trusted)
 	if isImpossible(req, pod) || g.exists(ctx, req, w.Owner.Ref) {
@@ -95,34 +99,44 @@ func unnamedPod(pod *corev1.Pod) ports.Owner {
 	return owner
 }
 
-// validatePod judges a pod as it will be stored.
+// validatePod judges a pod as it will be stored, and once more when its labels change: exceptions of policies go by them.
 func (g *Gate) validatePod(ctx context.Context, req admission.Request) decision {
-	pod, d, ok := g.pod(req)
+	pod, old, d, ok := g.pod(req)
 	if !ok {
 		return d
 	}
 	w := extract.Pod(pod, g.cluster, g.settings.Check.Trusted)
+	if old != nil {
+		return g.admitInherited(ctx, pod, check.Input{Workload: w, OldWorkload: extract.Pod(old, g.cluster, g.settings.Check.Trusted)}, nil)
+	}
 	if len(w.Requests) > 0 && !isDryRun(req) {
 		g.drop(unnamedPod(pod).Ref, w.Claims)
 	}
 	return g.admitWorkload(ctx, req, pod, check.Input{Workload: w}, writeOf(pod, nil, w.Claims))
 }
 
-func (g *Gate) pod(req admission.Request) (*corev1.Pod, decision, bool) {
+// pod decodes a request for a pod. It reports false with the decision if there is nothing to judge.
+func (g *Gate) pod(req admission.Request) (pod, old *corev1.Pod, d decision, ok bool) {
 	if req.Resource.Group != corev1.GroupName || req.Resource.Resource != "pods" || req.SubResource != "" {
-		return nil, malformed(fmt.Errorf("this hook judges pods, not %s", resource(req))), false
+		return nil, nil, malformed(fmt.Errorf("this hook judges pods, not %s", resource(req))), false
 	}
-	pod, _, err := decode[corev1.Pod](req)
+	pod, old, err := decode[corev1.Pod](req)
 	if err != nil {
-		return nil, malformed(err), false
+		return nil, nil, malformed(err), false
 	}
 	named(pod, req)
-	// The ports of a pod cannot be changed, and refusing the image of a static pod does not stop it.
-	isNode := slices.Contains(req.UserInfo.Groups, nodesGroup) // nobody else makes images of static pods
-	if req.Operation != admissionv1.Create || isNode && extract.IsMirror(pod) {
-		return nil, g.allowed(), false
+	isNode := slices.Contains(req.UserInfo.Groups, nodesGroup)
+	switch {
+	case isNode && extract.IsMirror(pod): // refusing the image of a static pod does not stop it, and nobody else makes one
+		return nil, nil, g.allowed(), false
+	case req.Operation == admissionv1.Create:
+		return pod, nil, decision{}, true
+	case req.Operation == admissionv1.Update && old != nil && !maps.Equal(old.Labels, pod.Labels): // its ports cannot be changed
+		named(old, req)
+		return pod, old, decision{}, true
+	default:
+		return nil, nil, g.allowed(), false
 	}
-	return pod, decision{}, true
 }
 
 // validateWorkload judges the pod template of a Deployment, DaemonSet and so on where a person writes it.

@@ -3,10 +3,12 @@ package webhook
 import (
 	"testing"
 
+	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
@@ -207,6 +209,38 @@ func TestMirrorPod(t *testing.T) {
 			if got := outcome(newBench(t, "").decideOn(t, path, req)); got != want {
 				t.Errorf("%s, %s: got %s, want %s", groups, path, got, want)
 			}
+		}
+	}
+}
+
+// TestPodLabels: a pod whose new labels end an exception is refused; whatever else stood before stands, and nothing is judged
+// that does not change them.
+func TestPodLabels(t *testing.T) {
+	edge := func(p *corev1.Pod) { p.Labels = map[string]string{"edge": "yes"} }
+	for _, c := range []struct {
+		why      string
+		old, pod *corev1.Pod
+		want     string
+	}{
+		{"its exception ends", with(hostPortPod("p", 8080), edge), hostPortPod("p", 8080), "deny: PC0311 spec.containers[0].ports[0].hostPort by PortPolicy none"},
+		{"it had none", hostPortPod("p", 8080), with(hostPortPod("p", 8080), func(p *corev1.Pod) { p.Labels = map[string]string{"a": "b"} }), "warn: PC0311 spec.containers[0].ports[0].hostPort by PortPolicy none before"},
+		{"an exception begins", hostPortPod("p", 8080), with(hostPortPod("p", 8080), edge), "allow"},
+		{"the same labels", with(hostPortPod("p", 8080), edge), with(hostPortPod("p", 8080), edge), "allow"},
+		{"held by somebody since", with(hostPortPod("p", 30001), edge, onNode("n1")), with(hostPortPod("p", 30001), edge, onNode("n1"), func(p *corev1.Pod) { p.Labels["a"] = "b" }), "warn: PC0201 spec.containers[0].ports[0].hostPort by Service default/s before; PC0601 spec.containers[0].ports[0].hostPort by Service default/s before"},
+	} {
+		b := newBench(t, "").holds(nodePortService("s", 30001))
+		policy := portPolicy("none", hostPorts(check.HostPortRule{Mode: check.ModeForbidden}))
+		policy.Exceptions = []check.Exception{{Name: "edge", Objects: matching{"edge": "yes"}}}
+		b.cluster.policies = []check.Policy{policy}
+		req := request("Pod", admissionv1.Update, c.pod, c.old)
+		if got := outcome(b.decideOn(t, PathValidatePods, req)); got != c.want {
+			t.Errorf("%s: %s, want %s", c.why, got, c.want)
+		}
+		if got := outcome(b.decideOn(t, PathMutatePods, req)); got != "allow" {
+			t.Errorf("%s: the mutating hook says %s", c.why, got)
+		}
+		if len(b.flight.owners) != 0 {
+			t.Errorf("%s: it is in flight", c.why)
 		}
 	}
 }

@@ -24,7 +24,9 @@ const (
 
 // subjectPods is the pods, and the objects with a pod template.
 func subjectPods() subjectKind {
-	hooks := []hook{validatePods(), validateWorkloads(), validateCronJobs()}
+	pods := validatePods()
+	pods.rules = on("", []string{"pods"}, admissionregistrationv1.Create) // PortPolicies, and so labels, are nothing to them
+	hooks := []hook{pods, validateWorkloads(), validateCronJobs()}
 	k := subjectKind{
 		name: "pods",
 		conditions: conditions(

@@ -81,6 +81,9 @@ const (
 		`oldObject.spec.?allocateLoadBalancerNodePorts != object.spec.?allocateLoadBalancerNodePorts`
 )
 
+// labelsChanged is the condition on pods, whose ports cannot be changed: exceptions of policies go by their labels.
+const labelsChanged = `request.operation != 'UPDATE' || oldObject.metadata.?labels != object.metadata.?labels`
+
 // hasHostPorts is the condition on a pod or pod template, found at path: it uses the node's network, has a host port, or
 // asks for one.
 func hasHostPorts(path string) string {
@@ -195,6 +198,7 @@ func (hook) sideEffects() *admissionregistrationv1.SideEffectClass {
 func mutatePods() hook {
 	h := validatePods()
 	h.name, h.path, h.timeout = "mutate-pods.portcullis.dev", PathMutatePods, 2
+	h.rules = on("", []string{"pods"}, admissionregistrationv1.Create)
 	h.conditions = conditions("not-a-mirror-pod", notMirror, "has-host-ports", hasHostPorts("object")+` || `+hasAnnotation("object", extract.AssignedHostPortAnnotation))
 	return h
 }
@@ -208,8 +212,8 @@ func mutateServices() hook {
 func validatePods() hook {
 	return hook{
 		"validate-pods.portcullis.dev", PathValidatePods,
-		on("", []string{"pods"}, admissionregistrationv1.Create),
-		conditions("not-a-mirror-pod", notMirror, "has-host-ports", hasHostPorts("object")), 3,
+		on("", []string{"pods"}, admissionregistrationv1.Create, admissionregistrationv1.Update),
+		conditions("not-a-mirror-pod", notMirror, "has-host-ports", hasHostPorts("object"), "labels-changed", labelsChanged), 3,
 	}
 }
 

@@ -144,7 +144,8 @@ func controllerOf(object metav1.Object) (ports.Ref, types.UID, bool) {
 
 // excuses reports whether a controller, nil for none, has a uid, is of a kind that makes such objects, wants pods, and has all
 // in its template that may be objected to in w: its claims, where w may be, the host network, and hostIPs that are no
-// addresses. A pod has the labels of its template, too: by them its controller knows it, and keeps its number.
+// addresses. What it makes has the labels of its template, too: by them it
+// knows its pods, and exceptions of policies go by them.
 func (g *Gate) excuses(controller *observe.Seen, uid types.UID, w *check.Workload) bool {
 	if controller == nil || controller.UID != uid || !makes(controller.Owner.Kind, w.Owner.Kind) {
 		return false
@@ -159,7 +160,7 @@ func (g *Gate) excuses(controller *observe.Seen, uid types.UID, w *check.Workloa
 		return false
 	}
 	for key, value := range template.Labels {
-		if w.IsPod && w.Labels[key] != value {
+		if w.Labels[key] != value {
 			return false
 		}
 	}

@@ -83,7 +83,22 @@ type world struct {
 
 // TestTenant are the attempts of somebody who may write what he likes into namespaces of his own.
 func TestTenant(t *testing.T) {
-	r := rig.Run(t, rig.Options{})
+	w := newWorld(t, rig.Run(t, rig.Options{}))
+	for _, a := range attempts() {
+		t.Run(a.id+" "+a.name, func(t *testing.T) {
+			ns := w.namespace(t, a.labels)
+			got := finding.Answer(a.do(&place{World: &world{t, w.admin, w.tenant}, Namespace: ns}))
+			w.clear(t, ns)
+			if got = strings.ReplaceAll(got, ns, "HERE"); got != a.want {
+				t.Errorf("got  %s\nwant %s", got, a.want)
+			}
+		})
+	}
+}
+
+// newWorld sets the tenant into a cluster in which the webhook keeps to the policies.
+func newWorld(t *testing.T, r *rig.Rig) *world {
+	t.Helper()
 	w := &world{t, newClient(t, r.RESTConfig(), ""), newClient(t, r.RESTConfig(), "tenant")}
 	for _, o := range objects.Parse(t, "", victim) {
 		w.must(w.admin.Create(t.Context(), o))
@@ -99,16 +114,7 @@ func TestTenant(t *testing.T) {
 		ns := w.namespace(t, map[string]string{"ports": "none"})
 		return w.isDenied(w.tenant.Create(ctx, objects.One(t, ns, pod("probe", "", "hostPort: 9000")), client.DryRunAll))
 	})
-	for _, a := range attempts() {
-		t.Run(a.id+" "+a.name, func(t *testing.T) {
-			ns := w.namespace(t, a.labels)
-			got := finding.Answer(a.do(&place{World: &world{t, w.admin, w.tenant}, Namespace: ns}))
-			w.clear(t, ns)
-			if got = strings.ReplaceAll(got, ns, "HERE"); got != a.want {
-				t.Errorf("got  %s\nwant %s", got, a.want)
-			}
-		})
-	}
+	return w
 }
 
 // clear removes what an attempt has left, so that nothing is held for the next one.
