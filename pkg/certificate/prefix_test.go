@@ -46,7 +46,7 @@ func TestPrefixesStep(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
 	}
-	if newPrefix() == newPrefix() {
+	if one, another := newPrefix(), newPrefix(); one == another {
 		t.Error("two segments are the same")
 	}
 }
