@@ -60,6 +60,18 @@ func (p *Prefixes) Accepts(segment string) bool {
 	return accepted == 1
 }
 
+// See returns the prefixes with the names of a replica that accepts them; nothing is added while there is no next one.
+func (p *Prefixes) See(names ...string) Prefixes {
+	next := *p
+	next.Seen = slices.Clone(p.Seen)
+	for _, name := range names {
+		if p.Next != "" && name != "" && !slices.Contains(next.Seen, name) {
+			next.Seen = append(next.Seen, name)
+		}
+	}
+	return next
+}
+
 // Retire is how long a former prefix is accepted after it was replaced in the webhook configurations: an API server
 // whose watch is broken begins another one within ten minutes.
 func Retire(lifetime time.Duration) time.Duration { return min(lifetime/4, 10*time.Minute) }
@@ -144,15 +156,3 @@ var segments = regexp.MustCompile(fmt.Sprintf("/[0-9a-f]{%d}/", 2*segmentBytes))
 
 // Redacted returns a text without the secret segments in it.
 func Redacted(text string) string { return segments.ReplaceAllString(text, "/***/") }
-
-// See returns the prefixes with the names of a replica that accepts them; nothing is added while there is no next one.
-func (p *Prefixes) See(names ...string) Prefixes {
-	next := *p
-	next.Seen = slices.Clone(p.Seen)
-	for _, name := range names {
-		if p.Next != "" && name != "" && !slices.Contains(next.Seen, name) {
-			next.Seen = append(next.Seen, name)
-		}
-	}
-	return next
-}

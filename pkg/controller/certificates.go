@@ -285,9 +285,9 @@ func (c *Certificates) accepted(ctx context.Context, prefixes *certificate.Prefi
 		return false, err
 	}
 	for _, e := range endpoints {
-		names := slices.Clone(e.Addresses)
+		names := e.Addresses
 		if e.TargetRef != nil {
-			names = append(names, e.TargetRef.Name)
+			names = []string{e.TargetRef.Name} // another pod may have the address by now
 		}
 		if !slices.ContainsFunc(names, func(name string) bool { return slices.Contains(prefixes.Seen, name) }) {
 			return false, fmt.Errorf("the next path is not registered as long as %v has not read the Secret", names)

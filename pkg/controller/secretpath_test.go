@@ -141,9 +141,9 @@ func TestSecretPath(t *testing.T) {
 	}{
 		{"in peace", func(*bench) {}},
 		{"with conflicts", func(b *bench) {
-			n := 0
+			var n atomic.Int64
 			b.before("update", func(client.Object) error {
-				if n++; n%2 == 1 {
+				if n.Add(1)%2 == 1 {
 					return errConflict
 				}
 				return nil
@@ -236,7 +236,9 @@ func TestPathWaitsForReplicas(t *testing.T) {
 				leadsTo(b, "one", "two")
 				b.start(one.Start, two.Start)
 				pass(10 * time.Second)
+				b.mu.Lock()
 				b.logs = nil // both made the Secret
+				b.mu.Unlock()
 				end := c.cut(b, two)
 				b.start(leads(one.Lead))
 				pass(4 * time.Minute)
