@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/portcullis-k8s/portcullis/pkg/certificate"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
@@ -126,9 +127,9 @@ func broken(name, fix, format string, args ...any) report.DoctorCheck {
 	return report.DoctorCheck{Name: name, Status: report.DoctorProblem, Message: inOneLine(format, args), Fix: fix}
 }
 
-// inOneLine joins the lines that errors may have.
+// inOneLine joins the lines that errors may have, without the secret segments of paths.
 func inOneLine(format string, args []any) string {
-	return strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")
+	return certificate.Redacted(strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; "))
 }
 
 // unread is a check that could not be made: for want of a right, or of an answer.

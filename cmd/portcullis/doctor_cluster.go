@@ -297,7 +297,7 @@ func (d *patient) nodePortRange(ctx context.Context, settings *extract.Settings)
 	}
 	found := regexp.MustCompile(`range of valid ports is (\d+-\d+)`).FindStringSubmatch(err.Error())
 	if found == nil {
-		return report.DoctorCheck{Name: name, Status: report.DoctorNotChecked, Message: "the API server did not tell its range: " + err.Error()}
+		return report.DoctorCheck{Name: name, Status: report.DoctorNotChecked, Message: inOneLine("the API server did not tell its range: %v", []any{err})}
 	}
 	if ours := settings.Check.NodePortRange.String(); ours != found[1] {
 		return broken(name, "write nodePortRange: "+found[1]+" into the configuration", "nodePortRange is %s, and the API server gives out %s: what the gate refuses or offers is wrong", ours, found[1])
@@ -323,6 +323,6 @@ func (d *patient) endToEnd(ctx context.Context) []report.DoctorCheck {
 	case controller.RefusedBy(err) != "":
 		return []report.DoctorCheck{broken(name, "exempt the Deployment "+d.probeNamespace+"/portcullis-probe from it", "%s refuses the dry run before the webhook is asked, so that it cannot arm: %v", controller.RefusedBy(err), err)}
 	default:
-		return []report.DoctorCheck{{Name: name, Status: report.DoctorNotChecked, Message: "somebody else refused the dry run: " + err.Error()}}
+		return []report.DoctorCheck{{Name: name, Status: report.DoctorNotChecked, Message: inOneLine("somebody else refused the dry run: %v", []any{err})}}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/portcullis-k8s/portcullis/pkg/certificate"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 	"github.com/portcullis-k8s/portcullis/webhook"
 )
@@ -66,15 +67,16 @@ func mutatingHookOf(w *admissionregistrationv1.MutatingWebhook) hook {
 	return h
 }
 
+// pathOf returns the path at which a hook is called, without the secret segment that the leader writes into it.
 func pathOf(c admissionregistrationv1.WebhookClientConfig) string {
 	if c.Service != nil {
-		return valueOr(c.Service.Path, "")
+		return certificate.Prefixed(valueOr(c.Service.Path, ""), certificate.Plain)
 	}
 	u, err := url.Parse(valueOr(c.URL, ""))
 	if err != nil {
 		return ""
 	}
-	return u.Path
+	return certificate.Prefixed(u.Path, certificate.Plain)
 }
 
 // hooks reads the entries of all configurations of both kinds, those of one name first.

@@ -16,6 +16,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	crwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 )
 
 const (
@@ -93,6 +94,23 @@ func (r *reception) before(handler http.Handler) http.Handler {
 		req.Body = io.NopCloser(bytes.NewReader(body))
 		work.ServeHTTP(w, req)
 	})
+}
+
+// register serves a hook at its path and below a segment, whichever is accepted; the empty segment stands for the path
+// alone. Other requests are answered as those to a path that is not served, and nothing of them is read.
+func (r *reception) register(server crwebhook.Server, path string, accepts func(segment string) bool, hook http.Handler) {
+	accepted := r.before(hook)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if !accepts(req.PathValue("segment")) {
+			r.refused.WithLabelValues(strconv.Itoa(http.StatusNotFound)).Inc()
+			w.Header().Set("Connection", "close")
+			http.NotFound(w, req)
+			return
+		}
+		accepted.ServeHTTP(w, req)
+	})
+	server.Register(path, handler)
+	server.Register("/{segment}"+path, handler)
 }
 
 // tooHeavy refuses a review in its own form: an HTTP error would let the object pass wherever failurePolicy is Ignore.

@@ -1,15 +1,22 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/sync/semaphore"
+	crwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
+	"github.com/portcullis-k8s/portcullis/pkg/certificate"
 	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
@@ -60,6 +67,64 @@ func echo(t *testing.T) http.Handler {
 			t.Error(err)
 		}
 	})
+}
+
+// TestSecretPath: a hook is served below the segments that are accepted, and nowhere else; of other requests nothing is
+// read, and they are counted.
+func TestSecretPath(t *testing.T) {
+	const one, two = "00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"
+	registry := prometheus.NewRegistry()
+	refused := webhook.NewRefusedMetric(registry)
+	var prefixes certificate.Prefixes
+	server := crwebhook.NewServer(crwebhook.Options{})
+	newReception(1, 1<<20, 4<<20, refused).register(server, "/validate-pods", func(segment string) bool { return prefixes.Accepts(segment) }, echo(t))
+	post := func(path string, body io.Reader) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		request := httptest.NewRequest(http.MethodPost, path, body)
+		request.Header.Set("Content-Type", "application/json")
+		server.WebhookMux().ServeHTTP(w, request)
+		return w
+	}
+	paths := []string{"/validate-pods", "/" + one + "/validate-pods", "/" + two + "/validate-pods"}
+	want404 := 0.0
+	for _, c := range []struct {
+		name     string
+		prefixes certificate.Prefixes
+		served   []string
+	}{
+		{"without a segment", certificate.Prefixes{Current: certificate.Plain}, paths[:1]},
+		{"one begins", certificate.Prefixes{Current: certificate.Plain, Next: "/" + one + "/"}, paths[:2]},
+		{"one is registered", certificate.Prefixes{Current: "/" + one + "/", Former: certificate.Plain}, paths[:2]},
+		{"no API server uses the plain path", certificate.Prefixes{Current: "/" + one + "/"}, paths[1:2]},
+		{"rotated", certificate.Prefixes{Current: "/" + two + "/", Former: "/" + one + "/"}, paths[1:]},
+		{"no API server uses the former", certificate.Prefixes{Current: "/" + two + "/"}, paths[2:]},
+		{"nothing is known yet", certificate.Prefixes{}, nil},
+	} {
+		prefixes = c.prefixes
+		for _, path := range append(paths, "/"+one[1:]+"/validate-pods", "/"+strings.ToUpper(one)+"/validate-pods", "/%2e/validate-pods") {
+			if slices.Contains(c.served, path) {
+				if w := post(path, strings.NewReader("{}")); w.Code != http.StatusOK || w.Body.String() != "{}" {
+					t.Errorf("%s: %s: %d %s", c.name, path, w.Code, w.Body)
+				}
+				continue
+			}
+			want404++
+			w := post(path, iotest.ErrReader(errors.New("the body was read")))
+			if w.Code != http.StatusNotFound || w.Body.String() != "404 page not found\n" || w.Header().Get("Connection") != "close" {
+				t.Errorf("%s: %s: %d %s", c.name, path, w.Code, w.Body)
+			}
+		}
+		if w := post("/"+one+"/healthz", strings.NewReader("{}")); w.Code != http.StatusNotFound {
+			t.Errorf("%s: another path below a segment: %d", c.name, w.Code)
+		}
+	}
+	if got := testutil.ToFloat64(refused.WithLabelValues("404")); got != want404 {
+		t.Errorf("%v are counted, want %v", got, want404)
+	}
+	families, err := registry.Gather()
+	if err != nil || strings.Contains(fmt.Sprint(families), one) {
+		t.Errorf("%v, metrics %v", err, families)
+	}
 }
 
 // TestSlowSender: who sends slowly takes nobody's place, and is given up.

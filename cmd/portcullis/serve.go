@@ -72,7 +72,9 @@ everything in the cluster and its own TLS answers. When it is told to stop it is
 answering for --drain-delay, so that the API server's connections move elsewhere first.
 
 With --arm, one of the replicas sets failurePolicy Fail in the ValidatingWebhookConfiguration once a dry run that must be
-refused was refused, and the last one that leaves sets it back to Ignore.`,
+refused was refused, and the last one that leaves sets it back to Ignore.
+
+With --secret-path, requests are answered only below a path that the API server knows from the webhook configurations.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
@@ -229,7 +231,7 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 		err = p.manager.Add(traces)
 	}
 	refused := webhook.NewRefusedMetric(metrics.Registry)
-	observer, gate := o.serve(p.manager, settings, known, pools, traces, refused)
+	observer, gate := o.serve(p.manager, settings, known, pools, traces, refused, o.serving.segments(certificates))
 	extender, err3 := o.extender.server(observer, settings, scheduling.NewExtenderMetrics(metrics.Registry), refused, o.serving.minVersion, func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return from(hello) })
 	if extender != nil {
 		err3 = errors.Join(err3, p.manager.Add(extender))
@@ -249,7 +251,7 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 }
 
 // serve registers the gate and the extender at the manager's server, and returns what they see the cluster by, and the gate.
-func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, known *runtime.Scheme, pools bool, traces *tracing, refused *prometheus.CounterVec) (observer *observe.Observer, gate *webhook.Gate) {
+func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, known *runtime.Scheme, pools bool, traces *tracing, refused *prometheus.CounterVec, accepts func(segment string) bool) (observer *observe.Observer, gate *webhook.Gate) {
 	observer = observe.New(manager.GetCache(), observe.Options{
 		NodePorts: settings.NodePorts, Trusted: settings.Check.Trusted, NodePortRange: settings.Check.NodePortRange, Pools: pools, RebuildEvery: o.rebuildEvery, Metrics: observe.NewMetrics(metrics.Registry),
 		Live: manager.GetAPIReader(), Scheme: known,
@@ -262,7 +264,7 @@ func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, k
 	reviews := newReception(o.serving.maxRequests, maxReview, maxBodies, refused)
 	reviews.heavy = semaphore.NewWeighted(maxHeavy)
 	for path, handler := range gate.Hooks() {
-		server.Register(path, reviews.before(traces.traced(strings.TrimPrefix(path, "/"), handler)))
+		reviews.register(server, path, accepts, traces.traced(strings.TrimPrefix(path, "/"), handler))
 	}
 	return observer, gate
 }

@@ -38,6 +38,7 @@ type servingOptions struct {
 	minVersion        string
 	clientCA          string
 	clientNames       []string
+	secretPath        bool
 	maxRequests       int
 	prefix            string // of the flags about clients
 }
@@ -54,6 +55,7 @@ func (o *servingOptions) addTo(cmd *cobra.Command) {
 	f.StringVar(&o.minVersion, "tls-min-version", "1.2", "oldest version of TLS to speak: 1.2 or 1.3")
 	f.StringVar(&o.clientCA, "client-ca-file", "", "file of the authorities that the API server's client certificate must be of, PEM; without it anybody may ask")
 	f.StringSliceVar(&o.clientNames, "client-names", nil, "common names of which the client certificate must have one; without it any of --client-ca-file will do")
+	f.BoolVar(&o.secretPath, "secret-path", false, "serve the hooks below a secret path only, which the leader writes into the webhook configurations, and replaces when another authority signs; not with --cert-dir")
 	f.IntVar(&o.maxRequests, "max-requests", 256, "how many reviews to work on at once; more wait")
 }
 
@@ -67,6 +69,8 @@ func (o *servingOptions) validate() error {
 		return fmt.Errorf("--tls-min-version %s: 1.2 or 1.3", o.minVersion)
 	case len(o.clientNames) > 0 && o.clientCA == "":
 		return errors.New("--client-names asks for a certificate: name its authorities with --client-ca-file")
+	case o.secretPath && o.certDir != "":
+		return errors.New("--secret-path cannot be combined with --cert-dir: the path is kept beside the self-made authority, in the Secret " + secretName)
 	case o.maxRequests < 1:
 		return fmt.Errorf("--max-requests %d: at least 1", o.maxRequests)
 	}
@@ -84,7 +88,17 @@ func (o *servingOptions) certificates(manager ctrl.Manager, namespace string, ex
 		Secret: client.ObjectKey{Namespace: namespace, Name: secretName}, Configuration: configurationName,
 		Names:             append([]string{host, host + ".cluster.local"}, o.names...),
 		AuthorityLifetime: o.authorityLifetime, Lifetime: o.lifetime, Expiry: expiry, Now: time.Now,
+		SecretPath: o.secretPath, Service: client.ObjectKey{Namespace: namespace, Name: o.service},
+		Replica: []string{os.Getenv("POD_NAME"), os.Getenv("POD_IP")},
 	}
+}
+
+// segments returns which segments of paths are accepted: none with files, where nobody writes any.
+func (o *servingOptions) segments(certificates *controller.Certificates) func(segment string) bool {
+	if certificates == nil {
+		return func(segment string) bool { return segment == "" }
+	}
+	return certificates.Accepts
 }
 
 // source is where the certificate comes from.

@@ -169,6 +169,7 @@ func TestServingFlags(t *testing.T) {
 		"--certificate-lifetime 5s":      "--certificate-lifetime",
 		"--tls-min-version 1.1":          "--tls-min-version 1.1: 1.2 or 1.3",
 		"--client-names a":               "--client-ca-file",
+		"--secret-path --cert-dir /tls":  "--secret-path cannot be combined with --cert-dir",
 		"--max-requests 0":               "--max-requests 0: at least 1",
 		"--kubeconfig /nowhere/to/be/it": "/nowhere/to/be/it",
 	} {

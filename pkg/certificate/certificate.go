@@ -1,5 +1,6 @@
 // Package certificate is a certificate authority of one's own that is replaced without a gap: its successor is trusted
-// before anything is signed with it, and it stays trusted until the last thing that it signed has expired.
+// before anything is signed with it, and it stays trusted until the last thing that it signed has expired. Prefixes do the
+// same for a secret segment in the paths at which the API server calls the webhook.
 //
 // It knows neither clusters nor clocks: a Store is a value, which Step turns into the next one.
 package certificate
@@ -104,11 +105,12 @@ func prepare(now, until time.Time) (*ecdsa.PrivateKey, *x509.Certificate, error)
 	return key, &x509.Certificate{SerialNumber: serial, NotBefore: now.Add(-backdated), NotAfter: until}, nil
 }
 
-// Store is what is kept of the authorities.
+// Store is what is kept of the authorities, and of the paths.
 type Store struct {
-	Current *Authority          // signs
-	Next    *Authority          // will; nil until Current is old
-	Trusted []*x509.Certificate // those above, and former ones that have not expired
+	Current  *Authority          // signs
+	Next     *Authority          // will; nil until Current is old
+	Trusted  []*x509.Certificate // those above, and former ones that have not expired
+	Prefixes Prefixes
 }
 
 // NewStore returns a store with a new authority.
@@ -117,7 +119,7 @@ func NewStore(now time.Time, lifetime time.Duration) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{Current: a, Trusted: []*x509.Certificate{a.Certificate}}, nil
+	return &Store{Current: a, Trusted: []*x509.Certificate{a.Certificate}, Prefixes: Prefixes{Current: Plain}}, nil
 }
 
 // Settle is how long a new authority is trusted everywhere before it signs: enough for every API server to have seen it.
@@ -128,7 +130,7 @@ func Settle(lifetime time.Duration) time.Duration { return min(lifetime/20, time
 // time that is Settle ago; trusted is zero as long as it is not. An authority that has expired, which happens where
 // nothing ran for long, is replaced at once.
 func (s *Store) Step(now, trusted time.Time, lifetime time.Duration) (*Store, error) {
-	next := &Store{Current: s.Current, Next: s.Next, Trusted: slices.Clone(s.Trusted)}
+	next := &Store{Current: s.Current, Next: s.Next, Trusted: slices.Clone(s.Trusted), Prefixes: s.Prefixes}
 	settled := !trusted.IsZero() && now.Sub(trusted) >= Settle(lifetime)
 	switch expired := !now.Before(s.Current.Certificate.NotAfter); {
 	case s.Next != nil && (settled || expired) && now.Before(s.Next.Certificate.NotAfter):
@@ -178,6 +180,7 @@ func (s *Store) Data() (map[string][]byte, error) {
 		data[part.certificate] = encode("CERTIFICATE", part.authority.Certificate.Raw)
 		data[part.of] = encode("PRIVATE KEY", key)
 	}
+	s.Prefixes.write(data)
 	return data, nil
 }
 
@@ -200,6 +203,9 @@ func Parse(data map[string][]byte) (*Store, error) {
 		if a != nil && !slices.ContainsFunc(s.Trusted, a.Certificate.Equal) {
 			return nil, fmt.Errorf("%s: lacks an authority that signs", keyBundle)
 		}
+	}
+	if s.Prefixes, err = parsePrefixes(data); err != nil {
+		return nil, err
 	}
 	return &s, nil
 }

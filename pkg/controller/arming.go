@@ -21,6 +21,7 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/certificate"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
@@ -251,7 +252,7 @@ func (a *Arming) report(configuration *admissionregistrationv1.ValidatingWebhook
 	a.blocked = by
 	a.Metrics.setBlocked(by)
 	if by != "" && a.Events != nil {
-		a.Events.Eventf(configuration, nil, corev1.EventTypeWarning, "ProbeBlocked", "Arming", "%s", err.Error())
+		a.Events.Eventf(configuration, nil, corev1.EventTypeWarning, "ProbeBlocked", "Arming", "%s", certificate.Redacted(err.Error()))
 	}
 }
 
@@ -301,20 +302,28 @@ func (a *Arming) others(ctx context.Context) (int, error) {
 	if a.Pod == "" && a.Address == "" {
 		return 0, fmt.Errorf("neither POD_NAME nor POD_IP says which endpoint is this replica")
 	}
-	var slices discoveryv1.EndpointSliceList
-	err := a.Reader.List(ctx, &slices, client.InNamespace(a.Service.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: a.Service.Name})
-	if err != nil {
-		return 0, fmt.Errorf("listing the EndpointSlices of Service %s: %w", a.Service, err)
-	}
+	endpoints, err := endpointsOf(ctx, a.Reader, a.Service)
 	n := 0
-	for _, s := range slices.Items {
-		for _, e := range s.Endpoints {
-			if !a.isSelf(&e) && (e.Conditions.Ready == nil || *e.Conditions.Ready) {
-				n++
-			}
+	for _, e := range endpoints {
+		if !a.isSelf(&e) && (e.Conditions.Ready == nil || *e.Conditions.Ready) {
+			n++
 		}
 	}
-	return n, nil
+	return n, err
+}
+
+// endpointsOf returns the endpoints of a Service, ready or not.
+func endpointsOf(ctx context.Context, reader client.Reader, service client.ObjectKey) ([]discoveryv1.Endpoint, error) {
+	var slices discoveryv1.EndpointSliceList
+	err := reader.List(ctx, &slices, client.InNamespace(service.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: service.Name})
+	if err != nil {
+		return nil, fmt.Errorf("listing the EndpointSlices of Service %s: %w", service, err)
+	}
+	var all []discoveryv1.Endpoint
+	for _, s := range slices.Items {
+		all = append(all, s.Endpoints...)
+	}
+	return all, nil
 }
 
 func (a *Arming) isSelf(e *discoveryv1.Endpoint) bool {

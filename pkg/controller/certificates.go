@@ -7,6 +7,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/url"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +24,8 @@ import (
 )
 
 // Certificates are self-made: an authority in a Secret, that the leader replaces in time and tells the API server of, and
-// a serving certificate in the memory of each replica. Every replica runs it; Lead is for a Leader.
+// a serving certificate in the memory of each replica. Beside the authority the leader keeps the secret segment of the
+// paths, if there is to be one, and replaces it when another authority signs. Every replica runs it; Lead is for a Leader.
 type Certificates struct {
 	// Reader reads the API server itself: what is cached may be the authority before the last.
 	Reader client.Reader
@@ -36,6 +39,13 @@ type Certificates struct {
 	AuthorityLifetime, Lifetime time.Duration
 	Expiry                      *prometheus.GaugeVec // by certificate: ca, serving; nil for nowhere
 	Now                         func() time.Time
+	// SecretPath says that the leader keeps a secret segment in the paths of the webhook configurations. What a replica
+	// accepts is up to the Secret alone, so that replicas with and without it, as in a rollout, accept the same.
+	SecretPath bool
+	// Service is what stands before the replicas, and Replica the names by which its endpoints know this one: those of the
+	// pod and its address.
+	Service client.ObjectKey
+	Replica []string
 
 	known atomic.Pointer[known]
 }
@@ -79,13 +89,19 @@ func (c *Certificates) Roots() *x509.CertPool {
 	return roots
 }
 
+// Accepts reports whether requests to a path with a segment are served; an empty one stands for the plain path.
+func (c *Certificates) Accepts(segment string) bool {
+	k := c.known.Load()
+	return k != nil && k.store.Prefixes.Accepts(segment)
+}
+
 // Start keeps this replica's certificate until ctx ends. Whoever comes first makes the authority.
 func (c *Certificates) Start(ctx context.Context) error {
 	var told complaint
 	for {
 		err := c.follow(ctx)
 		told.about(ctx, err, "Following the certificate authority", "secret", c.Secret.String())
-		wait := min(max(c.shortest()/60, time.Second), 10*time.Second)
+		wait := c.every()
 		if c.known.Load() == nil {
 			wait = 200 * time.Millisecond
 		}
@@ -95,11 +111,14 @@ func (c *Certificates) Start(ctx context.Context) error {
 	}
 }
 
-func (c *Certificates) shortest() time.Duration { return min(c.AuthorityLifetime, c.Lifetime) }
+// every is how often a replica reads the Secret.
+func (c *Certificates) every() time.Duration {
+	return min(max(min(c.AuthorityLifetime, c.Lifetime)/60, time.Second), 10*time.Second)
+}
 
 // follow reads the authorities and has a certificate of the one that signs.
 func (c *Certificates) follow(ctx context.Context) error {
-	store, _, err := c.read(ctx)
+	store, secret, err := c.read(ctx)
 	switch {
 	case apierrors.IsNotFound(err):
 		store, err = c.create(ctx)
@@ -109,7 +128,26 @@ func (c *Certificates) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.adopt(store)
+	if err := c.adopt(store); err != nil || secret == nil {
+		return err
+	}
+	return c.see(ctx, store, secret)
+}
+
+// see writes into the Secret that this replica accepts the next prefix, once it does.
+func (c *Certificates) see(ctx context.Context, store *certificate.Store, secret *corev1.Secret) (err error) {
+	next := *store
+	next.Prefixes = store.Prefixes.See(c.Replica...)
+	if len(next.Prefixes.Seen) == len(store.Prefixes.Seen) {
+		return nil
+	}
+	if secret.Data, err = next.Data(); err != nil {
+		return err
+	}
+	if err := c.Writer.Update(ctx, secret, fieldOwner); err != nil && !apierrors.IsConflict(err) { // another one was first
+		return fmt.Errorf("writing that the next path is accepted: %w", err)
+	}
+	return nil
 }
 
 // read returns the authorities, and the Secret that they are in; that alone if it cannot be understood.
@@ -183,10 +221,11 @@ func (c *Certificates) Lead(ctx context.Context) {
 	}
 }
 
-// published is since when the webhook configurations have a bundle.
+// published is since when the webhook configurations have a bundle and paths, and the Secret has those prefixes.
 type published struct {
-	bundle []byte
-	since  time.Time
+	bundle   []byte
+	prefixes certificate.Prefixes
+	since    time.Time
 }
 
 func (c *Certificates) rotate(ctx context.Context, p *published) error {
@@ -204,12 +243,22 @@ func (c *Certificates) rotate(ctx context.Context, p *published) error {
 			return err
 		}
 	}
-	if err := c.publish(ctx, store.Bundle(), p); err != nil {
+	if err := c.publish(ctx, store, p); err != nil {
 		return err
 	}
 	next, err := store.Step(c.Now(), p.since, c.AuthorityLifetime)
-	if err != nil || next == before {
+	if err != nil {
 		return err
+	}
+	accepted, waits := c.accepted(ctx, &store.Prefixes, p)
+	rotate := next.Current != store.Current
+	if prefixes := store.Prefixes.Step(c.SecretPath, rotate, accepted, c.Now(), p.since, c.AuthorityLifetime); !prefixes.Equal(store.Prefixes) {
+		moved := *next
+		moved.Prefixes = prefixes
+		next = &moved
+	}
+	if next == before {
+		return waits
 	}
 	if secret.Data, err = next.Data(); err != nil {
 		return err
@@ -217,14 +266,39 @@ func (c *Certificates) rotate(ctx context.Context, p *published) error {
 	if err := c.Writer.Update(ctx, secret, fieldOwner); err != nil {
 		return fmt.Errorf("writing the authority: %w", err)
 	}
-	logf.FromContext(ctx).Info("the certificate authority has moved on",
-		"signs until", next.Current.Certificate.NotAfter, "successor", next.Next != nil, "trusted", len(next.Trusted))
-	return errors.Join(c.publish(ctx, next.Bundle(), p), c.adopt(next))
+	logf.FromContext(ctx).Info("The certificate authority or the path has moved on",
+		"signsUntil", next.Current.Certificate.NotAfter, "successor", next.Next != nil, "trusted", len(next.Trusted),
+		"secretPath", next.Prefixes.Current != certificate.Plain, "nextPath", next.Prefixes.Next != "", "formerPath", next.Prefixes.Former != "")
+	return errors.Join(waits, c.publish(ctx, next, p), c.adopt(next))
 }
 
-// publish writes the bundle into the webhook configurations that exist.
-func (c *Certificates) publish(ctx context.Context, bundle []byte, p *published) error {
-	wrote := false
+// accepted reports whether every replica accepts the next prefix: those that the Service leads to have written so, and
+// where it leads to none, or to some that it does not list yet, each has had the time to read the Secret. A replica that
+// starts is not ready before it has read it. One that cannot read it, or is of a version that knows no prefixes, is waited
+// for; the error names it.
+func (c *Certificates) accepted(ctx context.Context, prefixes *certificate.Prefixes, p *published) (bool, error) {
+	if prefixes.Next == "" || c.Now().Sub(p.since) < max(certificate.Settle(c.AuthorityLifetime), 3*c.every()) {
+		return false, nil
+	}
+	endpoints, err := endpointsOf(ctx, c.Reader, c.Service)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range endpoints {
+		names := e.Addresses
+		if e.TargetRef != nil {
+			names = []string{e.TargetRef.Name} // another pod may have the address by now
+		}
+		if !slices.ContainsFunc(names, func(name string) bool { return slices.Contains(prefixes.Seen, name) }) {
+			return false, fmt.Errorf("the next path is not registered as long as %v has not read the Secret", names)
+		}
+	}
+	return true, nil
+}
+
+// publish writes the bundle and the paths into the webhook configurations that exist.
+func (c *Certificates) publish(ctx context.Context, store *certificate.Store, p *published) error {
+	bundle, wrote := store.Bundle(), false
 	for _, configuration := range []client.Object{
 		&admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.ValidatingWebhookConfiguration{},
 	} {
@@ -236,35 +310,55 @@ func (c *Certificates) publish(ctx context.Context, bundle []byte, p *published)
 			return fmt.Errorf("reading the webhook configuration: %w", err)
 		}
 		changed := false
-		for _, trusted := range bundlesOf(configuration) {
-			if !bytes.Equal(*trusted, bundle) {
-				*trusted, changed = bundle, true
+		for _, hook := range clientsOf(configuration) {
+			if !bytes.Equal(hook.CABundle, bundle) {
+				hook.CABundle, changed = bundle, true
 			}
+			changed = setPrefix(hook, store.Prefixes.Current) || changed
 		}
 		if !changed {
 			continue
 		}
 		wrote = true
 		if err := c.Writer.Update(ctx, configuration, fieldOwner); err != nil {
-			return fmt.Errorf("writing the caBundle of %T %s: %w", configuration, c.Configuration, err)
+			return fmt.Errorf("writing the caBundle and the paths of %T %s: %w", configuration, c.Configuration, err)
 		}
 	}
-	if wrote || p.since.IsZero() || !bytes.Equal(p.bundle, bundle) {
-		*p = published{bundle: bundle, since: c.Now()}
+	if wrote || p.since.IsZero() || !bytes.Equal(p.bundle, bundle) || !p.prefixes.Equal(store.Prefixes) {
+		*p = published{bundle, store.Prefixes, c.Now()}
 	}
 	return nil
 }
 
-func bundlesOf(configuration client.Object) []*[]byte {
-	var all []*[]byte
+// setPrefix has a hook called below a prefix, and reports whether that changed anything.
+func setPrefix(hook *admissionregistrationv1.WebhookClientConfig, prefix string) bool {
+	if hook.Service != nil && hook.Service.Path != nil {
+		before := *hook.Service.Path
+		hook.Service.Path = new(certificate.Prefixed(before, prefix))
+		return *hook.Service.Path != before
+	}
+	if hook.URL == nil {
+		return false
+	}
+	u, err := url.Parse(*hook.URL)
+	if err != nil || u.Path == certificate.Prefixed(u.Path, prefix) {
+		return false
+	}
+	u.Path = certificate.Prefixed(u.Path, prefix)
+	hook.URL = new(u.String())
+	return true
+}
+
+func clientsOf(configuration client.Object) []*admissionregistrationv1.WebhookClientConfig {
+	var all []*admissionregistrationv1.WebhookClientConfig
 	switch o := configuration.(type) {
 	case *admissionregistrationv1.MutatingWebhookConfiguration:
 		for i := range o.Webhooks {
-			all = append(all, &o.Webhooks[i].ClientConfig.CABundle)
+			all = append(all, &o.Webhooks[i].ClientConfig)
 		}
 	case *admissionregistrationv1.ValidatingWebhookConfiguration:
 		for i := range o.Webhooks {
-			all = append(all, &o.Webhooks[i].ClientConfig.CABundle)
+			all = append(all, &o.Webhooks[i].ClientConfig)
 		}
 	}
 	return all
@@ -279,7 +373,7 @@ func (c *complaint) about(ctx context.Context, err error, what string, keysAndVa
 	case ctx.Err() != nil:
 	case err != nil && err.Error() != c.last:
 		c.last = err.Error()
-		log.Error(err, what, keysAndValues...)
+		log.Error(errors.New(certificate.Redacted(c.last)), what, keysAndValues...)
 	case err == nil && c.last != "":
 		c.last = ""
 		log.Info(what+" works again", keysAndValues...)

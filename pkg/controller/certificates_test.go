@@ -51,9 +51,9 @@ func injected(b *bench) [][]byte {
 	b.get(v)
 	var all [][]byte
 	for _, configuration := range []client.Object{m, v} {
-		for _, bundle := range bundlesOf(configuration) {
-			if len(all) == 0 || !bytes.Equal(all[len(all)-1], *bundle) {
-				all = append(all, *bundle)
+		for _, hook := range clientsOf(configuration) {
+			if len(all) == 0 || !bytes.Equal(all[len(all)-1], hook.CABundle) {
+				all = append(all, hook.CABundle)
 			}
 		}
 	}

@@ -43,6 +43,7 @@ app.kubernetes.io/part-of: portcullis
 {{- with $v.certificates.lifetime }}{{ $args = append $args (printf "--certificate-lifetime=%s" .) }}{{ end -}}
 {{- with $v.webhook.tlsMinVersion }}{{ $args = append $args (printf "--tls-min-version=%s" .) }}{{ end -}}
 {{- with $v.webhook.maxRequests }}{{ $args = append $args (printf "--max-requests=%d" (int .)) }}{{ end -}}
+{{- if $v.webhook.secretPath }}{{ $args = append $args "--secret-path" }}{{ end -}}
 {{- with $v.audit.every }}{{ $args = append $args (printf "--audit-every=%s" .) }}{{ end -}}
 {{- with $v.drainDelay }}{{ $args = append $args (printf "--drain-delay=%s" .) }}{{ end -}}
 {{- with $v.tracing.endpoint }}{{ $args = append $args (printf "--tracing-endpoint=%s" .) }}{{ end -}}

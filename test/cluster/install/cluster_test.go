@@ -150,6 +150,30 @@ func (s *site) work(t *testing.T) {
 	s.run(t, s.now, "kubectl apply -f config/samples/pools/01-team.yaml")
 }
 
+// callBelow is the gate that writes a secret segment into the paths.
+func (s *site) callBelow(t *testing.T, segment string) {
+	t.Helper()
+	mutating, validating := s.registrations(t)
+	for _, path := range pathsOf(mutating, validating) {
+		*path = segment + *path
+	}
+	as := client.FieldOwner("portcullis")
+	if err := errors.Join(s.Update(t.Context(), mutating, as), s.Update(t.Context(), validating, as)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func pathsOf(mutating *admissionregistrationv1.MutatingWebhookConfiguration, validating *admissionregistrationv1.ValidatingWebhookConfiguration) []*string {
+	var all []*string
+	for _, h := range mutating.Webhooks {
+		all = append(all, h.ClientConfig.Service.Path)
+	}
+	for _, h := range validating.Webhooks {
+		all = append(all, h.ClientConfig.Service.Path)
+	}
+	return all
+}
+
 // established waits until the API server serves our kinds. One that is deleted before can take it minutes to let go of.
 func (s *site) established(t *testing.T) {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -121,11 +122,19 @@ func (s *site) testFromNothing(t *testing.T, before map[string]bool) {
 	}
 }
 
-// testHelm: whose failurePolicy it is, and that Helm says so.
+// testHelm: whose failurePolicy and path they are, and that Helm says so.
 func (s *site) testHelm(t *testing.T) {
 	install, upgrade := commands(t, "Helm")[0], strings.TrimSpace(commands(t, "Upgrade")[2])
 	s.run(t, s.now, install)
 	s.work(t)
+	s.callBelow(t, "/00112233445566778899aabbccddeeff")
+	for _, flag := range []string{" --set webhook.secretPath=true", ""} { // it is the gate that takes the segment away
+		s.run(t, s.now, upgrade+flag)
+		mutating, validating := s.registrations(t)
+		if paths := pathsOf(mutating, validating); slices.ContainsFunc(paths, func(p *string) bool { return !strings.HasPrefix(*p, "/00112233445566778899aabbccddeeff/") }) {
+			t.Errorf("after an upgrade with%s the hooks are called at other paths: %v", flag, validating.Webhooks)
+		}
+	}
 	if out, err := s.try(t, s.now, upgrade+" --set arm=false"); err == nil || !strings.Contains(out, "conflict") || !strings.Contains(out, "failurePolicy") {
 		t.Errorf("disarming without force: %v, %s; want a conflict about failurePolicy", err, out)
 	}
