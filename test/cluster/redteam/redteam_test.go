@@ -15,6 +15,7 @@ import (
 	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -120,7 +121,7 @@ func newWorld(t *testing.T, r *rig.Rig) *world {
 // clear removes what an attempt has left, so that nothing is held for the next one.
 func (w *world) clear(t *testing.T, namespace string) {
 	t.Helper()
-	for _, kind := range []client.Object{&corev1.Pod{}, &appsv1.Deployment{}, &appsv1.ReplicaSet{}} {
+	for _, kind := range []client.Object{&corev1.Pod{}, &appsv1.Deployment{}, &appsv1.ReplicaSet{}, &batchv1.Job{}} {
 		w.must(w.admin.DeleteAllOf(t.Context(), kind, client.InNamespace(namespace), client.GracePeriodSeconds(0)))
 	}
 	services := &corev1.ServiceList{}
@@ -216,6 +217,48 @@ func attempts() []attempt {
 		}, "422 Invalid PC0310"},
 		{"F9", "a container that is called kubelet", nil, create("{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {hostNetwork: true, containers: [{name: kubelet, image: i, ports: [{containerPort: 10250}]}]}}"), "422 Invalid PC0302"},
 	}
+	edgeDeployment := "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b, edge: 'yes'}}, spec: {" + objects.Containers("containerPort: 80, hostPort: 80") + "}}}}"
+	edgeReplicas := strings.Replace(edgeDeployment, "kind: Deployment", "kind: ReplicaSet", 1)
+	all = append(all, []attempt{
+		{"F8", "an exception's label, taken from a pod afterwards", noPorts(), func(p *place) error {
+			return p.patch(p.made(pod("p, labels: {edge: 'yes'}", "", "hostPort: 80")), types.MergePatchType, `{"metadata": {"labels": {"edge": null}}}`)
+		}, noHostPort},
+		{"F8", "an exception's label, taken from a template afterwards", noPorts(), func(p *place) error {
+			return p.patch(p.made(edgeDeployment), types.MergePatchType, `{"spec": {"template": {"metadata": {"labels": {"edge": null}}}}}`)
+		}, noHostPort},
+		{"F8", "a pod without the label, of a ReplicaSet whose template has it", noPorts(), func(p *place) error {
+			return p.ownedBy("apps/v1", "ReplicaSet", edgeReplicas, pod("p", "", "hostPort: 80"))
+		}, noHostPort},
+		{"F8", "a ReplicaSet without the label, of a Deployment whose template has it", noPorts(), func(p *place) error {
+			return p.ownedBy("apps/v1", "Deployment", edgeDeployment, objects.Workload("ReplicaSet", "r", "", objects.Containers("containerPort: 80, hostPort: 80")))
+		}, noHostPort},
+		{"F11", "more sockets than are looked at", nil, func(p *place) error {
+			svc, _ := objects.One(p.World.t, p.Namespace, objects.Service("s", "ports: [{port: 80}]")).(*corev1.Service)
+			svc.Spec.Ports = nil
+			for i := range 101 {
+				svc.Spec.ExternalIPs = append(svc.Spec.ExternalIPs, fmt.Sprintf("192.0.2.%d", i+1))
+				svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: fmt.Sprint(i), Port: int32(1000 + i)})
+			}
+			return p.World.tenant.Create(p.World.t.Context(), svc)
+		}, "503 ServiceUnavailable"},
+		{"own", "a node's address with leading zeros", noPorts(), create("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 80}], externalIPs: [010.000.000.001]}}"), "422 Invalid PC0315"},
+		{"own", "a number of others' pool", nil, create(objects.Service("s", "type: NodePort, ports: [{port: 80, nodePort: 31000}]")), "422 Invalid PC0307"},
+		{"own", "the same, by a change of type", nil, func(p *place) error {
+			s := p.made(objects.Service("s", "ports: [{port: 80}]"))
+			return p.patch(s, types.MergePatchType, `{"spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 31000}]}}`)
+		}, "422 Invalid PC0307"},
+		{"own", "more numbers than the limit, by name", map[string]string{"pool": "few"}, create(objects.Service("s", "type: NodePort, ports: [{name: a, port: 80, nodePort: 31001}, {name: b, port: 81, nodePort: 31002}, {name: c, port: 82, nodePort: 31003}]")), "422 Invalid PC0308"},
+		{"own", "a health check's number only", noPorts(), create(objects.Service("s", "type: LoadBalancer, allocateLoadBalancerNodePorts: false, externalTrafficPolicy: Local, ports: [{port: 80}]")), "422 Invalid PC0310"},
+		{"own", "a plain init container's port", noPorts(), create("{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {initContainers: [{name: i, image: i, ports: [{containerPort: 80, hostPort: 80}]}], containers: [{name: c, image: i}]}}"), noHostPort},
+		{"own", "a Job that is resumed", nil, func(p *place) error {
+			j := p.made("{apiVersion: batch/v1, kind: Job, metadata: {name: j}, spec: {suspend: true, template: {spec: {restartPolicy: Never, " + objects.Containers("containerPort: 80, hostPort: 30806") + "}}}}")
+			p.World.must(p.World.admin.Create(p.World.t.Context(), objects.One(p.World.t, "victim", objects.Service("resumed", "type: NodePort, ports: [{port: 80, nodePort: 30806}]"))))
+			return p.patch(j, types.MergePatchType, `{"spec": {"suspend": false}}`)
+		}, "422 Invalid PC0201 Service victim/resumed"},
+		{"own", "the annotation of Portcullis' own dry run", noPorts(), create("{apiVersion: apps/v1, kind: Deployment, metadata: {name: d, annotations: {portcullis.dev/probe: 'true'}}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {" + objects.Containers("containerPort: 80, hostPort: 80") + "}}}}"), noHostPort},
+		{"own", "ports reserved by an annotation that is for nodes", nil, create("{apiVersion: v1, kind: Service, metadata: {name: s, annotations: {portcullis.dev/reserved-ports: '1-65535'}}, spec: {type: NodePort, ports: [{port: 80, nodePort: 30807}]}}"), "ok"},
+		{"own", "a name made by the API server", noPorts(), create("{apiVersion: v1, kind: Pod, metadata: {generateName: p-}, spec: {" + objects.Containers("containerPort: 80, hostPort: 80") + "}}"), noHostPort},
+	}...)
 	for _, kind := range []string{"Deployment", "DaemonSet", "StatefulSet", "ReplicaSet", "ReplicationController", "Job"} {
 		all = append(all, attempt{"held", "a " + kind, noPorts(), create(objects.Workload(kind, "w", "", objects.Containers("containerPort: 80, hostPort: 80"))), noHostPort})
 	}
@@ -321,4 +364,17 @@ func newClient(t *testing.T, config *rest.Config, user string) client.Client {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// TestCount holds what docs/security.md says of the attempts to how many there are.
+func TestCount(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{fmt.Sprintf("make %d attempts as a tenant", len(attempts())), fmt.Sprintf("and %d as a stranger", len(forgeries("")))} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("docs/security.md does not say %q", want)
+		}
+	}
 }
