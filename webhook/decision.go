@@ -36,6 +36,7 @@ type decision struct {
 	patches   []jsonpatch.JsonPatchOperation
 	uncertain string         // why it could not be told
 	remedy    string         // what to do about that; "": try again
+	note      string         // what could not be told of what passes; "": all could
 	busy      bool           // it could be told in a moment
 	probe     bool           // it was only asked whether the gate answers
 	refused   *metav1.Status // the API server's own refusal, in its own words
@@ -97,6 +98,9 @@ func (d decision) response(req admission.Request) admission.Response {
 		return response
 	}
 	response := admission.Allowed("").WithWarnings(d.disclosed(req).warnings()...)
+	if d.note != "" {
+		response.Warnings = append(response.Warnings, d.note)
+	}
 	response.AuditAnnotations = d.annotations()
 	if len(d.patches) > 0 {
 		response.Patches = d.patches // controller-runtime encodes them and sets the type

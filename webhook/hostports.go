@@ -92,7 +92,7 @@ func (g *Gate) hostPortFor(pod *corev1.Pod, w *check.Workload, who pool.Requeste
 	}
 	room := roomFor{state, w, protocols}
 	r := pool.Request{Requester: who, Wants: []string{request.Name}, From: request.Pool, Random: g.random(), Has: hostPortsOf(pod),
-		InNamespace: func(m *pool.Member) int { return check.HostPortsOf(state, &w.Owner, m) }}
+		InNamespace: once(func(m *pool.Member) int { return check.HostPortsOf(state, &w.Owner, m) })}
 	var err error
 	for _, least := range room.levels() {
 		r.Book = func(port uint16) pool.Use {
@@ -174,4 +174,15 @@ func hostPortsOf(pod *corev1.Pod) []uint16 {
 		}
 	}
 	return numbers
+}
+
+// once asks f about each pool once.
+func once(f func(*pool.Member) int) func(*pool.Member) int {
+	known := map[*pool.Member]int{}
+	return func(m *pool.Member) int {
+		if _, is := known[m]; !is {
+			known[m] = f(m)
+		}
+		return known[m]
+	}
 }

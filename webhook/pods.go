@@ -273,5 +273,5 @@ func (g *Gate) validateBinding(ctx context.Context, req admission.Request) decis
 		c.Scope, c.Owner = ports.NodeScope(binding.Target.Name), &w.Owner
 		w.Claims = append(w.Claims, c)
 	}
-	return g.settleDenial(ctx, check.Input{Workload: w}, base, flying)
+	return g.settleDenial(ctx, check.Input{Workload: w, Bound: true}, base, flying)
 }

@@ -24,9 +24,7 @@ const (
 
 // subjectPods is the pods, and the objects with a pod template.
 func subjectPods() subjectKind {
-	pods := validatePods()
-	pods.rules = on("", []string{"pods"}, admissionregistrationv1.Create) // PortPolicies, and so labels, are nothing to them
-	hooks := []hook{pods, validateWorkloads(), validateCronJobs()}
+	hooks := []hook{validatePods(), validateWorkloads(), validateCronJobs()}
 	k := subjectKind{
 		name: "pods",
 		conditions: conditions(

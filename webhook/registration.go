@@ -20,6 +20,10 @@ const (
 	PathValidateBindings = "/validate-bindings"
 )
 
+// GuardPrefix begins the names of hooks that are never Fail: while the webhook is down, pods must be placed, and may get other
+// labels.
+const GuardPrefix = "guard-"
+
 // Name is the name of both webhook configurations.
 const Name = "portcullis"
 
@@ -81,8 +85,8 @@ const (
 		`oldObject.spec.?allocateLoadBalancerNodePorts != object.spec.?allocateLoadBalancerNodePorts`
 )
 
-// labelsChanged is the condition on pods, whose ports cannot be changed: exceptions of policies go by their labels.
-const labelsChanged = `request.operation != 'UPDATE' || oldObject.metadata.?labels != object.metadata.?labels`
+// labelsChanged is the condition on pods that stay, whose ports cannot be changed: exceptions of policies go by their labels.
+const labelsChanged = `!has(object.metadata.deletionTimestamp) && oldObject.metadata.?labels != object.metadata.?labels`
 
 // hasHostPorts is the condition on a pod or pod template, found at path: it uses the node's network, has a host port, or
 // asks for one.
@@ -141,14 +145,14 @@ func Validating(r Registration) *admissionregistrationv1.ValidatingWebhookConfig
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingWebhookConfiguration"},
 	}
 	c.ObjectMeta = objectMeta()
-	hooks := []hook{validatePods(), validateServices(), validateWorkloads(), validateScale(), validateCronJobs()}
+	hooks := []hook{validatePods(), validateServices(), validateWorkloads(), validateScale(), validateCronJobs(), guardPodLabels()}
 	if r.GuardBindings {
 		hooks = append(hooks, guardBindings())
 	}
 	for _, h := range hooks {
 		policy := r.FailurePolicy
-		if h.path == PathValidateBindings {
-			policy = admissionregistrationv1.Ignore // with Fail, no pod could be placed while the gate is down
+		if strings.HasPrefix(h.name, GuardPrefix) {
+			policy = admissionregistrationv1.Ignore
 		}
 		c.Webhooks = append(c.Webhooks, admissionregistrationv1.ValidatingWebhook{
 			Name: h.name, ClientConfig: r.ClientConfig(h.path), Rules: h.rules, FailurePolicy: &policy,
@@ -198,7 +202,6 @@ func (hook) sideEffects() *admissionregistrationv1.SideEffectClass {
 func mutatePods() hook {
 	h := validatePods()
 	h.name, h.path, h.timeout = "mutate-pods.portcullis.dev", PathMutatePods, 2
-	h.rules = on("", []string{"pods"}, admissionregistrationv1.Create)
 	h.conditions = conditions("not-a-mirror-pod", notMirror, "has-host-ports", hasHostPorts("object")+` || `+hasAnnotation("object", extract.AssignedHostPortAnnotation))
 	return h
 }
@@ -212,8 +215,18 @@ func mutateServices() hook {
 func validatePods() hook {
 	return hook{
 		"validate-pods.portcullis.dev", PathValidatePods,
-		on("", []string{"pods"}, admissionregistrationv1.Create, admissionregistrationv1.Update),
-		conditions("not-a-mirror-pod", notMirror, "has-host-ports", hasHostPorts("object"), "labels-changed", labelsChanged), 3,
+		on("", []string{"pods"}, admissionregistrationv1.Create),
+		conditions("not-a-mirror-pod", notMirror, "has-host-ports", hasHostPorts("object")), 3,
+	}
+}
+
+// guardPodLabels asks about pods whose labels may end an exception. Operators change labels of their pods when they fail over,
+// and must not be kept from it while the webhook is down.
+func guardPodLabels() hook {
+	return hook{
+		"guard-pod-labels.portcullis.dev", PathValidatePods,
+		on("", []string{"pods"}, admissionregistrationv1.Update),
+		conditions("not-a-mirror-pod", notMirror, "has-host-ports", hasHostPorts("object"), "labels-changed", labelsChanged), 1,
 	}
 }
 

@@ -22,7 +22,7 @@ type Restrictions interface {
 // restrict tells the questions what restricts their object.
 func (g *Gate) restrict(in *check.Input) {
 	set, policies := g.cluster.Pools(), g.cluster.Policies()
-	if len(set.Members()) == 0 && len(policies) == 0 {
+	if in.Bound || len(set.Members()) == 0 && len(policies) == 0 {
 		return
 	}
 	who, owner := pool.Requester{For: pool.NodePorts}, ports.Owner{}

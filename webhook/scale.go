@@ -86,6 +86,9 @@ func withReplicas(object runtime.Object, replicas int32) runtime.Object {
 // come back. It is warned about, and the audit finds it. That a controller is said to be one is no proof: it is read, and
 // must have the uid that the object names, want pods, and have the same claims.
 func (g *Gate) admitInherited(ctx context.Context, object metav1.Object, in check.Input, w *write) decision {
+	if in.OldWorkload != nil {
+		in.Inherits = new(false) // what it had stands by itself; for more a controller must be proven
+	}
 	d := g.admit(ctx, in, in.Workload.Owner, w)
 	excused := slices.ContainsFunc(d.findings, func(f check.Finding) bool {
 		f.Standing = false

@@ -28,6 +28,12 @@ func (g *Gate) mutateService(ctx context.Context, req admission.Request) decisio
 	if isImpossible(req, svc) || g.exists(ctx, req, extract.Service(svc, g.settings.NodePorts).Owner.Ref) {
 		return g.allowed()
 	}
+	if _, are := extract.TooManySockets(svc); are { // before anything is chosen for it
+		base, flying, _ := g.look()
+		if d := g.tooWide(svc, old, g.settleDenial(ctx, g.serviceInput(svc, old), base, flying)); d.verdict == check.CouldNotTell {
+			return d
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, claimTime)
 	defer cancel()
 	carried := carryOver(svc, old)
@@ -171,11 +177,11 @@ func (g *Gate) validateService(ctx context.Context, req admission.Request) decis
 	if isDryRun(req) {
 		// What the client set was judged by the mutating hook; what it did not is a dummy from 32769.
 		in.Service.Claims = onlyKnown(in.Service.Claims, in.OldService)
-		return g.admit(ctx, in, owner, nil)
+		return g.tooWide(svc, old, g.admit(ctx, in, owner, nil))
 	}
 	g.dropPlaceholders(svc, in.Service.Claims)
-	d = g.admit(ctx, in, owner, writeOf(svc, oldOf(old), in.Service.Claims))
-	if d.verdict == check.Denied || d.busy {
+	d = g.tooWide(svc, old, g.admit(ctx, in, owner, writeOf(svc, oldOf(old), in.Service.Claims)))
+	if d.verdict == check.Denied || d.verdict == check.CouldNotTell {
 		g.drop(owner.Ref, in.Service.Claims)
 		if g.journal != nil && req.Operation == admissionv1.Create {
 			g.journal.Withdraw(journal.Entry{Owner: owner, Claims: in.Service.Claims}) // what the mutating webhook has appended
@@ -224,20 +230,28 @@ func (g *Gate) service(req admission.Request) (svc, old *corev1.Service, d decis
 	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update {
 		return nil, nil, g.allowed(), false
 	}
-	if sockets, are := extract.TooManySockets(svc); are {
-		d := couldNotTell(g.settings, fmt.Sprintf("spec.externalIPs: with spec.ports they name %d sockets, and no more than %d are looked at", sockets, extract.MaxExternalSockets))
-		d.remedy = "split the Service into several"
-		if old != nil {
-			if before, were := extract.TooManySockets(old); were && before >= sockets {
-				lenient := *g.settings // it was stored before, and must be able to change
-				lenient.DenyUncertain = false
-				d.settings = &lenient
-			}
-		}
-		return nil, nil, d, false
-	}
 	named(svc, req)
 	return svc, old, decision{}, true
+}
+
+// tooWide adds to what becomes of a Service that has more sockets than are looked at, if it does not refuse it, that the rest
+// could not be told. One that had as many before must be able to change.
+func (g *Gate) tooWide(svc, old *corev1.Service, d decision) decision {
+	sockets, are := extract.TooManySockets(svc)
+	if !are || d.verdict == check.Denied || d.busy {
+		return d
+	}
+	before := 0
+	if old != nil {
+		before, _ = extract.TooManySockets(old)
+	}
+	told := couldNotTell(g.settings, fmt.Sprintf("spec.externalIPs: with spec.ports they name %d sockets, and no more than %d are looked at", sockets, extract.MaxExternalSockets))
+	told.remedy = "split the Service into several"
+	if g.settings.DenyUncertain && before < sockets {
+		return told
+	}
+	d.note = told.message()
+	return d
 }
 
 func resource(req admission.Request) string {

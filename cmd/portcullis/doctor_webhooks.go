@@ -223,7 +223,7 @@ func (d *patient) armed(ctx context.Context, ours []hook) report.DoctorCheck {
 	fails, ignores := 0, 0
 	for _, h := range ours {
 		switch {
-		case h.mutates || strings.HasPrefix(h.name, "guard-bindings."):
+		case h.mutates || strings.HasPrefix(h.name, webhook.GuardPrefix):
 		case h.policy == admissionregistrationv1.Fail:
 			fails++
 		default:

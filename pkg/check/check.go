@@ -23,6 +23,7 @@ type Input struct {
 	Policies   []Policy                            // all of the cluster: those that do not select Namespace say nothing
 	Namespace  map[string]string                   // the labels of the object's namespace; nil: those of Pools.Who
 	NodeLabels func(node string) map[string]string // nil: not known
+	Bound      bool                                // it is asked about a pod that is bound to its node: who may have ports was asked when it was created
 	Now        time.Time                           // by which exceptions of policies end; zero: none does
 	// Inherits says whether a controller excuses what Workload does: nil leaves it to what the ledger knows of controllers.
 	Inherits *bool
@@ -112,6 +113,11 @@ func Check(in Input) []Finding {
 		stood := map[identity]bool{}
 		then := now
 		then.service, then.workload = in.OldService, in.OldWorkload
+		if in.Pools != nil { // which select by labels
+			before := *in.Pools
+			before.Who.Labels = then.labels()
+			then.pools = &before
+		}
 		for _, f := range ask(then) {
 			stood[f.identity()] = true
 		}

@@ -50,7 +50,7 @@ func foreignNumbers(s subject) []Finding {
 // poolLimits asks whether the numbers that an object newly takes exceed the limits of their pools. Pods on different nodes
 // may share a number: what somebody of the namespace has already is no more for the others.
 func poolLimits(s subject) []Finding {
-	if s.pools == nil {
+	if s.pools == nil || isIdle(s.workload) { // it is asked when it begins to want pods
 		return nil
 	}
 	var findings []Finding
@@ -97,8 +97,8 @@ func (s subject) isShared(m *pool.Member, c ports.Claim) bool {
 	return s.workload != nil && m.PerNamespace > 0 && s.held.HasHostPort(s.workload.Owner.Namespace, c.Port, &s.workload.Owner)
 }
 
-// HostPortsOf counts the numbers of a pool that the other pods and templates of an owner's namespace have, on whichever nodes;
-// its kin, which may be on their way out, are not among them.
+// HostPortsOf counts the numbers of a pool that the other pods and templates of an owner's namespace have, on whichever nodes.
+// What the owner makes, which may be on its way out, is not among them.
 func HostPortsOf(held *ledger.Snapshot, owner *ports.Owner, m *pool.Member) int {
 	n := 0
 	for _, r := range m.Effective {

@@ -70,6 +70,16 @@ spec:
 ---
 apiVersion: portcullis.dev/v1alpha1
 kind: PortPool
+metadata: {name: hosts}
+spec: {for: HostPorts, ranges: [{port: 7000, endPort: 7009}], namespaceSelector: {matchLabels: {hosts: one}}, enforcement: Deny, limits: {perNamespace: 1}}
+---
+apiVersion: portcullis.dev/v1alpha1
+kind: PortPool
+metadata: {name: web}
+spec: {ranges: [{port: 31500, endPort: 31509}], namespaceSelector: {}, serviceSelector: {matchLabels: {tier: web}}, enforcement: Deny}
+---
+apiVersion: portcullis.dev/v1alpha1
+kind: PortPool
 metadata: {name: few}
 spec: {ranges: [{port: 31000, endPort: 31009}], namespaceSelector: {matchLabels: {pool: few}}, enforcement: Deny, limits: {perNamespace: 2}, allocation: {reuseDelay: 1h}}
 `
@@ -232,6 +242,30 @@ func attempts() []attempt {
 		{"F8", "a ReplicaSet without the label, of a Deployment whose template has it", noPorts(), func(p *place) error {
 			return p.ownedBy("apps/v1", "Deployment", edgeDeployment, objects.Workload("ReplicaSet", "r", "", objects.Containers("containerPort: 80, hostPort: 80")))
 		}, noHostPort},
+		{"P2", "a ReplicaSet that names a StatefulSet with the same port, and gets the host network later", noPorts(), func(p *place) error {
+			set := p.made("{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: d}, spec: {serviceName: s, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b, edge: 'yes'}}, spec: {" + objects.Containers("containerPort: 8080, hostPort: 8080") + "}}}}")
+			r := objects.One(p.World.t, p.Namespace, "{apiVersion: apps/v1, kind: ReplicaSet, metadata: {name: r}, spec: {selector: {matchLabels: {a: c}}, template: {metadata: {labels: {a: c}}, spec: {"+objects.Containers("containerPort: 8080")+"}}}}")
+			r.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "StatefulSet", Name: set.GetName(), UID: set.GetUID(), Controller: new(true)}})
+			p.World.must(p.World.tenant.Create(p.World.t.Context(), r))
+			return p.patch(r, types.MergePatchType, `{"spec": {"template": {"spec": {"hostNetwork": true}}}}`)
+		}, noNetwork},
+		{"F8", "an exception's label, taken from a pod of a ReplicaSet", noPorts(), func(p *place) error {
+			own := p.made(edgeReplicas)
+			o := objects.One(p.World.t, p.Namespace, pod("p, labels: {a: b, edge: 'yes'}", "", "hostPort: 80"))
+			o.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: own.GetName(), UID: own.GetUID(), Controller: new(true)}})
+			p.World.must(p.World.tenant.Create(p.World.t.Context(), o))
+			return p.patch(o, types.MergePatchType, `{"metadata": {"labels": {"edge": null}}}`)
+		}, noHostPort},
+		{"P4", "a pool's label, taken away afterwards", nil, func(p *place) error {
+			s := p.made("{apiVersion: v1, kind: Service, metadata: {name: s, labels: {tier: web}}, spec: {type: NodePort, ports: [{port: 80, nodePort: 31500}]}}")
+			return p.patch(s, types.MergePatchType, `{"metadata": {"labels": {"tier": null}}}`)
+		}, "422 Invalid PC0307"},
+		{"P2", "host ports of a pool past its limit, as of one Deployment", map[string]string{"hosts": "one"}, func(p *place) error {
+			d := p.made(objects.Workload("Deployment", "d", "", objects.Containers("containerPort: 80, hostPort: 7000")))
+			o := objects.One(p.World.t, p.Namespace, pod("p", "", "hostPort: 7001"))
+			o.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "Deployment", Name: d.GetName(), UID: d.GetUID(), Controller: new(true)}})
+			return p.World.tenant.Create(p.World.t.Context(), o)
+		}, "422 Invalid PC0308"},
 		{"F11", "more sockets than are looked at", nil, func(p *place) error {
 			svc, _ := objects.One(p.World.t, p.Namespace, objects.Service("s", "ports: [{port: 80}]")).(*corev1.Service)
 			svc.Spec.Ports = nil
