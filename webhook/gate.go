@@ -12,6 +12,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ type Cluster interface {
 	// Read returns an object as the API server has it at this moment; nil: there is none.
 	Read(ctx context.Context, ref ports.Ref) (*observe.Seen, error)
 	Families() extract.Families
+	ServiceRanges() []netip.Prefix
 	IsComplete() bool // false until everything that exists has been seen
 	Restrictions
 }
@@ -151,6 +153,7 @@ func (g *Gate) record(owner ports.Owner, w write, claims []ports.Claim, version 
 // judge asks every question about an object.
 func (g *Gate) judge(in check.Input) decision {
 	in.Settings, in.Families = &g.settings.Check, check.Families(g.cluster.Families())
+	in.ServiceRanges = g.cluster.ServiceRanges()
 	g.restrict(&in)
 	findings := g.plane.Check(in)
 	return decision{settings: g.settings, findings: findings, verdict: g.settings.Check.Judge(findings)}

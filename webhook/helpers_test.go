@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,6 +81,9 @@ func (c *cluster) Families() extract.Families {
 		c.judging()
 	}
 	return c.families
+}
+func (c *cluster) ServiceRanges() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")}
 }
 func (c *cluster) IsComplete() bool { return !c.incomplete }
 

@@ -68,7 +68,7 @@ func TestRegistration(t *testing.T) {
 		{"validate-workloads.portcullis.dev", "https://127.0.0.1:9443/validate-workloads", "Fail", 3},
 		{"validate-scale.portcullis.dev", "https://127.0.0.1:9443/validate-scale", "Fail", 3},
 		{"validate-cronjobs.portcullis.dev", "https://127.0.0.1:9443/validate-workloads", "Fail", 3},
-		{"guard-pod-labels.portcullis.dev", "https://127.0.0.1:9443/validate-pods", "Ignore", 1}, // else no operator could fail over
+		{"guard-pod-labels.portcullis.dev", "https://127.0.0.1:9443/validate-pods", "Ignore", 1},   // else no operator could fail over
 		{"guard-bindings.portcullis.dev", "https://127.0.0.1:9443/validate-bindings", "Ignore", 1}, // else no pod could be bound while it is down
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

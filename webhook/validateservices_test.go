@@ -34,6 +34,8 @@ func TestValidateService(t *testing.T) {
 		{"a conflict from before", "", holding(with(hostPortPod("p", 30001), onNode("n1"))), with(np("a", 30001), stored), with(np("a", 30001), stored), "warn: PC0201 spec.ports[0].nodePort by Pod default/p before; PC0601 spec.ports[0].nodePort by Pod default/p before", ""},
 		{"external IP of a node's hostPort", "", nil, with(np("a", 30001), stored, func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"192.0.2.1"} }), nil, "allow", ""},
 		{"external IP that is another's cluster IP", "", holding(with(np("b", 30002), clusterIP)), with(np("a", 30001), stored, externalClusterIP), nil, "deny: PC0204 spec.externalIPs[0] by Service default/b", ""},
+		{"external IP that may become another's cluster IP", "", nil, with(np("a", 30001), stored, externalClusterIP), nil, "deny: PC0204 spec.externalIPs[0]", ""},
+		{"external IP that is its own cluster IP", "", nil, with(np("a", 30001), stored, externalClusterIP, clusterIP), nil, "allow", ""},
 		{"external IP that was another's cluster IP before", "", holding(with(np("b", 30002), clusterIP)), with(np("a", 30001), stored, externalClusterIP), with(np("a", 30001), stored, externalClusterIP), "warn: PC0204 spec.externalIPs[0] by Service default/b before", ""},
 		{"a daemon does not hold an external IP", "nodeReserved: [{name: d, port: 80}]\n", nil, with(np("a", 30001), stored, func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"192.0.2.1"} }), nil, "allow", ""},
 	} {
@@ -51,7 +53,7 @@ func TestClusterIPOfAServiceThatIsGone(t *testing.T) {
 	holder := ports.Ref{APIVersion: "v1", Kind: "Service", Namespace: "default", Name: "b"}
 	b.cluster.stored = map[ports.Ref]*observe.Seen{holder: nil}
 	c := serviceCase{service: with(nodePortService("a", 30001), stored, externalClusterIP)}
-	if got := outcome(b.decideOn(t, PathValidateServices, c.request())); got != "allow" {
+	if got := outcome(b.decideOn(t, PathValidateServices, c.request())); got != "deny: PC0204 spec.externalIPs[0]" { // nobody's now, and of the range
 		t.Errorf("got %s", got)
 	}
 	if !slices.Contains(b.cluster.reads, holder) {

@@ -4,6 +4,7 @@
 package audit
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -27,6 +28,7 @@ type Judge struct {
 	controllers extract.Controllers
 	wiring      extract.Wiring
 	families    check.Families
+	ranges      []netip.Prefix // of cluster IPs
 	plane       explain.Plane
 	state       map[ports.Ref]runtime.Object
 	ledger      ledger.Ledger
@@ -67,6 +69,7 @@ func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Ti
 		}
 	}
 	j.controllers, j.wiring = extract.NewControllers(all), extract.NewWiring(all)
+	j.ranges = extract.ServiceRanges(cidrs)
 	j.families, j.nodes = check.Families(extract.ClusterFamilies(nodes, cidrs)), nodes.Remembered()
 	for _, object := range state {
 		s, ok := j.read(object)
@@ -141,7 +144,7 @@ func (j *Judge) Judge(object runtime.Object) []check.Finding {
 
 // ask completes a question, asks it, and records the answer's consequences.
 func (j *Judge) ask(in check.Input, s subject) []check.Finding {
-	in.Held, in.Settings, in.Families = j.ledger.Snapshot(), &j.settings.Check, j.families
+	in.Held, in.Settings, in.Families, in.ServiceRanges = j.ledger.Snapshot(), &j.settings.Check, j.families, j.ranges
 	j.limits.complete(&in)
 	findings := j.plane.Check(in)
 	if in.Service != nil {

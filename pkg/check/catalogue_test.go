@@ -17,6 +17,7 @@ func cases() map[check.Case]check.Code {
 		check.ServiceSelfClash:   {check.SameNodePortTwice, check.SameNodePortSplit, check.HealthCheckIsOwn, check.SamePortTwice},
 		check.NodePortWithoutUse: {check.NodePortIsLeftOver, check.NodePortIsIgnored},
 		check.WorkloadsMeet:      {check.EveryNodeTaken, check.SomeNodesTaken, check.TooManyTogether},
+		check.ForeignIP:          {check.NotGivenYet},
 		check.ForeignPool:        {check.NumberOfOthers, check.NumberOfDraining},
 		check.PolicyNodePort:     {check.NoNodePorts, check.NumberNotAllowed, check.NumberOfNoPool, check.NumberWritten, check.LoadBalancerNumber},
 		check.PolicyHostPort:     {check.NoHostPorts, check.SocketNotAllowed, check.NoHostNetwork, check.InRangeForbidden},

@@ -4,6 +4,7 @@
 package check
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -17,7 +18,8 @@ type Input struct {
 	Workload, OldWorkload *Workload
 	Held                  *ledger.Snapshot // what the object's own owner holds in it never counts against it
 	Settings              *Settings
-	Families              Families // of the cluster's pods
+	Families              Families       // of the cluster's pods
+	ServiceRanges         []netip.Prefix // from which cluster IPs are given; none: not known
 
 	Pools      *Pools                              // nil: there are none
 	Policies   []Policy                            // all of the cluster: those that do not select Namespace say nothing
@@ -46,6 +48,7 @@ type subject struct {
 	held      *ledger.Snapshot
 	settings  *Settings
 	families  Families
+	ranges    []netip.Prefix
 	pools     *Pools
 	policies  []Policy
 	namespace map[string]string
@@ -99,7 +102,7 @@ func Check(in Input) []Finding {
 	templates := map[ports.Ref]sockets{}
 	now := subject{
 		service: in.Service, previous: in.OldService, workload: in.Workload, before: in.OldWorkload,
-		held: in.Held, settings: in.Settings, families: in.Families, templates: templates,
+		held: in.Held, settings: in.Settings, families: in.Families, ranges: in.ServiceRanges, templates: templates,
 		pools: in.Pools, policies: in.Policies, namespace: in.Namespace, labelsOf: in.NodeLabels, now: in.Now,
 	}
 	if in.Namespace == nil && in.Pools != nil {

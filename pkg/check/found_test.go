@@ -178,6 +178,8 @@ func foundForeignIPs() []scene {
 	b := []string{"Service b ClusterIP 443/TCP at:10.96.0.7 at:fd00::7"}
 	return []scene{
 		{why: "another port than the one that it serves", held: b, now: "Service a ClusterIP 80/TCP ip:10.96.0.7", want: []string{first}},
+		{why: "of nobody yet", now: "Service a ClusterIP 80/TCP ip:10.97.0.7", want: []string{"PC0204 error spec.externalIPs[0] (a cluster IP that is yet to be given) and 10.97.0.0/16"}},
+		{why: "had before", old: "Service a ClusterIP 80/TCP ip:10.97.0.7", now: "Service a ClusterIP 81/TCP ip:10.97.0.7", want: []string{"PC0204 error standing spec.externalIPs[0] (a cluster IP that is yet to be given) and 10.97.0.0/16"}},
 		{why: "the second family", held: b, now: "Service a NodePort 80:30080/TCP ip:192.0.2.7 ip:fd00::7", want: []string{"PC0204 error spec.externalIPs[1] < Service b spec.clusterIP"}},
 		{why: "one that it has had is no news, the other is", held: b, old: "Service a ClusterIP 80/TCP ip:10.96.0.7", now: "Service a ClusterIP 80/TCP ip:10.96.0.7 ip:fd00::7",
 			want: []string{"PC0204 error standing spec.externalIPs[0] < Service b spec.clusterIP", "PC0204 error spec.externalIPs[1] < Service b spec.clusterIP"}},

@@ -68,6 +68,9 @@ func (s scene) findings() []check.Finding {
 	in := check.Input{Held: mustLedger(s.held...).Snapshot(), Settings: settings()}
 	in.Service, in.Workload = mustObject(s.now)
 	in.OldService, in.OldWorkload = mustObject(s.old)
+	if strings.Contains(s.now, "ip:10.97.") {
+		in.ServiceRanges = []netip.Prefix{netip.MustParsePrefix("10.97.0.0/16"), netip.MustParsePrefix("fd00::/64")}
+	}
 	in.Families = check.Families{IPv4: strings.Contains(s.families, "4"), IPv6: strings.Contains(s.families, "6")}
 	s.restrict(&in)
 	return check.Check(in)

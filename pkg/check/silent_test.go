@@ -98,6 +98,7 @@ func silentForeignIPs() []scene {
 	b := []string{"Service b ClusterIP 443/TCP at:10.96.0.7"}
 	return []scene{
 		{why: "its own cluster IP", now: "Service a ClusterIP 80/TCP at:10.96.0.8 ip:10.96.0.8"},
+		{why: "its own, of the range", now: "Service a ClusterIP 80/TCP at:10.97.0.8 ip:10.97.0.8"},
 		{why: "of nobody", held: b, now: "Service a ClusterIP 80/TCP ip:10.96.0.9"},
 		{why: "a load balancer's address", held: b, now: "Service a LoadBalancer 80/TCP lb:10.96.0.7"},
 		{why: "no address at all", held: b, now: "Service a ClusterIP 80/TCP"},

@@ -80,12 +80,8 @@ func ClusterFamilies(nodes []*corev1.Node, cidrs []*networkingv1.ServiceCIDR) Fa
 		p, i := NodeFamilies(n)
 		pods, internal = pods.or(p), internal.or(i)
 	}
-	for _, c := range cidrs {
-		for _, s := range c.Spec.CIDRs {
-			if p, err := netip.ParsePrefix(s); err == nil {
-				services = services.with(p.Addr())
-			}
-		}
+	for _, p := range ServiceRanges(cidrs) {
+		services = services.with(p.Addr())
 	}
 	for _, f := range []Families{pods, internal, services} {
 		if f != (Families{}) {
@@ -93,6 +89,19 @@ func ClusterFamilies(nodes []*corev1.Node, cidrs []*networkingv1.ServiceCIDR) Fa
 		}
 	}
 	return Families{}
+}
+
+// ServiceRanges returns the ranges from which cluster IPs are given.
+func ServiceRanges(cidrs []*networkingv1.ServiceCIDR) []netip.Prefix {
+	var ranges []netip.Prefix
+	for _, c := range cidrs {
+		for _, s := range c.Spec.CIDRs {
+			if p, err := netip.ParsePrefix(s); err == nil {
+				ranges = append(ranges, p.Masked())
+			}
+		}
+	}
+	return ranges
 }
 
 func (f Families) with(addr netip.Addr) Families {

@@ -54,11 +54,7 @@ func World(objects []runtime.Object, o WorldOptions) (*rules.World, error) {
 				pods = append(pods, x)
 			}
 		case *networkingv1.ServiceCIDR:
-			for _, text := range x.Spec.CIDRs {
-				if p, err := netip.ParsePrefix(text); err == nil {
-					w.ServiceCIDRs = append(w.ServiceCIDRs, p.Masked())
-				}
-			}
+			w.ServiceCIDRs = append(w.ServiceCIDRs, ServiceRanges([]*networkingv1.ServiceCIDR{x})...)
 		}
 	}
 	if !found {

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -22,6 +23,7 @@ type nodes struct {
 	version  uint64              // counts when eligible was forgotten
 	cidrs    map[string]*networkingv1.ServiceCIDR
 	families extract.Families
+	ranges   []netip.Prefix // of cluster IPs
 }
 
 // What is kept of placements, in bytes: they come from users' templates, which may name a million values. One that is longer
@@ -86,6 +88,14 @@ func (n *nodes) Node(name string) *corev1.Node {
 	return n.byName[name]
 }
 
+// ServiceRanges returns the ranges from which cluster IPs are given; none for a cluster before Kubernetes 1.33, which does not
+// tell them. The caller must not write to it.
+func (n *nodes) ServiceRanges() []netip.Prefix {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.ranges
+}
+
 // Families returns the address families of the cluster's pods.
 func (n *nodes) Families() extract.Families {
 	n.mu.RLock()
@@ -143,5 +153,5 @@ func (n *nodes) count() {
 	for _, c := range n.cidrs {
 		cidrs = append(cidrs, c)
 	}
-	n.families = extract.ClusterFamilies(list, cidrs)
+	n.families, n.ranges = extract.ClusterFamilies(list, cidrs), extract.ServiceRanges(cidrs)
 }

@@ -89,6 +89,9 @@ func words(f check.Finding) (what, way string) {
 	case check.InFlight:
 		return f.Claim.Number() + " is claimed by another request that is under way", "try again in a second"
 	case check.ForeignIP:
+		if f.Case == check.NotGivenYet {
+			return fmt.Sprintf("%s is in %s, from which Services are given their cluster IPs", f.Value, f.Other), "choose an address that is routed to the nodes"
+		}
 		return fmt.Sprintf("%s is the cluster IP of %s", f.Value, holder(f.Holder)), "choose an address that is routed to the nodes, or reach the Service by its own cluster IP"
 	case check.OutsideRange:
 		return fmt.Sprintf("%d is outside the node port range %s", f.Claim.Port, f.Range),

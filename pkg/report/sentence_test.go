@@ -69,6 +69,8 @@ func sentences() []said {
 			"spec.ports[0].nodePort: 30080/TCP is claimed by another request that is under way; try again in a second (PC0203)"},
 		{check.Finding{Code: check.ForeignIP, Field: "spec.externalIPs[0]", Value: "10.96.0.7", Holder: by("Service", "web", "spec.clusterIP", ports.Claim{})},
 			"spec.externalIPs[0]: 10.96.0.7 is the cluster IP of Service default/web (spec.clusterIP); choose an address that is routed to the nodes, or reach the Service by its own cluster IP (PC0204)"},
+		{check.Finding{Code: check.ForeignIP, Case: check.NotGivenYet, Field: "spec.externalIPs[0]", Value: "10.96.0.7", Other: "10.96.0.0/16"},
+			"spec.externalIPs[0]: 10.96.0.7 is in 10.96.0.0/16, from which Services are given their cluster IPs; choose an address that is routed to the nodes (PC0204)"},
 		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("9000/TCP"), Holder: tomcat, Nodes: n1},
 			podField + ": 9000/TCP is held by Deployment default/tomcat (" + template + ") on node n1; choose another hostPort, or expose the pod by a Service (PC0201)"},
 		{check.Finding{Code: check.Held, Field: port0, Claim: nodePort("30080/TCP"), Holder: by("Service", "web", port1, nodePort("30080/UDP"))},

@@ -185,6 +185,7 @@ func attempts() []attempt {
 			return p.patch(s, types.JSONPatchType, `[{"op": "add", "path": "/spec/externalIPs/-", "value": "10.0.0.2"}]`)
 		}, "422 Invalid PC0315"},
 		{"P4", "an external IP that is another Service's cluster IP", nil, create("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 8443}], externalIPs: [10.96.7.7]}}"), "422 Invalid PC0204 Service victim/shop"},
+		{"P4", "an external IP that may become a Service's cluster IP", nil, create("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 8443}], externalIPs: [10.96.9.9]}}"), "422 Invalid PC0204"},
 		{"P4", "the same by an update of a ClusterIP Service", nil, func(p *place) error {
 			s := p.made("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 8443}]}}")
 			return p.patch(s, types.MergePatchType, `{"spec": {"externalIPs": ["10.96.7.7"]}}`)
