@@ -198,7 +198,7 @@ func TestOverloads(t *testing.T) {
 	w := newWorld(t, r)
 	ns, other := w.namespace(t, nil), w.namespace(t, nil)
 	s := newStranger(w, r.Gate)
-	long := time.Duration(seed.Rounds(4, 60)) * time.Second
+	long := time.Duration(seed.Rounds(2, 60)) * time.Second
 	wide := func(ports int) client.Object {
 		list := make([]string, ports)
 		for i := range list {

@@ -409,6 +409,9 @@ func isNode(ip string) bool { return ip == "10.0.0.1" || ip == "10.0.0.2" || ip 
 func brokenPods(o *unstructured.Unstructured, where string, say func(string, ...any)) {
 	spec, labels, isIdle := podSpecOf(o)
 	excepted, tenants := labels["edge"] == "yes", strings.HasPrefix(where, "none")
+	if _, selects := spec["nodeSelector"]; selects && o.GetKind() == "DaemonSet" {
+		isIdle = true // there is no such node, and it has no pod
+	}
 	hostNetwork, _ := spec["hostNetwork"].(bool)
 	if hostNetwork && tenants && !excepted {
 		say("host network")
