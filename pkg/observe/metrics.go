@@ -17,7 +17,7 @@ type Metrics struct {
 func NewMetrics(registry prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		owners: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "portcullis_ledger_owners", Help: "Objects that claim ports.",
+			Name: "portcullis_ledger_owners", Help: "Objects that claim ports, and Services with cluster IPs.",
 		}),
 		claims: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "portcullis_ledger_claims", Help: "Claims on ports.",

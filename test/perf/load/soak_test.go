@@ -242,16 +242,17 @@ func (c *churn) count(ctx context.Context) (owners, claims int, err error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return 0, 0, err
 	}
-	add := func(n int) {
-		if claims += n; n > 0 {
+	add := func(n int, isKnown bool) {
+		if claims += n; n > 0 || isKnown {
 			owners++
 		}
 	}
 	for i := range services.Items {
-		add(len(extract.Service(&services.Items[i], c.settings.NodePorts).Claims))
+		s := extract.Service(&services.Items[i], c.settings.NodePorts)
+		add(len(s.Claims), len(s.Owner.ClusterIPs) > 0)
 	}
 	for i := range pods.Items {
-		add(len(extract.Pod(&pods.Items[i], nil, nil).Claims))
+		add(len(extract.Pod(&pods.Items[i], nil, nil).Claims), false)
 	}
 	return owners, claims, nil
 }
