@@ -217,6 +217,7 @@ func TestOverloads(t *testing.T) {
 		return svc
 	}()
 	blank := append([]byte("{"), bytes.Repeat([]byte(" "), 6<<20)...)
+	w.must(w.tenant.Create(t.Context(), objects.One(t, ns, objects.Service("exists", "ports: [{port: 80}]"))))
 	base := overload(t, w, r.Gate, other, long, 0, nil)
 	t.Logf("undisturbed: %s", base)
 	for _, o := range []struct {
@@ -238,8 +239,8 @@ func TestOverloads(t *testing.T) {
 		{"Services of 9,801 sockets, dry runs", 4, func(int) {
 			_ = w.tenant.Create(t.Context(), addresses.DeepCopyObject().(client.Object), client.DryRunAll)
 		}},
-		{"names that fail", 8, func(i int) {
-			_ = w.tenant.Create(t.Context(), objects.One(t, "victim", objects.Service(fmt.Sprint("x", i), "type: NodePort, ports: [{port: 80, nodePort: 30999}]")))
+		{"creates of a name that exists", 8, func(i int) {
+			_ = w.tenant.Create(t.Context(), objects.One(t, ns, objects.Service("exists", fmt.Sprintf("type: NodePort, ports: [{port: 80, nodePort: %d}]", 30900+i%100))))
 		}},
 		{"bodies of 6 MiB, from the network", 8, func(int) { s.post("/validate-pods", "application/json", bytes.NewReader(blank)) }},
 	} {

@@ -102,13 +102,15 @@ func TestNamedTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := testNames.FindAllStringSubmatch(read(t, "docs/security.md").text(), -1)
-	for _, m := range named {
-		if !exist[m[1]] {
-			t.Errorf("docs/security.md names %s, and there is no such test", m[1])
+	for page, least := range map[string]int{"docs/security.md": 15, webhookPage: 25} {
+		named := testNames.FindAllStringSubmatch(read(t, page).text(), -1)
+		for _, m := range named {
+			if !exist[m[1]] {
+				t.Errorf("%s names %s, and there is no such test", page, m[1])
+			}
 		}
-	}
-	if len(named) < 15 {
-		t.Errorf("docs/security.md names %d tests", len(named))
+		if len(named) < least {
+			t.Errorf("%s names %d tests", page, len(named))
+		}
 	}
 }
