@@ -174,8 +174,9 @@ func (p policyRules) nodePorts() []rule {
 	case check.ModePoolOnly:
 		pooled, serving, given := p.pooled()
 		add("$madeUp.filter(e, !"+given+")", "'none given'", check.Finding{Case: check.NumberOfNoPool, Other: noNumber}, nil)
-		add("("+serving+" == '' ? $judged.filter(e, !"+pooled+") : [])", "string(e.n)", check.Finding{Case: check.NumberOfNoPool}, nil)
-		add("("+serving+" != '' ? $judged.filter(e, !"+pooled+") : [])", "string(e.n)", check.Finding{Case: check.NumberOfNoPool, Value: "⟨v⟩"}, map[string]string{"v": serving})
+		// One rule: what was of no pool before is no news, whichever pool would serve the Service now.
+		ask(found("("+serving+" == '' ? $judged.filter(e, !"+pooled+") : [])", "string(e.n)", check.Finding{Case: check.NumberOfNoPool}, nil) + " + " +
+			found("("+serving+" != '' ? $judged.filter(e, !"+pooled+") : [])", "string(e.n)", check.Finding{Case: check.NumberOfNoPool, Value: "⟨v⟩"}, map[string]string{"v": serving}))
 	case check.ModeAllowed, check.ModeNodeAddressesForbidden:
 	}
 	if n.NoWritten {
@@ -212,7 +213,7 @@ func (g *generator) selectsBy(m *pool.Member) string {
 	spec := g.Pools[i].Spec
 	condition := selects(spec.NamespaceSelector, namespaceLabels)
 	if spec.ServiceSelector != nil {
-		condition += " && " + selects(spec.ServiceSelector, "variables.now_labels") // who asks is who it is now
+		condition += " && " + selects(spec.ServiceSelector, "$labels")
 	}
 	return "(" + condition + ")"
 }

@@ -75,7 +75,11 @@ func (f Finding) identity() identity {
 	if f.Code == ForeignPool || f.Code == PolicyNodePort {
 		socket = ports.Socket{Port: socket.Port} // they know numbers only: one that moves from TCP to UDP is no new one
 	}
-	return identity{f.Code, f.Case, f.Value, socket, f.holder()}
+	value := f.Value
+	if f.Case == NumberOfNoPool {
+		value = "" // which pool would serve it now does not matter
+	}
+	return identity{f.Code, f.Case, value, socket, f.holder()}
 }
 
 // compareFields orders paths as a person counts: ports[2] before ports[10].
