@@ -94,7 +94,7 @@ func poolLimits(s subject) []Finding {
 
 // isShared reports whether a pod's claim is on a number of a pool that another one of its namespace has as well.
 func (s subject) isShared(m *pool.Member, c ports.Claim) bool {
-	return s.workload != nil && m.PerNamespace > 0 && s.held.HasHostPort(s.workload.Owner.Namespace, c.Port, &s.workload.Owner)
+	return s.workload != nil && m.PerNamespace > 0 && s.held.HasHostPort(c.Port, &s.workload.Owner)
 }
 
 // HostPortsOf counts the numbers of a pool that the other pods and templates of an owner's namespace have, on whichever nodes.
@@ -103,7 +103,7 @@ func HostPortsOf(held *ledger.Snapshot, owner *ports.Owner, m *pool.Member) int 
 	n := 0
 	for _, r := range m.Effective {
 		for i := range r.Size() {
-			if held.HasHostPort(owner.Namespace, r.First+uint16(i), owner) {
+			if held.HasHostPort(r.First+uint16(i), owner) {
 				n++
 			}
 		}
@@ -111,10 +111,10 @@ func HostPortsOf(held *ledger.Snapshot, owner *ports.Owner, m *pool.Member) int 
 	return n
 }
 
-// hadAsPod are the host ports that the version before has; none if it wanted no pods and this one does.
+// hadAsPod are the host ports that the version before has; none if it wanted no pods.
 func (s subject) hadAsPod() map[uint16]bool {
 	had := map[uint16]bool{}
-	if s.before == nil || isIdle(s.before) && !isIdle(s.workload) {
+	if s.before == nil || isIdle(s.before) {
 		return had
 	}
 	for _, c := range s.before.Claims {

@@ -144,9 +144,9 @@ func (s *Snapshot) IsNodePort(port uint16) bool {
 	return false
 }
 
-// HasHostPort reports whether a pod or template of a namespace that wants pods claims a port of its node, whatever the
-// protocol; owner itself aside, and what it makes, which may be on its way out.
-func (s *Snapshot) HasHostPort(namespace string, port uint16, owner *ports.Owner) bool {
+// HasHostPort reports whether another pod or template of owner's namespace that wants pods claims a port of its node, whatever
+// the protocol; what owner makes aside, which may be on its way out.
+func (s *Snapshot) HasHostPort(port uint16, owner *ports.Owner) bool {
 	for layer := range s.layers {
 		for _, protocol := range ports.Protocols() {
 			b, ok := layer.numbers.get(number{protocol, port})
@@ -154,7 +154,7 @@ func (s *Snapshot) HasHostPort(namespace string, port uint16, owner *ports.Owner
 				continue
 			}
 			for c := range b.every {
-				if c.Kind.OfPod() && !c.InitOnly && !c.Idle && c.Owner.Namespace == namespace && !slices.Contains(s.Chain(c.Owner), owner.Ref) {
+				if c.Kind.OfPod() && !c.InitOnly && !c.Idle && c.Owner.Namespace == owner.Namespace && !slices.Contains(s.Chain(c.Owner), owner.Ref) {
 					return true
 				}
 			}
