@@ -29,15 +29,7 @@ func TestDriftOfPaths(t *testing.T) {
 	} {
 		r := webhook.Shipped()
 		r.ClientConfig = c.client
-		var ours []hook
-		mutating, validating := webhook.Mutating(r), webhook.Validating(r)
-		for i := range mutating.Webhooks {
-			ours = append(ours, mutatingHookOf(&mutating.Webhooks[i]))
-		}
-		for i := range validating.Webhooks {
-			ours = append(ours, hookOf(&validating.Webhooks[i]))
-		}
-		if got := (&patient{}).drift(ours); got.Status != c.want || strings.Contains(got.Message, segment) {
+		if got := (&patient{}).drift(hooksOf(r)); got.Status != c.want || strings.Contains(got.Message, segment) {
 			t.Errorf("%s: %s, %s", c.name, got.Status, got.Message)
 		}
 	}

@@ -117,6 +117,11 @@ func (d *patient) hooks(ctx context.Context) (ours, others []hook, missing []str
 func shippedHooks(guard bool) []hook {
 	r := webhook.Shipped()
 	r.GuardBindings = guard
+	return hooksOf(r)
+}
+
+// hooksOf returns the hooks of a registration.
+func hooksOf(r webhook.Registration) []hook {
 	var hooks []hook
 	mutating, validating := webhook.Mutating(r), webhook.Validating(r)
 	for i := range mutating.Webhooks {
