@@ -21,7 +21,7 @@ type Placement struct {
 	Key         string
 	nodeName    string
 	anywhere    bool
-	oneHost     bool
+	host        string // the only one that it allows, by the name of its node or its hostname; "" for any number
 	affinity    nodeaffinity.RequiredNodeAffinity
 	tolerations []corev1.Toleration
 }
@@ -41,7 +41,7 @@ func PlacementOf(spec *corev1.PodSpec, daemon bool) Placement {
 		Key:         string(key),
 		nodeName:    says.NodeName,
 		anywhere:    says.NodeName == "" && len(says.NodeSelector) == 0 && says.Affinity == nil,
-		oneHost:     isOneHost(&says),
+		host:        hostOf(&says),
 		affinity:    nodeaffinity.NewRequiredNodeAffinity(says.NodeSelector, says.Affinity),
 		tolerations: says.Tolerations,
 	}
@@ -50,29 +50,45 @@ func PlacementOf(spec *corev1.PodSpec, daemon bool) Placement {
 // IsAnywhere reports whether the placement names no node and no property of nodes.
 func (p Placement) IsAnywhere() bool { return p.anywhere }
 
-// IsOneHost reports whether the placement names the one host that it allows: by nodeName, or by its hostname.
-func (p Placement) IsOneHost() bool { return p.oneHost }
+// IsOneHost reports whether the placement names the one host that it allows: by nodeName, by its hostname label, or by an
+// affinity for either.
+func (p Placement) IsOneHost() bool { return p.host != "" }
 
-func isOneHost(spec *corev1.PodSpec) bool {
-	if spec.NodeName != "" || spec.NodeSelector[corev1.LabelHostname] != "" {
-		return true
+// node returns the one node that the placement allows, if it names one and there is one. Eligible are the nodes that it
+// allows; where they are not known (nil), a node is taken to have its own name as its hostname, as the kubelet sets it.
+func (p Placement) node(eligible []string) (string, bool) {
+	switch {
+	case p.host == "":
+		return "", false
+	case eligible == nil:
+		return p.host, true
+	case len(eligible) == 1:
+		return eligible[0], true
+	default:
+		return "", false // there is none, or several call themselves so
 	}
-	if _, one := requiredNode(spec.Affinity); one {
-		return true
+}
+
+func hostOf(spec *corev1.PodSpec) string {
+	if spec.NodeName != "" {
+		return spec.NodeName
 	}
-	if spec.Affinity == nil {
-		return false
+	if node, one := requiredNode(spec.Affinity); one {
+		return node
 	}
-	terms := spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	if host := spec.NodeSelector[corev1.LabelHostname]; host != "" {
+		return host
+	}
+	terms := requiredTerms(spec.Affinity)
 	if len(terms) != 1 {
-		return false
+		return ""
 	}
 	for _, e := range terms[0].MatchExpressions {
 		if e.Key == corev1.LabelHostname && e.Operator == corev1.NodeSelectorOpIn && len(e.Values) == 1 {
-			return true
+			return e.Values[0]
 		}
 	}
-	return false
+	return ""
 }
 
 // Allows reports whether a pod of this placement may run on node. Taints that the control plane sets for a node's

@@ -11,9 +11,9 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// Pod returns a pod with its claims. They lie on its node, if that is certain: by spec.nodeName, or by the node
-// affinity with which the DaemonSet controller makes each of its pods. A pod that is finished claims nothing; one that
-// is terminating holds until it is gone. nodes and trusted are as for Workload.
+// Pod returns a pod with its claims. They lie on its node, if that is certain: by spec.nodeName, by the hostname that it
+// selects, or by the node affinity with which the DaemonSet controller makes each of its pods. A pod that is finished claims
+// nothing; one that is terminating holds until it is gone. nodes and trusted are as for Workload.
 func Pod(pod *corev1.Pod, nodes EligibleNodes, trusted []string) *check.Workload {
 	w := &check.Workload{Owner: Owner(coreKind("Pod"), pod, trusted), Labels: pod.Labels, IsPod: true}
 	w.IsTrusted = slices.Contains(trusted, w.Owner.Namespace)
@@ -22,7 +22,13 @@ func Pod(pod *corev1.Pod, nodes EligibleNodes, trusted []string) *check.Workload
 	if node, ok := nodeOf(pod); ok {
 		scope = ports.NodeScope(node)
 	} else if nodes != nil {
-		w.Eligible = nodes.Eligible(PlacementOf(&pod.Spec, false))
+		placement := PlacementOf(&pod.Spec, false)
+		w.Eligible = nodes.Eligible(placement)
+		if node, ok := placement.node(w.Eligible); ok {
+			scope = ports.NodeScope(node)
+		}
+	} else if host := hostOf(&pod.Spec); host != "" {
+		scope = ports.NodeScope(host)
 	}
 	if !IsFinished(pod) {
 		podSpec{w, "spec", scope, false}.add(&pod.Spec)
@@ -66,10 +72,7 @@ func nodeOf(pod *corev1.Pod) (string, bool) {
 
 // requiredNode returns the one node that an affinity names by its field metadata.name, as that of a DaemonSet's pods does.
 func requiredNode(affinity *corev1.Affinity) (string, bool) {
-	if affinity == nil || affinity.NodeAffinity == nil || affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
-		return "", false
-	}
-	terms := affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	terms := requiredTerms(affinity)
 	if len(terms) == 0 {
 		return "", false
 	}
@@ -82,6 +85,14 @@ func requiredNode(affinity *corev1.Affinity) (string, bool) {
 		node = name
 	}
 	return node, true
+}
+
+// requiredTerms are the alternatives of which a node must meet one; none where any node will do.
+func requiredTerms(affinity *corev1.Affinity) []corev1.NodeSelectorTerm {
+	if affinity == nil || affinity.NodeAffinity == nil || affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		return nil
+	}
+	return affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
 }
 
 func namedNode(term corev1.NodeSelectorTerm) (string, bool) {

@@ -48,6 +48,7 @@ func TestPodClaims(t *testing.T) {
 		{"one alternative names none", podOn("{nodeSelectorTerms: [{matchFields: [{key: metadata.name, operator: In, values: [n1]}]}, {matchExpressions: [{key: zone, operator: Exists}]}]}"), []string{"hostPort *:80/TCP " + first}},
 		{"a choice of two", podOn("{nodeSelectorTerms: [{matchFields: [{key: metadata.name, operator: In, values: [n1, n2]}]}]}"), []string{"hostPort *:80/TCP " + first}},
 		{"any but one", podOn("{nodeSelectorTerms: [{matchFields: [{key: metadata.name, operator: NotIn, values: [n1]}]}]}"), []string{"hostPort *:80/TCP " + first}},
+		{"by its hostname, which is the node's name where the nodes are not known", "{nodeSelector: {kubernetes.io/hostname: n2}, containers: [{name: a, ports: [{hostPort: 80}]}]}", []string{"hostPort *:80/TCP @n2 spec.containers[0].ports[0].hostPort"}},
 		{"no alternative", podOn("{nodeSelectorTerms: []}"), []string{"hostPort *:80/TCP " + first}},
 	} {
 		w := extract.Pod(&corev1.Pod{Spec: *mustRead[corev1.PodSpec](c.spec)}, nil, nil)
@@ -103,6 +104,23 @@ func TestPodsThatHold(t *testing.T) {
 		holds := len(extract.Pod(pod, nil, nil).Claims) == 1
 		if finished, mirror := extract.IsFinished(pod), extract.IsMirror(pod); holds != c.holds || finished != c.finished || mirror != c.mirror {
 			t.Errorf("%s: holds %v, is finished %v, is a mirror %v", c.pod, holds, finished, mirror)
+		}
+	}
+}
+
+// TestPodByHostname: a pod that selects a hostname is on the node that has it as certainly as one that names the node.
+func TestPodByHostname(t *testing.T) {
+	pod := &corev1.Pod{Spec: *mustRead[corev1.PodSpec]("{nodeSelector: {kubernetes.io/hostname: host-b}, containers: [{name: a, ports: [{hostPort: 80}]}]}")}
+	for _, c := range []struct {
+		nodes extract.NodeList
+		want  string
+	}{
+		{hosts("n1", "host-a", "n2", "host-b"), "n2"},
+		{hosts("n1", "host-a"), "a node"},
+		{hosts("n1", "host-b", "n2", "host-b"), "a node"},
+	} {
+		if got := extract.Pod(pod, c.nodes, nil).Claims[0].Scope.String(); got != c.want {
+			t.Errorf("among %d nodes: on %q, want %q", len(c.nodes), got, c.want)
 		}
 	}
 }

@@ -53,13 +53,17 @@ func Workload(object runtime.Object, nodes EligibleNodes, trusted []string) (*ch
 	return w, true
 }
 
-// scope says where the pods of a template will be: a DaemonSet's on each of its nodes, and on every node if the nodes
-// are not known and it names none; others on nodes that the scheduler decides.
+// scope says where the pods of a template will be: on the node that it names; a DaemonSet's on each of its nodes, and on
+// every node if the nodes are not known and it names none; others on nodes that the scheduler decides.
 func (t template) scope(placement Placement, eligible []string, rollout *check.Rollout) ports.Scope {
+	lasts := rollout != nil && rollout.Kind != check.ToTheEnd
+	node, named := placement.node(eligible)
 	switch {
 	case t.spec.NodeName != "":
 		return ports.NodeScope(t.spec.NodeName)
-	case !t.daemon && rollout != nil && rollout.Kind != check.ToTheEnd:
+	case named && lasts:
+		return ports.NodeScope(node)
+	case !t.daemon && lasts:
 		return ports.AmongScope(rollout.Replicas, eligible)
 	case !t.daemon:
 		return ports.Scope{} // a Job's pods end and make room

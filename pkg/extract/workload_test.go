@@ -1,12 +1,14 @@
 package extract_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
@@ -74,6 +76,15 @@ func TestTemplateOfTheHostNetwork(t *testing.T) {
 	}
 }
 
+// hosts are nodes with their hostnames.
+func hosts(nameAndHost ...string) extract.NodeList {
+	var nodes extract.NodeList
+	for pair := range slices.Chunk(nameAndHost, 2) {
+		nodes = append(nodes, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: pair[0], Labels: map[string]string{corev1.LabelHostname: pair[1]}}})
+	}
+	return nodes
+}
+
 func TestWorkloadScopes(t *testing.T) {
 	daemon := func(spec string) runtime.Object {
 		return &appsv1.DaemonSet{Spec: appsv1.DaemonSetSpec{Template: corev1.PodTemplateSpec{Spec: *mustRead[corev1.PodSpec](spec)}}}
@@ -82,6 +93,7 @@ func TestWorkloadScopes(t *testing.T) {
 		return &appsv1.Deployment{Spec: appsv1.DeploymentSpec{Template: corev1.PodTemplateSpec{Spec: *mustRead[corev1.PodSpec](spec)}}}
 	}
 	const ports = "containers: [{name: a, ports: [{hostPort: 80}]}]"
+	const byHost = "nodeSelector: {kubernetes.io/hostname: host-b}, "
 	for _, c := range []struct {
 		why      string
 		object   runtime.Object
@@ -99,6 +111,14 @@ func TestWorkloadScopes(t *testing.T) {
 		{"a DaemonSet on a node by name", daemon("{nodeName: n2, " + ports + "}"), threeNodes(), "n2", []string{"n2"}},
 		{"a Deployment goes where the scheduler says", other("{nodeSelector: {zone: b}, " + ports + "}"), threeNodes(), "a node", []string{"n2"}},
 		{"but to a node by name", other("{nodeName: n1, " + ports + "}"), nil, "n1", nil},
+		{"to a host by its label", other("{" + byHost + ports + "}"), hosts("n1", "host-b"), "n1", []string{"n1"}},
+		{"a DaemonSet, too", daemon("{" + byHost + ports + "}"), hosts("n1", "host-b"), "n1", []string{"n1"}},
+		{"which is the node's name where the nodes are not known", other("{" + byHost + ports + "}"), nil, "host-b", nil},
+		{"a host that there is not", other("{" + byHost + ports + "}"), hosts("n1", "host-a"), "a node", []string{}},
+		{"two hosts of one name", other("{" + byHost + ports + "}"), hosts("n1", "host-b", "n2", "host-b"), "a node", []string{"n1", "n2"}},
+		{"to a host by affinity", other(podOn("{nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [host-b]}]}]}")), nil, "host-b", nil},
+		{"to a node by the affinity for its name", other(podOn("{nodeSelectorTerms: [{matchFields: [{key: metadata.name, operator: In, values: [n1]}]}]}")), hosts("n1", "host-b"), "n1", []string{"n1"}},
+		{"one of two hosts", other(podOn("{nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [host-a, host-b]}]}]}")), nil, "a node", nil},
 	} {
 		w, _ := extract.Workload(c.object, c.nodes, nil)
 		if got := w.Claims[0].Scope.String(); got != c.scope {
