@@ -114,16 +114,24 @@ func (d decision) disclosed(req admission.Request) decision {
 	if d.settings == nil || !d.settings.HideHolders {
 		return d
 	}
+	hide := func(h check.Holder) check.Holder {
+		if h.Ref.Namespace == "" || h.Ref.Namespace == req.Namespace {
+			return h
+		}
+		h.Ref = ports.Ref{Kind: "an object in", Name: "another namespace (request " + string(req.UID) + ")"}
+		h.Field = ""
+		return h
+	}
 	findings := slices.Clone(d.findings)
 	for i := range findings {
 		f := &findings[i]
-		if f.Holder == nil || f.Holder.Ref.Namespace == "" || f.Holder.Ref.Namespace == req.Namespace {
+		if f.Holder == nil {
 			continue
 		}
-		hidden := *f.Holder
-		hidden.Ref = ports.Ref{Kind: "an object in", Name: "another namespace (request " + string(req.UID) + ")"}
-		hidden.Field = ""
-		f.Holder = &hidden
+		f.Holder, f.Others = new(hide(*f.Holder)), slices.Clone(f.Others)
+		for j := range f.Others {
+			f.Others[j] = hide(f.Others[j])
+		}
 	}
 	d.findings = findings
 	return d

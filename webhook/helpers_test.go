@@ -247,6 +247,9 @@ func outcome(d decision) string {
 		if f.Holder != nil {
 			text += " by " + f.Holder.Ref.String()
 		}
+		for _, h := range f.Others {
+			text += " + " + h.Ref.String()
+		}
 		if f.Standing {
 			text += " before"
 		}

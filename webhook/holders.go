@@ -131,12 +131,14 @@ func unread(d decision, read map[ports.Ref]bool) (holder ports.Ref, ok bool) {
 		if f.Holder == nil || f.Holder.Claim.Owner == nil {
 			return ports.Ref{}, false
 		}
-		ref := f.Holder.Claim.Owner.Ref
-		if read[ref] && f.Code != check.WorkloadsMeet { // which may depend on several holders
-			return ports.Ref{}, false
-		}
-		if !ok && !read[ref] {
-			holder, ok = ref, true
+		for _, h := range f.Holders() {
+			ref := h.Claim.Owner.Ref
+			if read[ref] && f.Code != check.WorkloadsMeet { // which may depend on several holders
+				return ports.Ref{}, false
+			}
+			if !ok && !read[ref] {
+				holder, ok = ref, true
+			}
 		}
 	}
 	return holder, ok

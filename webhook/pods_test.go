@@ -98,7 +98,7 @@ func TestPod(t *testing.T) {
 		{"held by a pod of the host network", "", holding(on(hp("q", 8080), hostNetwork)), on(hp("p", 8080)), "deny: PC0201 spec.containers[0].ports[0].hostPort by Pod default/q; PC0601 spec.containers[0].ports[0].hostPort by Pod default/q"},
 		{"held by a finished pod", "", holding(on(hp("q", 8080), func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })), on(hp("p", 8080)), "allow"},
 		{"held on one of two nodes", "", append(twoNodes, on(hp("q", 8080))), hp("p", 8080), "allow"},
-		{"held on both nodes", "", append(twoNodes, on(hp("q", 8080)), with(hp("r", 8080), onNode("n2"))), hp("p", 8080), "deny: PC0202 spec.containers[0].ports[0].hostPort by Pod default/q; PC0202 spec.containers[0].ports[0].hostPort by Pod default/r"},
+		{"held on both nodes", "", append(twoNodes, on(hp("q", 8080)), with(hp("r", 8080), onNode("n2"))), hp("p", 8080), "deny: PC0202 spec.containers[0].ports[0].hostPort by Pod default/q + Pod default/r"},
 		{"held by its own name", "", holding(on(hp("p", 8080))), on(hp("p", 8080)), "allow"},
 		{"held by a pod of the same controller", "", holding(on(hp("q", 8080), controlledBy("ReplicaSet", "rs"))), on(hp("p", 8080), controlledBy("ReplicaSet", "rs")), "allow"},
 		{"a daemon's", "", nil, hp("p", 10250), "deny: PC0302 spec.containers[0].ports[0].hostPort by node daemon kubelet"},

@@ -59,6 +59,7 @@ const (
 	webPod2  = "{apiVersion: v1, kind: Pod, metadata: {name: web-2, labels: {app: web}}, spec: {nodeName: n2, containers: [{name: c, ports: [{containerPort: 80, hostPort: 30062}]}]}}\n"
 	lonePod  = "{apiVersion: v1, kind: Pod, metadata: {name: lone}, spec: {containers: [{name: c, ports: [{containerPort: 80, hostPort: 30062}]}]}}\n"
 	agent    = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: agent}, spec: {selector: {matchLabels: {app: agent}}, template: {metadata: {labels: {app: agent}}, spec: {containers: [{name: c, ports: [{containerPort: 80, hostPort: 9100}]}]}}}}\n"
+	anywhere = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: agent}, spec: {strategy: {type: Recreate}, selector: {matchLabels: {app: agent}}, template: {metadata: {labels: {app: agent}}, spec: {containers: [{name: c, ports: [{containerPort: 80, hostPort: 9100}]}]}}}}\n"
 	agent2   = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: agent2}, spec: {selector: {matchLabels: {app: agent2}}, template: {metadata: {labels: {app: agent2}}, spec: {containers: [{name: c, ports: [{containerPort: 80, hostPort: 9100}]}]}}}}\n"
 	agentOn1 = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: on1}, spec: {selector: {matchLabels: {app: on1}}, template: {metadata: {labels: {app: on1}}, spec: {nodeSelector: {kubernetes.io/hostname: n1}, containers: [{name: c, ports: [{containerPort: 80, hostPort: 9100}]}]}}}}\n"
 	agentOn2 = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: on2}, spec: {selector: {matchLabels: {app: on2}}, template: {metadata: {labels: {app: on2}}, spec: {nodeSelector: {kubernetes.io/hostname: n2}, containers: [{name: c, ports: [{containerPort: 80, hostPort: 9100}]}]}}}}\n"
@@ -78,6 +79,9 @@ func found(t *testing.T, o outcome) []string {
 		s := f.Severity + " " + f.Code + " " + f.Object.Name
 		if f.Holder != nil {
 			s += " <- " + f.Holder.Kind + " " + f.Holder.Name
+		}
+		for _, h := range f.Others {
+			s += " + " + h.Kind + " " + h.Name
 		}
 		short = append(short, s+" "+strings.Join(f.Nodes, ","))
 	}
@@ -103,7 +107,10 @@ func TestLint(t *testing.T) {
 		{"DaemonSets everywhere, nodes unknown", agent + and + agent2, "", []string{"error PC0202 agent2 <- DaemonSet agent "}, 1},
 		{"DaemonSets by selector, nodes unknown", agentOn1 + and + agentOn2, "", nil, 0},
 		{"DaemonSets apart", agentOn1 + and + agentOn2, nodes, nil, 0},
-		{"DaemonSets that meet on one node", agentOn1 + and + agent, nodes, []string{"warning PC0202 agent <- DaemonSet on1 n1"}, 0},
+		{"DaemonSets that meet on one node", agentOn1 + and + agent, nodes, []string{"error PC0202 agent <- DaemonSet on1 n1"}, 1},
+		{"the other way round", agent + and + agentOn1, nodes, []string{"error PC0202 on1 <- DaemonSet agent n1"}, 1},
+		{"two that fill all nodes together", agentOn1 + and + agentOn2 + and + anywhere, nodes, []string{"error PC0202 agent <- DaemonSet on1 + DaemonSet on2 n1,n2"}, 1},
+		{"and a Deployment that has another", agentOn1 + and + anywhere, nodes, []string{"warning PC0202 agent <- DaemonSet on1 n1"}, 0},
 		{"DaemonSets that meet on all", agent + and + agent2, nodes, []string{"error PC0202 agent2 <- DaemonSet agent n1,n2"}, 1},
 		{"one on a node of the other", agent + and + agentOn2, nodes, []string{"error PC0202 on2 <- DaemonSet agent n2"}, 1},
 	} {
@@ -123,7 +130,7 @@ func TestLint(t *testing.T) {
 
 func TestLintExitCodes(t *testing.T) {
 	folder(t, map[string]string{
-		"good.yaml": app1, "bad.yaml": app1 + and + app2, "warn.yaml": nodes + and + agentOn1 + and + agent,
+		"good.yaml": app1, "bad.yaml": app1 + and + app2, "warn.yaml": nodes + and + agentOn1 + and + anywhere,
 		"broken.yaml": "a: [", "audit.yaml": "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\nenforcement: {PC0201: Audit}\n",
 		"wrong.yaml": "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\nnodePortRanges: 1-2\n",
 	})

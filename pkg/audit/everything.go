@@ -126,8 +126,8 @@ func isOfNoConcern(pod *corev1.Pod) bool {
 
 func (e entity) root() ports.Ref { return e.chain[len(e.chain)-1] }
 
-// sin is what makes the finding about a pod that of its template.
-type sin struct {
+// dedupKey is what makes the finding about a pod that of its template.
+type dedupKey struct {
 	object ports.Ref
 	code   check.Code
 	number string
@@ -135,22 +135,33 @@ type sin struct {
 	holder ports.Ref
 }
 
-func sinOf(f check.Finding, object ports.Ref) sin {
-	s := sin{object: object, code: f.Code, number: f.Claim.Number(), value: f.Value}
-	if f.Holder != nil {
-		s.holder = f.Holder.Ref
+// dedupKeys returns the keys of a finding, taken for one about object: one for each holder.
+func dedupKeys(f check.Finding, object ports.Ref) []dedupKey {
+	key := dedupKey{object: object, code: f.Code, number: f.Claim.Number(), value: f.Value}
+	if f.Code == check.WorkloadsMeet {
+		key.code = check.Held // what a template meets on some of its nodes a pod meets on its own
 	}
-	return s
+	if f.Holder == nil {
+		return []dedupKey{key}
+	}
+	var keys []dedupKey
+	for _, h := range f.Holders() {
+		key.holder = h.Ref
+		keys = append(keys, key)
+	}
+	return keys
 }
 
-// toldOnce leaves out what the topmost controller is found to have wrong too. The nodes where its pods are found are
+// toldOnce leaves out what the topmost controller is found to have wrong too, and no less. The nodes where its pods are found are
 // added to what is told of it.
 func toldOnce(findings []check.Finding, existing []entity, held *ledger.Snapshot) []check.Finding {
-	places := make(map[sin]int, len(findings))
+	places := make(map[dedupKey]int, len(findings))
 	chains := map[ports.Ref][]ports.Ref{}
 	for i, f := range findings {
-		if _, again := places[sinOf(f, f.Object)]; !again {
-			places[sinOf(f, f.Object)] = i
+		for _, key := range dedupKeys(f, f.Object) {
+			if _, again := places[key]; !again {
+				places[key] = i
+			}
 		}
 		chains[f.Object] = nil
 	}
@@ -169,7 +180,12 @@ func toldOnce(findings []check.Finding, existing []entity, held *ledger.Snapshot
 			if controller == f.Object {
 				break
 			}
-			if place, ok := places[sinOf(f, controller)]; ok {
+			place, all := 0, true // that of the holder who is named first
+			for _, key := range slices.Backward(dedupKeys(f, controller)) {
+				found, ok := places[key]
+				place, all = found, all && ok
+			}
+			if all && findings[place].Severity >= f.Severity {
 				nodes[place], keep[i] = append(nodes[place], f.Nodes...), false
 				break
 			}

@@ -16,7 +16,7 @@ func cases() map[check.Case]check.Code {
 	for code, named := range map[check.Code][]check.Case{
 		check.ServiceSelfClash:   {check.SameNodePortTwice, check.SameNodePortSplit, check.HealthCheckIsOwn, check.SamePortTwice},
 		check.NodePortWithoutUse: {check.NodePortIsLeftOver, check.NodePortIsIgnored},
-		check.WorkloadsMeet:      {check.EveryNodeTaken, check.SomeNodesTaken, check.TooManyTogether},
+		check.WorkloadsMeet:      {check.EveryNodeTaken, check.SomeNodesTaken, check.TooManyTogether, check.LeavesNoNode, check.MayMeetThere},
 		check.ForeignIP:          {check.NotGivenYet},
 		check.ForeignPool:        {check.NumberOfOthers, check.NumberOfDraining},
 		check.PolicyNodePort:     {check.NoNodePorts, check.NumberNotAllowed, check.NumberOfNoPool, check.NumberWritten, check.LoadBalancerNumber},

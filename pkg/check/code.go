@@ -99,6 +99,8 @@ const (
 	EveryNodeTaken     Case = "every eligible node is taken"         // PC0202
 	SomeNodesTaken     Case = "some eligible nodes are taken"        // PC0202
 	TooManyTogether    Case = "together they want more nodes"        // PC0202
+	LeavesNoNode       Case = "no node is left to the holder"        // PC0202
+	MayMeetThere       Case = "the holder's pods may come there"     // PC0202
 	NotGivenYet        Case = "a cluster IP that is yet to be given" // PC0204
 	NoSuchPort         Case = "no port has the name"                 // PC0314
 	OnHostNetwork      Case = "the pod is on the host network"       // PC0314
@@ -162,7 +164,7 @@ func Catalogue() []Entry {
 		{WrongCase, "a value that the API spells in another case", Error, nil},
 		{HealthCheckFixed, "a healthCheckNodePort that is changed while it is in use", Error, nil},
 		{Held, "the port is held by somebody else", Error, nil},
-		{WorkloadsMeet, "two workloads want the same host port on the same nodes", Error, map[Case]Severity{SomeNodesTaken: Warning, TooManyTogether: Warning}},
+		{WorkloadsMeet, "two workloads want the same host port on the same nodes", Error, map[Case]Severity{SomeNodesTaken: Warning, TooManyTogether: Warning, MayMeetThere: Warning}},
 		{InFlight, "another request for the port is under way", Error, nil},
 		{ForeignIP, "an external IP that is the cluster IP of another Service, or may become it", Error, nil},
 		{OutsideRange, "a number outside the node port range", Error, nil},

@@ -20,6 +20,7 @@ type Finding struct {
 	Claim       ports.Claim // what the object wants; the zero Claim where no socket is concerned
 	Range       ports.Range // the range that the number is outside of
 	Holder      *Holder     // who is in the way; nil where nobody else is
+	Others      []Holder    // who else is, where several are in one way, sorted
 	Nodes       []string    // where the two meet, sorted; nil: on every node, or not known
 	Eligible    int         // how many nodes the object could run on, where Nodes are a part of them
 	Left        int         // on how many of them its ports are free
@@ -44,6 +45,25 @@ type Holder struct {
 	Claim ports.Claim // one of its claims that meet
 	Field string      // the path of that claim in the holder
 	Pods  int         // how many pods of the controller meet; 0 where the holder holds it itself
+	Nodes []string    // where it is met, as Finding.Nodes
+}
+
+// Holders returns Holder and Others; none where nobody else is in the way.
+func (f Finding) Holders() []Holder {
+	if f.Holder == nil {
+		return nil
+	}
+	return append([]Holder{*f.Holder}, f.Others...)
+}
+
+// sortHolders puts first who is met on most nodes.
+func (f *Finding) sortHolders() {
+	if len(f.Others) == 0 {
+		return
+	}
+	all := f.Holders()
+	slices.SortFunc(all, func(a, b Holder) int { return cmp.Or(cmp.Compare(len(b.Nodes), len(a.Nodes)), a.Compare(b.Ref)) })
+	f.Holder, f.Others = &all[0], all[1:]
 }
 
 // Compare orders findings by object, field, code, claim and holder.

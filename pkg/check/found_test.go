@@ -3,6 +3,7 @@ package check_test
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
@@ -34,7 +35,7 @@ func found() map[check.Code][]scene {
 		},
 		check.Held:          append(foundHeldByServices(), foundHeldByPods()...),
 		check.ForeignIP:     foundForeignIPs(),
-		check.WorkloadsMeet: append(foundWorkloads(), foundTogether()...),
+		check.WorkloadsMeet: slices.Concat(foundWorkloads(), foundDisplaced(), foundTogether()),
 		check.OutsideRange:  foundOutside(),
 		check.DaemonSocket:  foundDaemons(),
 	}
@@ -264,6 +265,8 @@ func foundWorkloads() []scene {
 	return []scene{
 		{why: "a DaemonSet takes its nodes", held: daemons, now: "Deployment a on n1,n2: hostPort * 80/TCP @?",
 			want: every("DaemonSet b ports[0].hostPort on n1,n2 of 2")},
+		{why: "who holds most is named first", held: append(daemons, "Pod c: hostPort * 80/TCP @n3"), now: "Deployment a on n1,n2,n3: hostPort * 80/TCP @?",
+			want: every("DaemonSet b ports[0].hostPort + Pod c on n1,n2,n3 of 3")},
 		{why: "and leaves others", held: daemons, now: "Deployment a on n1,n2,n3: hostPort * 80/TCP @?",
 			want: some("DaemonSet b ports[0].hostPort on n1,n2 of 3")},
 		{why: "two DaemonSets", held: daemons, now: "DaemonSet a on n2,n3: hostPort 10.0.0.2 80/TCP @{n2,n3}",
@@ -271,8 +274,7 @@ func foundWorkloads() []scene {
 		{why: "a bare pod with no choice left", held: daemons, now: "Pod a on n1: hostPort * 80/TCP @?",
 			want: every("DaemonSet b ports[0].hostPort on n1 of 1")},
 		{why: "several holders take all", held: pods, now: "Deployment a on n1,n2: hostPort * 80/TCP @?", want: []string{
-			"PC0202 error ports[0].hostPort (every eligible node is taken) < Pod b ports[0].hostPort on n1 of 2",
-			"PC0202 error ports[0].hostPort (every eligible node is taken) < Pod c ports[0].hostPort on n2 of 2",
+			"PC0202 error ports[0].hostPort (every eligible node is taken) < Pod b ports[0].hostPort + Pod c on n1,n2 of 2",
 		}},
 		{why: "one port on one node and another on the other leave nothing", held: []string{pods[0], pods[2]},
 			now: "Pod a on n1,n2: hostPort * 80/TCP @?; hostPort * 81/TCP @?", want: []string{

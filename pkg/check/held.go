@@ -103,6 +103,7 @@ func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Confl
 		if everywhere[f.Holder.Ref] {
 			f.Nodes = nil
 		}
+		f.Holder.Nodes = f.Nodes
 	}
 	return findings
 }
@@ -137,13 +138,16 @@ func (s subject) holder(root ports.Ref, held ports.Claim) *Holder {
 func unique(findings []Finding) []Finding {
 	type sin struct {
 		identity
-		number, field string
-		standing      bool
+		number, field, others string
+		standing              bool
 	}
 	seen := map[sin]bool{}
 	return slices.DeleteFunc(findings, func(f Finding) bool {
 		id := sin{identity: f.identity(), number: f.Claim.Number(), standing: f.Standing}
 		id.socket = ports.Socket{}
+		for _, h := range f.Others {
+			id.others += h.Ref.String() + " "
+		}
 		if f.Holder == nil || f.Claim.Owner == nil {
 			id.field = f.Field // each field is to be mended
 		}

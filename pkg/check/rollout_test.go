@@ -57,6 +57,33 @@ func foundRollouts() map[check.Code][]scene {
 	}
 }
 
+// foundDisplaced are of workloads that take the nodes of others: what is an error in one order is one in the other.
+func foundDisplaced() []scene {
+	const daemon = "DaemonSet a surges 0 on n1,n2: hostPort * 80/TCP @{n1,n2}"
+	left := func(rest string) []string {
+		return []string{"PC0202 error ports[0].hostPort (no node is left to the holder) < " + rest}
+	}
+	may := func(rest string) []string {
+		return []string{"PC0202 warning ports[0].hostPort (the holder's pods may come there) < " + rest}
+	}
+	return []scene{
+		{why: "a DaemonSet takes all nodes of a Deployment", held: []string{"Deployment b: hostPort * 80/TCP @?1{n1,n2}"}, now: daemon,
+			want: left("Deployment b ports[0].hostPort on n1,n2 of 2")},
+		{why: "wherever its pod is now", held: []string{"Deployment b: hostPort * 80/TCP @?1{n1,n2}", "Pod b-1 < Deployment b: hostPort * 80/TCP @n2"}, now: daemon,
+			want: left("Deployment b ports[0].hostPort on n1,n2 of 2")},
+		{why: "all nodes of a smaller DaemonSet", held: []string{"DaemonSet b: hostPort * 80/TCP @{n2}"}, now: daemon, want: left("DaemonSet b ports[0].hostPort on n2 of 2")},
+		{why: "the node of a Deployment that names it", held: []string{"Deployment b: hostPort * 80/TCP @n1"}, now: daemon, want: left("Deployment b ports[0].hostPort on n1 of 2")},
+		{why: "no nodes known: a DaemonSet on every node", held: []string{"Deployment b: hostPort * 80/TCP @?1"}, now: "DaemonSet a surges 0: hostPort * 80/TCP @every",
+			want: left("Deployment b ports[0].hostPort")},
+		{why: "the last of its nodes, of which others have the rest", held: []string{"Deployment b: hostPort * 80/TCP @?1{n1,n2,n3}", "Deployment c: hostPort * 80/TCP @n1", "Pod d: hostPort * 80/TCP @n2"},
+			now: "StatefulSet a runs 1 on n3: hostPort * 80/TCP @n3", want: left("Deployment b ports[0].hostPort on n3 of 1")},
+		{why: "two at once", held: []string{"Deployment b: hostPort * 80/TCP @?1{n1,n2}", "Deployment c: hostPort * 80/TCP @?1{n1}"}, now: daemon,
+			want: left("Deployment b ports[0].hostPort + Deployment c on n1,n2 of 2")},
+		{why: "a Job's nodes", held: []string{"Job b: hostPort * 80/TCP @?0{n1,n2}"}, now: daemon, want: left("Job b ports[0].hostPort on n1,n2 of 2")},
+		{why: "a node that it may come to", held: []string{"Deployment b: hostPort * 80/TCP @?1{n2,n3}"}, now: daemon, want: may("Deployment b ports[0].hostPort on n2 of 2")},
+	}
+}
+
 func foundTogether() []scene {
 	together := func(rest string) []string {
 		return []string{"PC0202 warning ports[0].hostPort (together they want more nodes) < " + rest}
@@ -64,13 +91,10 @@ func foundTogether() []scene {
 	return []scene{
 		{why: "two Deployments of two on three nodes", held: []string{"Deployment b: hostPort * 80/TCP @?2{n1,n2,n3}"},
 			now: "Deployment a rolls 2/0/1 on n1,n2,n3: hostPort * 80/TCP @?", want: together("Deployment b ports[0].hostPort on n1,n2,n3 of 3")},
-		{why: "a DaemonSet wants all nodes, and a Deployment one of them", held: []string{"Deployment b: hostPort * 80/TCP @?1{n1,n2}"},
-			now: "DaemonSet a surges 0 on n1,n2,n3: hostPort * 80/TCP @{n1,n2,n3}", want: together("Deployment b ports[0].hostPort on n1,n2,n3 of 3")},
-		{why: "no nodes known: a DaemonSet on every node", held: []string{"Deployment b: hostPort * 80/TCP @?1"},
-			now: "DaemonSet a surges 0: hostPort * 80/TCP @every", want: together("Deployment b ports[0].hostPort")},
+		{why: "two that do not have the same nodes", held: []string{"Deployment b: hostPort * 80/TCP @?2{n1,n2}"}, now: "Deployment a rolls 2/0/1 on n2,n3: hostPort * 80/TCP @?",
+			want: together("Deployment b ports[0].hostPort on n2 of 2")},
 		{why: "what has no node yet counts, what has one is counted there", held: []string{"Deployment b: hostPort * 80/TCP @?2{n1,n2,n3}", "Pod b-1 < Deployment b: hostPort * 80/TCP @n1"},
 			now: "Deployment a rolls 2/0/1 on n1,n2,n3: hostPort * 80/TCP @?", want: []string{
-				"PC0202 warning ports[0].hostPort (some eligible nodes are taken) < Deployment b ports[0].hostPort on n1 of 3",
 				"PC0202 warning ports[0].hostPort (together they want more nodes) < Deployment b ports[0].hostPort on n1,n2,n3 of 3",
 			}},
 	}
@@ -119,7 +143,10 @@ func silentTogether() []scene {
 		{why: "they fit", held: []string{"Deployment b: hostPort * 80/TCP @?1{n1,n2,n3}"}, now: "Deployment a rolls 2/0/1 on n1,n2,n3: hostPort * 80/TCP @?"},
 		{why: "the other can go elsewhere", held: []string{"Deployment b: hostPort * 80/TCP @?2{n1,n2,n3,n4}"}, now: "Deployment a rolls 2/0/1 on n1,n2,n3: hostPort * 80/TCP @?"},
 		{why: "where the other goes is not known", held: []string{"Deployment b: hostPort * 80/TCP @?2"}, now: "Deployment a rolls 2/0/1 on n1,n2,n3: hostPort * 80/TCP @?"},
-		{why: "how many the others are is not known", held: []string{"Deployment b: hostPort * 80/TCP @?0{n1}"}, now: "DaemonSet a surges 0 on n1: hostPort * 80/TCP @{n1}"},
+		{why: "how many the others are is not known", held: []string{"Deployment b: hostPort * 80/TCP @?0{n1}"}, now: "Deployment a rolls 1/1/0 on n1,n2: hostPort * 80/TCP @?"},
+		{why: "a bare pod that has no node yet", held: []string{"Pod b: hostPort * 80/TCP @?"}, now: "DaemonSet a surges 0 on n1: hostPort * 80/TCP @{n1}"},
+		{why: "one that wants no pods takes nobody's nodes", held: []string{"Deployment b: hostPort * 80/TCP @?1{n1}"}, now: "Deployment a runs 0: hostPort,idle * 80/TCP @n1"},
+		{why: "all of the other's pods run elsewhere", held: []string{"Deployment b: hostPort * 80/TCP @?1{n1,n2}", "Pod b-1 < Deployment b: hostPort * 80/TCP @n2"}, now: "DaemonSet a surges 0 on n1: hostPort * 80/TCP @{n1}"},
 		{why: "another port", held: []string{"Deployment b: hostPort * 81/TCP @?3{n1,n2,n3}"}, now: "Deployment a rolls 2/0/1 on n1,n2,n3: hostPort * 80/TCP @?"},
 		{why: "an idle one", held: []string{"Deployment b: hostPort,idle * 80/TCP @?3{n1,n2,n3}"}, now: "Deployment a rolls 2/0/1 on n1,n2,n3: hostPort * 80/TCP @?"},
 		{why: "itself", held: []string{"Deployment a: hostPort * 80/TCP @?3{n1,n2,n3}"}, now: "Deployment a rolls 3/0/1 on n1,n2,n3: hostPort * 80/TCP @?"},

@@ -38,7 +38,7 @@ import (
 //
 // All are in the namespace "ns". A finding is
 //
-//	CODE SEVERITY[ ENFORCEMENT OF A POOL OR POLICY][ standing] FIELD[ (CASE)][ and OTHER FIELD][ < HOLDER FIELD OF IT][ on NODE,…][ of ELIGIBLE]
+//	CODE SEVERITY[ ENFORCEMENT OF A POOL OR POLICY][ standing] FIELD[ (CASE)][ and OTHER FIELD][ < HOLDER FIELD OF IT[ + HOLDER …]][ on NODE,…][ of ELIGIBLE]
 
 // scene is one judgement: what is held, the object before and now, and what must be found; nothing where want is nil.
 type scene struct {
@@ -106,6 +106,9 @@ func spoken(findings []check.Finding) []string {
 		}
 		if f.Holder != nil {
 			line += fmt.Sprintf(" < %s %s %s", f.Holder.Kind, f.Holder.Name, f.Holder.Field)
+		}
+		for _, h := range f.Others {
+			line += fmt.Sprintf(" + %s %s", h.Kind, h.Name)
 		}
 		if f.Nodes != nil {
 			line += " on " + strings.Join(f.Nodes, ",")

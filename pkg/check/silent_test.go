@@ -168,7 +168,6 @@ func silentWorkloads() []scene {
 		{why: "a bare pod with a choice of nodes", held: daemons, now: "Pod a on n1,n2,n3: hostPort * 80/TCP @?"},
 		{why: "a bare pod, the nodes not known", held: daemons, now: "Pod a: hostPort * 80/TCP @?"},
 		{why: "pods that have no node yet", held: []string{"Pod b: hostPort * 80/TCP @?"}, now: "Pod a on n1: hostPort * 80/TCP @?"},
-		{why: "a template whose pods may go elsewhere, or not", held: []string{"Deployment b: hostPort * 80/TCP @?"}, now: "DaemonSet a: hostPort * 80/TCP @every"},
 		{why: "templates whose pods may go elsewhere", held: []string{"Deployment b: hostPort * 80/TCP @?"}, now: "Deployment a on n1: hostPort * 80/TCP @?"},
 		{why: "a daemon that is idle", held: []string{"Deployment b: hostPort,idle * 80/TCP @n1"}, now: "Deployment a on n1: hostPort * 80/TCP @?"},
 		{why: "two addresses", held: []string{"DaemonSet b: hostPort 127.0.0.1 80/TCP @every"}, now: "Deployment a on n1: hostPort 10.0.0.1 80/TCP @?"},

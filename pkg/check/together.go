@@ -7,39 +7,188 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// together asks whether a workload and others whose pods have no node yet want more nodes, on one host port, than there
-// are: two Deployments of two replicas do not fit on three nodes, and a Deployment takes a node of every DaemonSet that
-// could be on all of its nodes. Only others that cannot go elsewhere are counted.
-func (s subject) together() []Finding {
-	if s.workload.Rollout == nil {
-		return nil
-	}
-	left, known := s.left()
-	wanted := s.workload.Rollout.Replicas
-	if s.workload.Rollout.Kind == OnEachNode {
-		wanted = left // all that it can get
-	}
-	if !known && !s.workload.isEverywhere() || wanted > left || s.workload.Rollout.Kind == ToTheEnd {
-		return nil // how many fit is not known, or too few do anyway
-	}
-	var findings []Finding
-	for _, m := range s.met {
-		crowd := s.crowd(m.wanted)
-		all := wanted
-		for _, c := range crowd {
-			all += c.pods
-		}
-		if all <= left {
+// maxRivals bounds for how many templates it is looked at who else takes their nodes: an answer must not take the longer the
+// more templates want one port.
+const maxRivals = 16
+
+// rival is a template of another workload that wants a socket which the subject wants too.
+type rival struct {
+	claim   ports.Claim
+	nodes   []string // that its pods may run on, sorted; nil: not known
+	pods    int      // that have no node yet and will not end; 0: none, or not known
+	mayCome bool     // some pods may have no node yet
+}
+
+// rivals returns the templates that want a socket and want pods, those with most pods first.
+func (s subject) rivals(wanted ports.Claim) []rival {
+	var rivals []rival
+	placed := map[ports.Ref][]string{} // nodes, by who is behind the pods on them
+	mine := s.held.Chain(wanted.Owner)
+	for _, c := range s.held.Holders(wanted.Socket) {
+		root := s.held.Root(c.Owner)
+		if !c.Kind.OfPod() || c.InitOnly || c.Idle || slices.Contains(mine, root) {
 			continue
 		}
-		for _, c := range crowd {
-			findings = append(findings, Finding{
-				Code: WorkloadsMeet, Case: TooManyTogether, Object: s.workload.Owner.Ref, Field: m.wanted.Field, Claim: m.wanted,
-				Holder: s.holder(c.claim.Owner.Ref, c.claim), Nodes: slices.Clone(s.workload.nodes()), Eligible: len(s.workload.nodes()),
-			})
+		pods, among := c.Scope.Among()
+		isTemplate := c.Owner.Ref == root && c.Owner.Kind != "Pod"
+		switch {
+		case c.Scope.Kind != ports.Undecided:
+			placed[root] = append(placed[root], c.Scope.Nodes()...)
+			if isTemplate {
+				rivals = append(rivals, rival{claim: c, nodes: c.Scope.Nodes()})
+			}
+		case isTemplate:
+			rivals = append(rivals, rival{claim: c, nodes: among, pods: pods})
+		}
+	}
+	rivals = slices.CompactFunc(rivals, func(a, b rival) bool { return a.claim.Owner.Ref == b.claim.Owner.Ref })
+	for i := range rivals {
+		if r := &rivals[i]; r.claim.Scope.Kind == ports.Undecided {
+			nodes := union(placed[r.claim.Owner.Ref], nil)
+			r.mayCome = r.pods > len(nodes) || r.pods == 0 && len(nodes) == 0
+			r.pods = max(0, r.pods-len(nodes))
+		}
+	}
+	slices.SortFunc(rivals, func(a, b rival) int {
+		return cmp.Or(cmp.Compare(b.pods, a.pods), a.claim.Compare(b.claim))
+	})
+	return rivals
+}
+
+// takes returns the nodes on which the workload certainly has a pod, and whether it has one on every node.
+func (w *Workload) takes() (nodes []string, everywhere bool) {
+	if w.IsPod || len(w.Claims) == 0 || isIdle(w) {
+		return nil, false
+	}
+	return w.Claims[0].Scope.Nodes(), w.isEverywhere()
+}
+
+// displaced completes findings about who holds what the workload wants with those whose nodes the workload takes: of one that
+// has no other node left it is an error, as it is for that one when it comes second.
+func (s subject) displaced(findings []Finding) []Finding {
+	takes, everywhere := s.workload.takes()
+	if len(takes) == 0 && !everywhere {
+		return findings
+	}
+	looked := 0
+	for _, m := range s.met {
+		for _, r := range s.rivals(m.wanted) {
+			shared := intersect(r.nodes, takes)
+			isCornered := everywhere || len(r.nodes) > 0 && len(shared) == len(r.nodes)
+			if !isCornered && len(shared) > 0 && looked < maxRivals {
+				looked++
+				isCornered = s.isCornered(r, takes)
+			}
+			switch {
+			case isCornered:
+				findings = s.meets(findings, m.wanted, r, LeavesNoNode, shared)
+			case len(shared) > 0 && r.mayCome && !isAbout(findings, m.wanted, r, SomeNodesTaken):
+				findings = s.meets(findings, m.wanted, r, MayMeetThere, shared)
+			}
 		}
 	}
 	return findings
+}
+
+// meets adds that a rival is met on nodes, to what has been found about it and wanted if there is any.
+func (s subject) meets(findings []Finding, wanted ports.Claim, r rival, named Case, nodes []string) []Finding {
+	root := r.claim.Owner.Ref
+	for i := range findings {
+		if f := &findings[i]; f.Holder.Ref == root && f.Claim.Socket == wanted.Socket {
+			f.Case, f.Nodes = named, union(f.Nodes, nodes)
+			f.Holder.Nodes = f.Nodes
+			return findings
+		}
+	}
+	h := s.holder(root, r.claim)
+	h.Nodes = nodes
+	return append(findings, Finding{
+		Code: WorkloadsMeet, Case: named, Object: s.workload.Owner.Ref, Field: wanted.Field, Claim: wanted, Holder: h, Nodes: nodes,
+	})
+}
+
+// isAbout reports whether one of findings, of one of the cases, is about a rival and what is wanted of it.
+func isAbout(findings []Finding, wanted ports.Claim, r rival, cases ...Case) bool {
+	return slices.ContainsFunc(findings, func(f Finding) bool {
+		return f.Holder.Ref == r.claim.Owner.Ref && f.Claim.Socket == wanted.Socket && slices.Contains(cases, f.Case)
+	})
+}
+
+// isCornered reports whether all of a rival's nodes are taken, some by the subject and the rest by others.
+func (s subject) isCornered(r rival, takes []string) bool {
+	wanted := r.claim
+	wanted.Scope = ports.EachScope(r.nodes)
+	mine := s.held.Chain(&s.workload.Owner)
+	taken := takes
+	for _, c := range s.held.Conflicts(wanted) {
+		if c.Held.Kind.OfPod() && !slices.Contains(mine, s.held.Root(c.Held.Owner)) {
+			taken = union(taken, c.Nodes)
+		}
+	}
+	return len(intersect(r.nodes, taken)) == len(r.nodes)
+}
+
+// together completes findings with whether a workload and others whose pods have no node yet want more nodes, on one host
+// port, than there are: two Deployments of two replicas do not fit on three nodes. Looked at are the nodes of the workload,
+// and these with those of each of the others; counted is who can go nowhere else.
+func (s subject) together(findings []Finding) []Finding {
+	r := s.workload.Rollout
+	left, known := s.left()
+	if r == nil || !known || r.Kind == ToTheEnd || r.Kind == OnEachNode || r.Replicas > left || s.workload.nodes() == nil {
+		return findings // how many fit is not known, or too few do anyway
+	}
+	for _, m := range s.met {
+		rivals := slices.DeleteFunc(s.rivals(m.wanted), func(r rival) bool {
+			return r.pods == 0 || len(r.nodes) == 0 || isAbout(findings, m.wanted, r, LeavesNoNode)
+		})
+		for _, c := range s.crowd(m.wanted, rivals, left) {
+			findings = s.meets(findings, m.wanted, c, TooManyTogether, intersect(c.nodes, s.workload.nodes()))
+		}
+	}
+	return findings
+}
+
+// crowd returns the first rivals that want, with the subject, more nodes than there are of theirs. Left is on how many of the
+// subject's own nodes its ports are free.
+func (s subject) crowd(wanted ports.Claim, rivals []rival, left int) []rival {
+	within := func(nodes []string) (crowd []rival, pods int) {
+		pods = s.workload.Rollout.Replicas
+		for _, r := range rivals {
+			if len(intersect(r.nodes, nodes)) == len(r.nodes) {
+				crowd, pods = append(crowd, r), pods+r.pods
+			}
+		}
+		return crowd, pods
+	}
+	own := s.workload.nodes()
+	if crowd, pods := within(own); pods > left {
+		return crowd
+	}
+	for i, r := range rivals {
+		if i == maxRivals {
+			break
+		}
+		nodes := union(own, r.nodes)
+		if len(nodes) == len(own) || len(nodes) == len(own)+len(r.nodes) {
+			continue // it has been looked at, or the two share no node
+		}
+		if crowd, pods := within(nodes); pods > s.free(wanted, nodes) {
+			return crowd
+		}
+	}
+	return nil
+}
+
+// free returns on how many of nodes no pod of another workload holds a socket for certain.
+func (s subject) free(wanted ports.Claim, nodes []string) int {
+	wanted.Scope = ports.EachScope(nodes)
+	var taken []string
+	for _, c := range s.held.Conflicts(wanted) {
+		if c.Held.Kind.OfPod() && c.Held.Scope.Kind != ports.Undecided {
+			taken = union(taken, c.Nodes)
+		}
+	}
+	return len(nodes) - len(taken)
 }
 
 // left returns how many nodes have all host ports free that a workload wants, and whether that is known.
@@ -56,50 +205,16 @@ func (s subject) left() (int, bool) {
 	}
 }
 
-// crowded is a template that wants nodes which a subject wants too, and has no pods on them yet.
-type crowded struct {
-	claim ports.Claim
-	pods  int
+// union and intersect are of sorted names.
+func union(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
-// crowd returns the others that want a socket on some of the nodes of the subject, and can go nowhere else.
-func (s subject) crowd(wanted ports.Claim) []crowded {
-	var crowd []crowded
-	placed := map[ports.Ref][]string{} // nodes, by who is behind the pods on them
-	mine := s.held.Chain(wanted.Owner)
-	for _, c := range s.held.Holders(wanted.Socket) {
-		root := s.held.Root(c.Owner)
-		if !c.Kind.OfPod() || c.InitOnly || c.Idle || slices.Contains(mine, root) {
-			continue
-		}
-		pods, among := c.Scope.Among()
-		switch {
-		case c.Scope.Kind != ports.Undecided:
-			placed[root] = append(placed[root], c.Scope.Nodes()...)
-		case pods > 0 && c.Owner.Ref == root && s.workload.includes(among):
-			crowd = append(crowd, crowded{c, pods})
-		}
-	}
-	crowd = slices.CompactFunc(crowd, func(a, b crowded) bool { return a.claim.Owner.Ref == b.claim.Owner.Ref })
-	for i := range crowd {
-		nodes := placed[crowd[i].claim.Owner.Ref]
-		slices.Sort(nodes)
-		crowd[i].pods -= len(slices.Compact(nodes))
-	}
-	crowd = slices.DeleteFunc(crowd, func(c crowded) bool { return c.pods <= 0 })
-	slices.SortFunc(crowd, func(a, b crowded) int {
-		return cmp.Or(cmp.Compare(b.pods, a.pods), a.claim.Compare(b.claim))
-	})
-	return crowd
-}
-
-// includes reports whether w may run on all of nodes; nil ones are not known.
-func (w *Workload) includes(nodes []string) bool {
-	if w.isEverywhere() {
-		return true
-	}
-	return nodes != nil && !slices.ContainsFunc(nodes, func(node string) bool {
-		_, found := slices.BinarySearch(w.nodes(), node)
+func intersect(a, b []string) []string {
+	return slices.DeleteFunc(slices.Clone(a), func(name string) bool {
+		_, found := slices.BinarySearch(b, name)
 		return !found
 	})
 }

@@ -41,34 +41,64 @@ func (s subject) meetings() []meeting {
 	return all
 }
 
-// workloadsMeet asks whether host ports of a workload are taken, by other workloads or bare pods, on the nodes that it
-// may run on: on all of them it cannot run, on some of them part of it cannot, or only as long as there is a choice. A
-// pod with a choice left is nobody's business but the scheduler's.
+// workloadsMeet checks whether host ports of a workload are taken, by other workloads or bare pods, on the nodes that it
+// may run on: on all of them it cannot run, on some of them part of it cannot, or only as long as there is a choice. It also
+// checks the reverse, so that the same two workloads get the same answer in either order: whether the workload takes the
+// nodes of others. A pod with a choice left is nobody's business but the scheduler's. Whoever holds one port is named in
+// one finding.
 func workloadsMeet(s subject) []Finding {
 	if s.workload == nil {
 		return nil
 	}
-	var findings []Finding
+	eligible := s.workload.nodes()
 	named := SomeNodesTaken
-	if eligible := s.workload.nodes(); s.taken.everywhere || len(s.taken.nodes) == len(eligible) {
+	if s.taken.everywhere || len(eligible) > 0 && len(s.taken.nodes) == len(eligible) {
 		named = EveryNodeTaken
 	}
 	if named == SomeNodesTaken && s.workload.IsPod {
 		return nil
 	}
+	var findings []Finding
 	for _, m := range s.met {
 		findings = append(findings, s.byHolder(WorkloadsMeet, m.wanted, m.hostPorts)...)
 	}
-	if !s.taken.everywhere {
-		findings = append(findings, s.together()...)
+	for i := range findings {
+		findings[i].Case = named
+	}
+	if named == SomeNodesTaken {
+		findings = s.displaced(findings)
+		findings = s.together(findings)
 	}
 	for i := range findings {
-		if f := &findings[i]; f.Case == "" {
-			f.Case = named
-			f.Eligible = len(s.workload.nodes())
-		}
+		findings[i].Eligible = len(eligible)
 	}
-	return findings
+	return mergeHolders(findings)
+}
+
+// mergeHolders makes one finding of those about one socket that say the same of different holders.
+func mergeHolders(findings []Finding) []Finding {
+	type about struct {
+		socket ports.Socket
+		named  Case
+	}
+	var merged []Finding
+	index := map[about]int{}
+	for _, f := range findings {
+		id := about{f.Claim.Socket, f.Case}
+		i, again := index[id]
+		if !again {
+			index[id] = len(merged)
+			merged = append(merged, f)
+			continue
+		}
+		m := &merged[i]
+		m.Others = append(m.Others, *f.Holder)
+		m.Nodes = union(m.Nodes, f.Nodes)
+	}
+	for i := range merged {
+		merged[i].sortHolders()
+	}
+	return merged
 }
 
 // taken is where there is no room for a workload. On one node one port may be taken and on another another: nothing is

@@ -66,7 +66,7 @@ func (t template) scope(placement Placement, eligible []string, rollout *check.R
 	case !t.daemon && lasts:
 		return ports.AmongScope(rollout.Replicas, eligible)
 	case !t.daemon:
-		return ports.Scope{} // a Job's pods end and make room
+		return ports.AmongScope(0, eligible) // a Job's pods end and make room
 	case eligible != nil:
 		return ports.EachScope(eligible)
 	case placement.IsAnywhere():

@@ -63,7 +63,7 @@ const (
 // Scope is where a claim holds its socket. The zero Scope is undecided.
 type Scope struct {
 	Kind  ScopeKind
-	pods  int32     // of an undecided scope: how many nodes it will be, as pods of one port never share one; 0: not known
+	pods  int32     // of an undecided scope: how many nodes it will be for good, as pods of one port never share one; 0: not known
 	nodes *[]string // sorted; shared, never written
 }
 

@@ -33,6 +33,7 @@ type Finding struct {
 	Field    string   `json:"field"`
 	Message  string   `json:"message"`
 	Holder   *Holder  `json:"holder,omitempty"`
+	Others   []Holder `json:"otherHolders,omitempty"` // who holds the port as well, on other nodes
 	Nodes    []string `json:"nodes"`
 	Instead  uint16   `json:"instead,omitempty"` // a free number to have in place of one that is held
 	Source   Source   `json:"source"`
@@ -93,7 +94,10 @@ func (r *LintReport) Add(f check.Finding, source Source) Finding {
 		out.Nodes = []string{}
 	}
 	if h := f.Holder; h != nil {
-		out.Holder = &Holder{Kind: h.Kind, Namespace: h.Namespace, Name: h.Name, Field: h.Field}
+		out.Holder = new(holderOf(*h))
+	}
+	for _, h := range f.Others {
+		out.Others = append(out.Others, holderOf(h))
 	}
 	r.Findings = append(r.Findings, out)
 	switch f.Severity {
@@ -105,6 +109,10 @@ func (r *LintReport) Add(f check.Finding, source Source) Finding {
 		r.Summary.Infos++
 	}
 	return out
+}
+
+func holderOf(h check.Holder) Holder {
+	return Holder{Kind: h.Kind, Namespace: h.Namespace, Name: h.Name, Field: h.Field}
 }
 
 func object(r ports.Ref) Object {

@@ -220,12 +220,25 @@ func where(f check.Finding) string {
 }
 
 func meeting(f check.Finding) string {
-	s := fmt.Sprintf("%s is held by %s", f.Claim.Number(), holder(f.Holder))
-	switch {
-	case f.Case == check.TooManyTogether:
+	switch f.Case {
+	case check.TooManyTogether:
 		return together(f)
+	case check.LeavesNoNode:
+		return fmt.Sprintf("%s is wanted by %s too, which can run on no other node", f.Claim.Number(), holders(f, false))
+	case check.MayMeetThere:
+		return fmt.Sprintf("%s is wanted by %s too, whose pods may come to %s", f.Claim.Number(), holders(f, false), nodes(f.Nodes))
+	}
+	several := len(f.Others) > 0
+	s := fmt.Sprintf("%s is held by %s", f.Claim.Number(), holders(f, several))
+	switch {
 	case f.Case == check.EveryNodeTaken && f.Eligible == 0:
 		return s + " on every node"
+	case several && len(f.Nodes) == f.Eligible:
+		return s + ", together on every node that it may run on"
+	case several && f.Eligible > 0:
+		return s + fmt.Sprintf(", on %d of the %d nodes that it may run on", len(f.Nodes), f.Eligible)
+	case several:
+		return s
 	case f.Eligible == 0: // which nodes there are is not known
 		return s + " on " + nodes(f.Nodes)
 	case len(f.Nodes) == f.Eligible:
@@ -237,16 +250,43 @@ func meeting(f check.Finding) string {
 	}
 }
 
-func together(f check.Finding) string {
-	s := fmt.Sprintf("%s is wanted by %s too, ", f.Claim.Number(), holder(f.Holder))
-	switch f.Eligible {
-	case 0: // a DaemonSet, where the nodes are not known
-		return s + "and wherever its pods run they meet one of this DaemonSet"
-	case 1:
-		return s + "and there is only one node for both"
-	default:
-		return s + fmt.Sprintf("and the %d nodes are too few for the pods of both", f.Eligible)
+// holders names the first holders, with their nodes or without: "Pod a/b (spec…hostPort) on node n1, Pod a/c on node n2 and 3
+// others".
+func holders(f check.Finding, placed bool) string {
+	const few = 2
+	var named []string
+	for i, h := range f.Holders() {
+		if i == few {
+			break
+		}
+		name := h.Ref.String()
+		if i == 0 {
+			name = holder(&h)
+		}
+		if placed && len(h.Nodes) > 0 {
+			name += " on " + nodes(h.Nodes)
+		}
+		named = append(named, name)
 	}
+	switch more := len(f.Others) + 1 - len(named); {
+	case more == 1:
+		return strings.Join(named, ", ") + " and 1 other"
+	case more > 1:
+		return fmt.Sprintf("%s and %d others", strings.Join(named, ", "), more)
+	default:
+		return strings.Join(named, " and ")
+	}
+}
+
+func together(f check.Finding) string {
+	s := fmt.Sprintf("%s is wanted by %s too, ", f.Claim.Number(), holders(f, false))
+	if f.Eligible == 1 {
+		return s + "and there is only one node for both"
+	}
+	if len(f.Others) > 0 {
+		return s + "and their nodes are too few for the pods of all"
+	}
+	return s + "and their nodes are too few for the pods of both"
 }
 
 func nodes(names []string) string {

@@ -99,6 +99,21 @@ func sentences() []said {
 	}...)
 }
 
+// others are further holders: Deployments d1, d2 … on the nodes m1, m2 …
+func others(n int) []check.Holder {
+	var all []check.Holder
+	for i := range n {
+		h := by("Deployment", fmt.Sprintf("d%d", i+1), podField, hostPort("80/TCP"))
+		all = append(all, *at(fmt.Sprintf("m%d", i+1), h))
+	}
+	return all
+}
+
+func at(node string, h *check.Holder) *check.Holder {
+	h.Nodes = []string{node}
+	return h
+}
+
 // moreSentences are those of ranges, rollouts, edits and wiring.
 func moreSentences() []said {
 	const (
@@ -125,9 +140,23 @@ func moreSentences() []said {
 		{check.Finding{Code: check.NodePortWithoutUse, Case: check.NodePortIsLeftOver, Field: "spec.healthCheckNodePort", Value: "30080", Other: "LoadBalancer"},
 			"spec.healthCheckNodePort: 30080 is left over from externalTrafficPolicy Local; the API server drops it now and refuses it next time; remove healthCheckNodePort from the manifest (PC0104)"},
 		{check.Finding{Code: check.WorkloadsMeet, Case: check.TooManyTogether, Field: podField, Claim: hostPort("80/TCP"), Holder: by("Deployment", "b", podField, hostPort("80/TCP")), Nodes: []string{"n1", "n2", "n3"}, Eligible: 3},
-			"spec.containers[0].ports[0].hostPort: 80/TCP is wanted by Deployment default/b (spec.containers[0].ports[0].hostPort) too, and the 3 nodes are too few for the pods of both; choose another hostPort (PC0202)"},
-		{check.Finding{Code: check.WorkloadsMeet, Case: check.TooManyTogether, Field: podField, Claim: hostPort("80/TCP"), Holder: by("Deployment", "b", podField, hostPort("80/TCP"))},
-			"spec.containers[0].ports[0].hostPort: 80/TCP is wanted by Deployment default/b (spec.containers[0].ports[0].hostPort) too, and wherever its pods run they meet one of this DaemonSet; choose another hostPort (PC0202)"},
+			"spec.containers[0].ports[0].hostPort: 80/TCP is wanted by Deployment default/b (spec.containers[0].ports[0].hostPort) too, and their nodes are too few for the pods of both; choose another hostPort (PC0202)"},
+		{check.Finding{Code: check.WorkloadsMeet, Case: check.TooManyTogether, Field: podField, Claim: hostPort("80/TCP"), Holder: by("Deployment", "b", podField, hostPort("80/TCP")), Others: others(2), Nodes: []string{"n1", "n2", "n3"}, Eligible: 3},
+			"spec.containers[0].ports[0].hostPort: 80/TCP is wanted by Deployment default/b (spec.containers[0].ports[0].hostPort), Deployment default/d1 and 1 other too, and their nodes are too few for the pods of all; choose another hostPort (PC0202)"},
+		{check.Finding{Code: check.WorkloadsMeet, Case: check.TooManyTogether, Field: podField, Claim: hostPort("80/TCP"), Holder: by("Deployment", "b", podField, hostPort("80/TCP")), Nodes: []string{"n1"}, Eligible: 1},
+			"spec.containers[0].ports[0].hostPort: 80/TCP is wanted by Deployment default/b (spec.containers[0].ports[0].hostPort) too, and there is only one node for both; choose another hostPort (PC0202)"},
+		{check.Finding{Code: check.WorkloadsMeet, Case: check.LeavesNoNode, Field: podField, Claim: hostPort("80/TCP"), Holder: by("Deployment", "b", podField, hostPort("80/TCP")), Nodes: []string{"n1"}, Eligible: 3},
+			"spec.containers[0].ports[0].hostPort: 80/TCP is wanted by Deployment default/b (spec.containers[0].ports[0].hostPort) too, which can run on no other node; choose another hostPort (PC0202)"},
+		{check.Finding{Code: check.WorkloadsMeet, Case: check.MayMeetThere, Field: podField, Claim: hostPort("80/TCP"), Holder: by("Deployment", "b", podField, hostPort("80/TCP")), Nodes: []string{"n1"}, Eligible: 3},
+			"spec.containers[0].ports[0].hostPort: 80/TCP is wanted by Deployment default/b (spec.containers[0].ports[0].hostPort) too, whose pods may come to node n1; choose another hostPort (PC0202)"},
+		{check.Finding{Code: check.WorkloadsMeet, Case: check.EveryNodeTaken, Field: podField, Claim: hostPort("80/TCP"), Holder: at("n1", by("Pod", "b", podField, hostPort("80/TCP"))), Others: others(1), Nodes: []string{"n1", "n2"}, Eligible: 2},
+			"spec.containers[0].ports[0].hostPort: 80/TCP is held by Pod default/b (spec.containers[0].ports[0].hostPort) on node n1 and Deployment default/d1 on node m1, together on every node that it may run on; choose another hostPort (PC0202)"},
+		{check.Finding{Code: check.WorkloadsMeet, Case: check.EveryNodeTaken, Field: podField, Claim: hostPort("80/TCP"), Holder: at("n1", by("Pod", "b", podField, hostPort("80/TCP"))), Others: others(39), Nodes: make([]string, 40), Eligible: 40},
+			"spec.containers[0].ports[0].hostPort: 80/TCP is held by Pod default/b (spec.containers[0].ports[0].hostPort) on node n1, Deployment default/d1 on node m1 and 38 others, together on every node that it may run on; choose another hostPort (PC0202)"},
+		{check.Finding{Code: check.WorkloadsMeet, Case: check.SomeNodesTaken, Field: podField, Claim: hostPort("80/TCP"), Holder: at("n1", by("Pod", "b", podField, hostPort("80/TCP"))), Others: others(1), Nodes: []string{"m1", "n1"}, Eligible: 3},
+			"spec.containers[0].ports[0].hostPort: 80/TCP is held by Pod default/b (spec.containers[0].ports[0].hostPort) on node n1 and Deployment default/d1 on node m1, on 2 of the 3 nodes that it may run on; choose another hostPort (PC0202)"},
+		{check.Finding{Code: check.WorkloadsMeet, Case: check.SomeNodesTaken, Field: podField, Claim: hostPort("80/TCP"), Holder: at("n1", by("Pod", "b", podField, hostPort("80/TCP"))), Others: others(1), Nodes: []string{"m1", "n1"}},
+			"spec.containers[0].ports[0].hostPort: 80/TCP is held by Pod default/b (spec.containers[0].ports[0].hostPort) on node n1 and Deployment default/d1 on node m1; choose another hostPort (PC0202)"},
 		{check.Finding{Code: check.InNodePorts, Field: podField, Claim: hostPort("31000/TCP"), Range: nodePorts},
 			"spec.containers[0].ports[0].hostPort: 31000 is inside the node port range 30000-32767, so that any Service may be given the number, and then take the packets; choose a hostPort outside it (PC0303)"},
 		{check.Finding{Code: check.InEphemeral, Field: podField, Claim: hostPort("40000/TCP"), Range: ports.MustParseRange("32768-60999")},
