@@ -18,7 +18,7 @@ const MaxSentence = 256
 func Sentence(f check.Finding) string { return Escape(f.Field) + ": " + Message(f) }
 
 // Message tells a finding without its field, for where the field is shown beside it. Where names are too long for all
-// of it, the way out is shortened, then the holder's field left out, then the way out; the code always stays. What the
+// of it, the way out is shortened, then the holder's field left out, then the rest is cut; the way out and the code stay. What the
 // owner of a policy adds stands behind the way out, as far as there is room.
 func Message(f check.Finding) string {
 	limit := MaxSentence - utf8.RuneCountInString(Escape(f.Field)) - len(": ")
@@ -42,10 +42,13 @@ func Message(f check.Finding) string {
 			}
 		}
 	}
-	for _, text := range []string{what + "; " + way, what + "; " + first, brief + "; " + first, what} {
+	for _, text := range []string{what + "; " + way, what + "; " + first, brief + "; " + first} {
 		if n := utf8.RuneCountInString(text); n <= limit {
 			return text + partOf(remark, limit-n) + code
 		}
+	}
+	if way := "; " + first; utf8.RuneCountInString(way) < limit/2 {
+		return cut(brief, limit-utf8.RuneCountInString(way)) + way + code
 	}
 	return cut(what, limit) + code
 }
@@ -234,9 +237,9 @@ func meeting(f check.Finding) string {
 	case f.Case == check.EveryNodeTaken && f.Eligible == 0:
 		return s + " on every node"
 	case several && len(f.Nodes) == f.Eligible:
-		return s + ", together on every node that it may run on"
+		return s + ", all of its nodes"
 	case several && f.Eligible > 0:
-		return s + fmt.Sprintf(", on %d of the %d nodes that it may run on", len(f.Nodes), f.Eligible)
+		return s + fmt.Sprintf(", %d of its %d nodes", len(f.Nodes), f.Eligible)
 	case several:
 		return s
 	case f.Eligible == 0: // which nodes there are is not known
