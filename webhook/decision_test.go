@@ -283,3 +283,23 @@ func TestDisclosure(t *testing.T) {
 		}
 	}
 }
+
+// TestDisclosureOfSeveral: of several who hold a port together, each of another namespace is hidden and each of one's own named.
+func TestDisclosureOfSeveral(t *testing.T) {
+	mine, theirs, more := hostPortPod("q", 8080), hostPortPod("r", 8080), hostPortPod("s", 8080)
+	mine.Namespace, theirs.Namespace, more.Namespace = "other", "hidden-1", "hidden-2"
+	mine.Spec.NodeName, theirs.Spec.NodeName, more.Spec.NodeName = "n1", "n2", "n3"
+	b := newBench(t, "disclosure: SameNamespace\n").holds(node("n1"), node("n2"), node("n3"), mine, theirs, more)
+	pod := hostPortPod("p", 8080)
+	pod.Namespace = "other"
+	req := creates("Pod", pod)
+	req.UID, req.Namespace = "7-7", "other"
+	response := b.ask(t, PathValidatePods, req)
+	told := fmt.Sprint(response.Result, response.Warnings)
+	if response.Allowed || !strings.Contains(told, "another namespace (request 7-7)") || strings.Contains(told, "hidden-") {
+		t.Errorf("told %s", told)
+	}
+	if message := response.AuditAnnotations["message"]; !strings.Contains(message, "hidden-") {
+		t.Errorf("the audit log has %q", message)
+	}
+}
