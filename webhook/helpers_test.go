@@ -22,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -397,6 +398,14 @@ func hostPortPod(name string, port int32) *corev1.Pod {
 
 func onNode(name string) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Spec.NodeName = name } }
 func hostNetwork(p *corev1.Pod)            { p.Spec.HostNetwork = true }
+
+// probed gives the container a probe of a port.
+func probed(port int32) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		tcp := &corev1.TCPSocketAction{Port: intstr.FromInt32(port)}
+		p.Spec.Containers[0].Ports, p.Spec.Containers[0].LivenessProbe = nil, &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: tcp}}
+	}
+}
 
 // requiresNode pins a pod to a node as the DaemonSet controller does.
 func requiresNode(name string) func(*corev1.Pod) {

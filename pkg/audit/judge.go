@@ -32,6 +32,7 @@ type Judge struct {
 	plane       explain.Plane
 	state       map[ports.Ref]runtime.Object
 	ledger      ledger.Ledger
+	evidence    ledger.Ledger // of ports that are not declared
 	limits      *restrictions
 }
 
@@ -77,7 +78,7 @@ func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Ti
 			continue
 		}
 		j.state[s.owner().Ref] = object
-		j.ledger.Replace(s.owner(), s.claims())
+		j.hold(s)
 		if s.service != nil {
 			limits.holds(s.service)
 		}
@@ -144,6 +145,7 @@ func (j *Judge) Judge(object runtime.Object) []check.Finding {
 
 // ask completes a question, asks it, and records the answer's consequences.
 func (j *Judge) ask(in check.Input, s subject) []check.Finding {
+	in.Evidence = j.evidence.Snapshot()
 	in.Held, in.Settings, in.Families, in.ServiceRanges = j.ledger.Snapshot(), &j.settings.Check, j.families, j.ranges
 	j.limits.complete(&in)
 	findings := j.plane.Check(in)
@@ -152,8 +154,18 @@ func (j *Judge) ask(in check.Input, s subject) []check.Finding {
 		slices.SortFunc(findings, check.Finding.Compare)
 		j.limits.holds(in.Service)
 	}
-	j.ledger.Replace(s.owner(), s.claims())
+	j.hold(s)
 	return findings
+}
+
+// hold puts a subject where later ones meet it.
+func (j *Judge) hold(s subject) {
+	j.ledger.Replace(s.owner(), s.claims())
+	if s.workload != nil && len(s.workload.Probed) > 0 {
+		j.evidence.Replace(s.owner(), s.workload.Probed)
+	} else {
+		j.evidence.Release(s.owner().Ref)
+	}
 }
 
 // LeftOutside returns what the node port range of a configuration to come would leave outside of an object that exists.

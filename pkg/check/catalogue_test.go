@@ -18,6 +18,7 @@ func cases() map[check.Case]check.Code {
 		check.NodePortWithoutUse: {check.NodePortIsLeftOver, check.NodePortIsIgnored},
 		check.WorkloadsMeet:      {check.EveryNodeTaken, check.SomeNodesTaken, check.TooManyTogether, check.LeavesNoNode, check.MayMeetThere},
 		check.ForeignIP:          {check.NotGivenYet},
+		check.UndeclaredMeet:     {check.ProbeConnects, check.ProbeOfHolder, check.InitListens},
 		check.ForeignPool:        {check.NumberOfOthers, check.NumberOfDraining},
 		check.PolicyNodePort:     {check.NoNodePorts, check.NumberNotAllowed, check.NumberOfNoPool, check.NumberWritten, check.LoadBalancerNumber},
 		check.PolicyHostPort:     {check.NoHostPorts, check.SocketNotAllowed, check.NoHostNetwork, check.InRangeForbidden},
@@ -106,7 +107,7 @@ func impossible(code check.Code, kind string) string {
 		check.NumberChanges, check.CreateRefuses, check.TargetPortName, check.EndpointsApart, check.TrafficPolicy,
 		check.PolicyNodePort, check.PolicyExternalIP, check.ForeignIP,
 	}
-	ofBoth := []check.Code{check.Held, check.DaemonSocket, check.InEphemeral, check.WrongCase, check.OneMergeKey, check.ForeignPool, check.PoolLimit, check.PolicyReserved, check.ExceptionEnds}
+	ofBoth := []check.Code{check.Held, check.UndeclaredMeet, check.DaemonSocket, check.InEphemeral, check.WrongCase, check.OneMergeKey, check.ForeignPool, check.PoolLimit, check.PolicyReserved, check.ExceptionEnds}
 	isService := kind == "Service"
 	switch {
 	case slices.Contains(raisedElsewhere(), code):

@@ -17,6 +17,7 @@ type Input struct {
 	Service, OldService   *Service
 	Workload, OldWorkload *Workload
 	Held                  *ledger.Snapshot // what the object's own owner holds in it never counts against it
+	Evidence              *ledger.Snapshot // what others listen on without declaring it, to judge by their probes; nil: not known
 	Settings              *Settings
 	Families              Families       // of the cluster's pods
 	ServiceRanges         []netip.Prefix // from which cluster IPs are given; none: not known
@@ -46,6 +47,7 @@ type subject struct {
 	workload  *Workload
 	before    *Workload // as previous
 	held      *ledger.Snapshot
+	evidence  *ledger.Snapshot
 	settings  *Settings
 	families  Families
 	ranges    []netip.Prefix
@@ -71,6 +73,7 @@ func questions() []question {
 		held,
 		foreignIPs,
 		workloadsMeet,
+		undeclaredMeet,
 		outsideRange,
 		daemonSockets,
 		hostPortsInNodePorts,
@@ -102,7 +105,7 @@ func Check(in Input) []Finding {
 	templates := map[ports.Ref]sockets{}
 	now := subject{
 		service: in.Service, previous: in.OldService, workload: in.Workload, before: in.OldWorkload,
-		held: in.Held, settings: in.Settings, families: in.Families, ranges: in.ServiceRanges, templates: templates,
+		held: in.Held, evidence: in.Evidence, settings: in.Settings, families: in.Families, ranges: in.ServiceRanges, templates: templates,
 		pools: in.Pools, policies: in.Policies, namespace: in.Namespace, labelsOf: in.NodeLabels, now: in.Now,
 	}
 	if in.Namespace == nil && in.Pools != nil {
@@ -145,9 +148,7 @@ func Check(in Input) []Finding {
 
 func ask(s subject) []Finding {
 	var findings []Finding
-	s.met = s.meetings()
-	s.taken = takenBy(s.met)
-	s.taken.falsely = s.falselyTaken()
+	s.meetHolders()
 	for _, q := range questions() {
 		findings = append(findings, q(s)...)
 	}
@@ -157,6 +158,13 @@ func ask(s subject) []Finding {
 	}
 	slices.SortFunc(findings, Finding.Compare)
 	return findings
+}
+
+// meetHolders finds out who holds what the workload wants.
+func (s *subject) meetHolders() {
+	s.met = s.meetings()
+	s.taken = takenBy(s.met)
+	s.taken.falsely = s.falselyTaken()
 }
 
 // inherits reports whether what the workload does is to be marked as its controller's.

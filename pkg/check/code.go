@@ -22,6 +22,8 @@ const (
 	InFlight      Code = "PC0203" // raised by the webhook
 	ForeignIP     Code = "PC0204"
 
+	UndeclaredMeet Code = "PC0205"
+
 	OutsideRange   Code = "PC0301"
 	DaemonSocket   Code = "PC0302"
 	InNodePorts    Code = "PC0303"
@@ -101,6 +103,9 @@ const (
 	TooManyTogether    Case = "together they want more nodes"        // PC0202
 	LeavesNoNode       Case = "no node is left to the holder"        // PC0202
 	MayMeetThere       Case = "the holder's pods may come there"     // PC0202
+	ProbeConnects      Case = "its probe connects to the port"       // PC0205
+	ProbeOfHolder      Case = "a probe of the holder connects to it" // PC0205
+	InitListens        Case = "an init container listens on it"      // PC0205
 	NotGivenYet        Case = "a cluster IP that is yet to be given" // PC0204
 	NoSuchPort         Case = "no port has the name"                 // PC0314
 	OnHostNetwork      Case = "the pod is on the host network"       // PC0314
@@ -167,6 +172,7 @@ func Catalogue() []Entry {
 		{WorkloadsMeet, "two workloads want the same host port on the same nodes", Error, map[Case]Severity{SomeNodesTaken: Warning, TooManyTogether: Warning, MayMeetThere: Warning}},
 		{InFlight, "another request for the port is under way", Error, nil},
 		{ForeignIP, "an external IP that is the cluster IP of another Service, or may become it", Error, nil},
+		{UndeclaredMeet, "a port that a pod listens on without reserving it is held by somebody else", Warning, nil},
 		{OutsideRange, "a number outside the node port range", Error, nil},
 		{DaemonSocket, "the port belongs to a daemon of the node", Error, nil},
 		{InNodePorts, "a host port inside the node port range", Warning, nil},
@@ -194,7 +200,7 @@ func Catalogue() []Entry {
 		{EndpointsApart, "a Service without a selector whose endpoints do not meet it", Warning, nil},
 		{TrafficPolicy, "a changed externalTrafficPolicy", Info, nil},
 		{NoNodesAddress, "a hostIP that is no address of any node", Warning, nil},
-		{UndeclaredSockets, "a pod of the host network that declares no ports", Info, nil},
+		{UndeclaredSockets, "a pod of the host network that declares no ports, and has probes", Info, nil},
 		{Shadowed, "who gets the packets where two claim a port", Warning, nil},
 		{OrderDependent, "who gets the packets depends on which component started first", Warning, nil},
 		{Captured, "a hostPort that takes the packets for every cluster IP", Warning, nil},

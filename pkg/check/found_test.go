@@ -33,11 +33,12 @@ func found() map[check.Code][]scene {
 				want: []string{"PC0102 error i.ports[1].hostPort and i.ports[0].hostPort", "PC0105 info j.ports[2].hostPort and i.ports[0].hostPort"},
 			},
 		},
-		check.Held:          append(foundHeldByServices(), foundHeldByPods()...),
-		check.ForeignIP:     foundForeignIPs(),
-		check.WorkloadsMeet: slices.Concat(foundWorkloads(), foundDisplaced(), foundTogether()),
-		check.OutsideRange:  foundOutside(),
-		check.DaemonSocket:  foundDaemons(),
+		check.Held:           append(foundHeldByServices(), foundHeldByPods()...),
+		check.ForeignIP:      foundForeignIPs(),
+		check.UndeclaredMeet: foundUndeclared(),
+		check.WorkloadsMeet:  slices.Concat(foundWorkloads(), foundDisplaced(), foundTogether()),
+		check.OutsideRange:   foundOutside(),
+		check.DaemonSocket:   foundDaemons(),
 	}
 	for _, table := range []map[check.Code][]scene{foundRanges(), foundRollouts(), foundEdits(), foundWiring(), foundInPods(), foundRestricted()} {
 		maps.Copy(all, table)

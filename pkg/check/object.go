@@ -74,7 +74,8 @@ type Workload struct {
 	HostNetworkField string   // where it says so
 	Containers       []string // names
 	Claims           []ports.Claim
-	Unparsed         []Unparsed // hostIPs that are no addresses, and so claim nothing
+	Probed           []ports.Claim // what a probe shows that a container of the host network listens on, and ports do not declare
+	Unparsed         []Unparsed    // hostIPs that are no addresses, and so claim nothing
 	Misspelled       []Misspelled
 	OneKey           []OneKey
 	Requests         []HostPortRequest // host ports that it asks for by annotation

@@ -68,16 +68,3 @@ func hostIPField(path string) string {
 	}
 	return path
 }
-
-// undeclaredSockets asks for pods of the host network that declare no port at all: whatever they listen on, neither the
-// scheduler nor anybody else knows.
-func undeclaredSockets(s subject) []Finding {
-	w := s.workload
-	if w == nil || !w.HostNetwork || len(w.Containers) == 0 || len(w.Claims)+len(w.Unparsed) > 0 {
-		return nil
-	}
-	if w.IsPod && w.Owner.Controller != nil {
-		return nil // the template is where to list them
-	}
-	return []Finding{{Code: UndeclaredSockets, Object: s.workload.Owner.Ref, Field: s.workload.HostNetworkField}}
-}

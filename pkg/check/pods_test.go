@@ -13,10 +13,10 @@ func foundInPods() map[check.Code][]scene {
 		},
 		check.HostPortRequested: {
 			{why: "no port of that name", now: "Pod a: asks=play/0", want: []string{"PC0314 error annotations[play] (no port has the name)"}},
-			{why: "on the host network", now: "Pod a hostNetwork main: asks=play/1", want: []string{"PC0314 error annotations[play] (the pod is on the host network)", "PC0509 info hostNetwork"}},
+			{why: "on the host network", now: "Pod a hostNetwork main: asks=play/1", want: []string{"PC0314 error annotations[play] (the pod is on the host network)"}},
 		},
 		check.UndeclaredSockets: {
-			{why: "whatever it listens on", now: "Pod a hostNetwork main:", want: []string{"PC0509 info hostNetwork"}},
+			{why: "its probes show that it listens", now: "Pod a hostNetwork main: probe * 80/TCP @n1", want: []string{"PC0509 info hostNetwork"}},
 		},
 		check.FamilyMismatch: {
 			{why: "all of IPv4 where pods have both", families: "46", now: "Pod a: hostPort 0.0.0.0 80/TCP @?", want: []string{"PC0604 warning ports[0].hostIP (one of two families)"}},
@@ -46,9 +46,10 @@ func silentInPods() map[check.Code][]scene {
 			{why: "nothing is asked for", now: "Pod a hostNetwork main: hostNetwork * 80/TCP @?"},
 		},
 		check.UndeclaredSockets: {
-			{why: "a declared one", now: "Pod a hostNetwork main: hostNetwork * 80/TCP @n1"},
+			{why: "nothing shows that it listens", now: "Pod a hostNetwork main:"},
+			{why: "a declared one", now: "Pod a hostNetwork main: hostNetwork * 80/TCP @n1; probe * 81/TCP @n1"},
 			{why: "no host network", now: "Pod a:"},
-			{why: "the pod of a template", now: "Pod a-x < DaemonSet a hostNetwork main:"},
+			{why: "the pod of a template", now: "Pod a-x < DaemonSet a hostNetwork main: probe * 80/TCP @n1"},
 		},
 		check.FamilyMismatch: {
 			{why: "no hostIP", families: "46", now: "Pod a: hostPort * 80/TCP @?"},

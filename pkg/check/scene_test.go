@@ -27,7 +27,7 @@ import (
 //
 // where ADDRESS is "*", an address or a wildcard, and SCOPE is "?" (no node yet), "?2" or "?2{n1,n2}" (two of these), "n1",
 // "{n1,n2}" (each), "every" or "address"; "hostIP=TEXT 80/TCP" is one with a hostIP that is no address, "spelled=tcp/TCP" a
-// value in the wrong case, "asks=play/1" an annotation that asks for a host port for the 1 port called play, "onekey=80" an entry with the containerPort of the one before. The i-th claim stands in the
+// value in the wrong case, "probe * 80/TCP @n1" a port that is not declared and has a probe, "asks=play/1" an annotation that asks for a host port for the 1 port called play, "onekey=80" an entry with the containerPort of the one before. The i-th claim stands in the
 // field "ports[i].KIND", or "CONTAINER.ports[i].KIND". A Service is
 //
 //	Service NAME TYPE [NAME=]PORT[:NODEPORT]/PROTOCOL[>TARGET] … [health:NODEPORT] [ip:ADDRESS …] [lb:ADDRESS …] [at:CLUSTERIP …]
@@ -60,12 +60,12 @@ func isRemarkBeside(code check.Code) func(check.Finding) bool {
 func remarks() []check.Code {
 	return []check.Code{
 		check.InNodePorts, check.OneMergeKey, check.NeverMapped, check.InDynamicBand, check.CreateRefuses, check.StricterThere,
-		check.NoNodesAddress,
+		check.NoNodesAddress, check.UndeclaredSockets,
 	}
 }
 
 func (s scene) findings() []check.Finding {
-	in := check.Input{Held: mustLedger(s.held...).Snapshot(), Settings: settings()}
+	in := check.Input{Held: mustLedger(s.held...).Snapshot(), Evidence: evidence(s.held), Settings: settings()}
 	in.Service, in.Workload = mustObject(s.now)
 	in.OldService, in.OldWorkload = mustObject(s.old)
 	if strings.Contains(s.now, "ip:10.97.") {
@@ -150,6 +150,17 @@ func mustLedger(lines ...string) *ledger.Ledger {
 	return l
 }
 
+// evidence has what probes show of the objects of lines.
+func evidence(lines []string) *ledger.Snapshot {
+	l := mustLedger()
+	for _, line := range lines {
+		if _, w := mustObject(line); w != nil && len(w.Probed) > 0 {
+			l.Replace(w.Owner, w.Probed)
+		}
+	}
+	return l.Snapshot()
+}
+
 func hold(l *ledger.Ledger, line string) {
 	service, workload := mustObject(line)
 	if service != nil {
@@ -216,6 +227,11 @@ func mustWorkload(line string) *check.Workload {
 		words := strings.Fields(text)
 		switch {
 		case len(words) == 0:
+		case words[0] == "probe":
+			words[0] = "hostNetwork"
+			c := mustClaim(words, i, &w.Owner)
+			c.Field = fmt.Sprintf("probe[%d]", i)
+			w.Probed = append(w.Probed, c)
 		case strings.HasPrefix(words[0], "hostIP="):
 			w.Unparsed = append(w.Unparsed, check.Unparsed{
 				Field: fmt.Sprintf("ports[%d].hostIP", i), Value: words[0][len("hostIP="):], Port: words[1],

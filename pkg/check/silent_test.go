@@ -23,9 +23,10 @@ func silent() map[check.Code][]scene {
 			{why: "a sidecar's hostPort is never mapped", now: "Pod a: hostPort,sidecar * 80/TCP @?; hostPort,init * 80/TCP @?"},
 			{why: "and before a sidecar that comes later", now: "Pod a: hostPort,init * 80/TCP @?; hostPort,sidecar * 80/TCP @?"},
 		},
-		check.Held:          slices.Concat(silentAddresses(), silentServices(), silentKin(), silentIdle()),
-		check.ForeignIP:     silentForeignIPs(),
-		check.WorkloadsMeet: append(silentWorkloads(), silentTogether()...),
+		check.Held:           slices.Concat(silentAddresses(), silentServices(), silentKin(), silentIdle()),
+		check.ForeignIP:      silentForeignIPs(),
+		check.UndeclaredMeet: silentUndeclared(),
+		check.WorkloadsMeet:  append(silentWorkloads(), silentTogether()...),
 		check.OutsideRange: {
 			{why: "the ends of the range", now: "Service a LoadBalancer 80:30000/TCP health:32767"},
 			{why: "a Service port", now: "Service a NodePort 80:30080/TCP ip:198.51.100.7"},

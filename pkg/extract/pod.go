@@ -122,6 +122,9 @@ func (s podSpec) add(spec *corev1.PodSpec) {
 	for i := range spec.Containers {
 		s.addContainer(&spec.Containers[i], fmt.Sprintf("%s.containers[%d]", s.path, i), ports.Claim{})
 	}
+	if spec.HostNetwork {
+		s.addProbed(spec)
+	}
 }
 
 func (s podSpec) addContainer(c *corev1.Container, path string, like ports.Claim) {

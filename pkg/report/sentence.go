@@ -89,6 +89,8 @@ func words(f check.Finding) (what, way string) {
 		return heldBy(f), instead(f)
 	case check.WorkloadsMeet:
 		return meeting(f), wayOut(f.Claim) + ", or keep the two apart by a nodeSelector"
+	case check.UndeclaredMeet:
+		return undeclared(f), wayOut(f.Claim)
 	case check.InFlight:
 		return f.Claim.Number() + " is claimed by another request that is under way", "try again in a second"
 	case check.ForeignIP:
@@ -134,7 +136,8 @@ func words(f check.Finding) (what, way string) {
 	case check.HostPortRequested:
 		return requested(f)
 	case check.UndeclaredSockets:
-		return "the pod is on the host network and declares no ports, so that nobody can tell what it takes from the node", "list under ports what it listens on"
+		return fmt.Sprintf("the pod is on the host network and declares no ports, but its probes connect to %s, which the scheduler keeps free for nobody", f.Value),
+			"list what it listens on under ports"
 	case check.Shadowed, check.OrderDependent, check.Captured:
 		return inDataPlane(f)
 	case check.NoNodesAddress, check.FamilyMismatch:
@@ -250,6 +253,19 @@ func meeting(f check.Finding) string {
 		return s + fmt.Sprintf(" on %s; with others, on every node that it may run on", nodes(f.Nodes))
 	default:
 		return s + fmt.Sprintf(" on %d of the %d nodes that it may run on (%s)", len(f.Nodes), f.Eligible, list(f.Nodes))
+	}
+}
+
+// undeclared: "9808/TCP is used by Pod a/b (spec…livenessProbe.httpGet.port) on node n1, and its probe shows that …".
+func undeclared(f check.Finding) string {
+	s := fmt.Sprintf("%s is used by %s%s", f.Claim.Number(), holders(f, len(f.Others) > 0), where(f))
+	switch f.Case {
+	case check.ProbeOfHolder:
+		return s + ", to judge by its probe"
+	case check.InitListens:
+		return s + ", so that the init container cannot listen on it"
+	default:
+		return s + ", and the probe shows that this container listens on it too"
 	}
 }
 
