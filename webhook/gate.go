@@ -35,6 +35,7 @@ import (
 type Cluster interface {
 	extract.EligibleNodes
 	Snapshot() *ledger.Snapshot
+	Evidence() *ledger.Snapshot // what pods listen on without declaring it
 	// Shown returns an object as the watch shows it; nil: it shows none.
 	Shown(ctx context.Context, ref ports.Ref) *observe.Seen
 	// Read returns an object as the API server has it at this moment; nil: there is none.
@@ -153,7 +154,7 @@ func (g *Gate) record(owner ports.Owner, w write, claims []ports.Claim, version 
 // judge asks every question about an object.
 func (g *Gate) judge(in check.Input) decision {
 	in.Settings, in.Families = &g.settings.Check, check.Families(g.cluster.Families())
-	in.ServiceRanges = g.cluster.ServiceRanges()
+	in.ServiceRanges, in.Evidence = g.cluster.ServiceRanges(), g.cluster.Evidence()
 	g.restrict(&in)
 	findings := g.plane.Check(in)
 	return decision{settings: g.settings, findings: findings, verdict: g.settings.Check.Judge(findings)}

@@ -40,7 +40,7 @@ import (
 // cluster is a Cluster whose state the test writes.
 type cluster struct {
 	extract.NodeList // nil: the nodes are not known
-	ledger           ledger.Ledger
+	ledger, evidence ledger.Ledger
 	families         extract.Families
 	incomplete       bool
 	pools            []pool.Pool
@@ -77,6 +77,7 @@ func (c *cluster) Read(_ context.Context, ref ports.Ref) (*observe.Seen, error) 
 }
 
 func (c *cluster) Snapshot() *ledger.Snapshot { return c.ledger.Snapshot() }
+func (c *cluster) Evidence() *ledger.Snapshot { return c.evidence.Snapshot() }
 func (c *cluster) Families() extract.Families {
 	if c.judging != nil {
 		c.judging()
@@ -157,6 +158,9 @@ func (b *bench) holds(objects ...runtime.Object) *bench {
 		}
 		seen := b.seen(object)
 		b.cluster.ledger.Replace(seen.Owner, seen.Claims)
+		if pod, ok := object.(*corev1.Pod); ok {
+			b.cluster.evidence.Replace(seen.Owner, extract.Pod(pod, b.cluster, nil).Probed)
+		}
 		b.cluster.shown[seen.Owner.Ref] = &seen
 	}
 	return b

@@ -112,6 +112,7 @@ func TestPod(t *testing.T) {
 		{"hostPort of a sidecar", "", nil, with(hp("p", 8080), inInitContainer(always)), "warn: PC0504 spec.initContainers[0].ports[0].hostPort"},
 		{"host network without ports", "", nil, with(hp("p", 0), hostNetwork, func(p *corev1.Pod) { p.Spec.Containers[0].Ports = nil }), "allow"},
 		{"which its probe shows", "", nil, with(hp("p", 0), hostNetwork, probed(9808)), "allow: PC0509 spec.hostNetwork"},
+		{"a hostPort that meets a probe", "", holding(node("n1"), on(with(hp("q", 0), hostNetwork, probed(9808)))), on(hp("p", 9808)), "warn: PC0205 spec.containers[0].ports[0].hostPort by Pod default/q"},
 		{"a probe that meets a hostPort", "", holding(node("n1"), on(hp("q", 9808))), on(with(hp("p", 0), hostNetwork, probed(9808))), "warn: PC0205 spec.containers[0].livenessProbe.tcpSocket.port by Pod default/q; PC0509 spec.hostNetwork"},
 		{"the same socket twice", "", nil, with(hp("p", 8080), func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, p.Spec.Containers[0]) }), "deny: PC0102 spec.containers[1].ports[0].hostPort"},
 		{"somebody's that says it is a mirror pod", "", nil, with(hp("p", 10250), annotated(corev1.MirrorPodAnnotationKey, "x")), "deny: PC0302 spec.containers[0].ports[0].hostPort by node daemon kubelet"},

@@ -66,14 +66,16 @@ type Observer struct {
 	cache    cache.Cache
 	options  Options
 	ledger   ledger.Ledger
-	applying sync.Mutex // one event at a time, and none while drift is looked for
+	evidence ledger.Ledger               // of ports that are not declared, to judge by probes
+	applying sync.Mutex                  // one event at a time, and none while drift is looked for
+	moving   map[ports.Ref]client.Object // those in the ledger whose places are asked of the nodes
 	complete atomic.Bool
 	reads    reads
 }
 
 // New returns an observer of the cluster that cache shows. The cache must have been made with CacheOptions.
 func New(cache cache.Cache, options Options) *Observer {
-	return &Observer{nodes: newNodes(), pools: newPools(options.NodePortRange), cache: cache, options: options, reads: newReads()}
+	return &Observer{moving: map[ports.Ref]client.Object{}, nodes: newNodes(), pools: newPools(options.NodePortRange), cache: cache, options: options, reads: newReads()}
 }
 
 // CacheOptions keeps of each object only what claims need.
@@ -104,6 +106,9 @@ func (o *Observer) IsComplete() bool { return o.complete.Load() }
 // Snapshot returns what is held now.
 func (o *Observer) Snapshot() *ledger.Snapshot { return o.ledger.Snapshot() }
 
+// Evidence returns which ports are in use though nobody has declared them, to judge by the probes of their pods.
+func (o *Observer) Evidence() *ledger.Snapshot { return o.evidence.Snapshot() }
+
 // Pod returns a pod as far as it is kept: what its claims and its place come from; nil for one that is not known.
 func (o *Observer) Pod(namespace, name string) *corev1.Pod {
 	var pod corev1.Pod
@@ -132,7 +137,7 @@ func (o *Observer) Start(ctx context.Context) error {
 	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
 		return nil // ctx ended before all was seen
 	}
-	o.placeDaemons(ctx)
+	o.placeAll()
 	o.complete.Store(true)
 	owners, claims, nodes := o.Snapshot().Size()
 	logf.FromContext(ctx).Info("the view of the cluster is complete", "owners", owners, "claims", claims, "nodes", nodes)
@@ -215,6 +220,16 @@ func (o *Observer) record(h holding, gone bool) {
 	} else {
 		o.ledger.Replace(h.owner, h.claims)
 	}
+	if gone || len(h.probed) == 0 {
+		o.evidence.Release(h.owner.Ref)
+	} else {
+		o.evidence.Replace(h.owner, h.probed)
+	}
+	if !gone && h.isMoving && len(h.claims)+len(h.probed) > 0 {
+		o.moving[h.owner.Ref] = h.object
+	} else {
+		delete(o.moving, h.owner.Ref)
+	}
 	if o.options.Seen != nil {
 		o.options.Seen(h.seen(gone))
 	}
@@ -231,7 +246,7 @@ func (o *Observer) applyNode(node *corev1.Node, gone bool) {
 		changed = o.set(node)
 	}
 	if changed && o.IsComplete() {
-		o.placeDaemonsLocked(context.Background())
+		o.placeAllLocked()
 	}
 }
 
@@ -240,7 +255,10 @@ type holding struct {
 	object client.Object
 	owner  ports.Owner
 	claims []ports.Claim
+	probed []ports.Claim
 	known  bool // even if it claims nothing
+
+	isMoving bool // where it is depends on the nodes
 }
 
 func (h holding) seen(gone bool) Seen {
@@ -262,44 +280,41 @@ func (o *Observer) holdingOf(object any) (holding, bool) {
 		s := extract.Service(x, o.options.NodePorts)
 		return holding{object: x, owner: s.Owner, claims: s.Claims}, true
 	case *corev1.Pod:
-		w := extract.Pod(x, nil, o.options.Trusted) // who holds a port needs no list of nodes that it might have been on
-		return holding{object: x, owner: w.Owner, claims: w.Claims}, true
+		var nodes extract.EligibleNodes
+		if x.Spec.NodeName == "" { // who is on a node needs no list of those that it might have been on
+			nodes = o.nodes
+		}
+		w := extract.Pod(x, nodes, o.options.Trusted)
+		return holding{object: x, owner: w.Owner, claims: w.Claims, probed: w.Probed, isMoving: nodes != nil}, true
 	}
 	var w *check.Workload
 	runtimeObject, ok := object.(client.Object)
 	if ok {
-		w, ok = extract.Workload(runtimeObject, o.daemonNodes(runtimeObject), o.options.Trusted)
+		w, ok = extract.Workload(runtimeObject, o.nodes, o.options.Trusted)
 	}
 	if !ok {
 		return holding{}, false
 	}
 	// Where hostIPs are no addresses, the template's pods must find it to be let through.
-	return holding{runtimeObject, w.Owner, w.Claims, len(w.Unparsed) > 0}, true
+	return holding{object: runtimeObject, owner: w.Owner, claims: w.Claims, probed: w.Probed, known: len(w.Unparsed) > 0, isMoving: true}, true
 }
 
-// daemonNodes is where to look up the nodes of a workload that takes all of them. Of others nobody asks, once they run.
-func (o *Observer) daemonNodes(object client.Object) extract.EligibleNodes {
-	if _, daemon := object.(*appsv1.DaemonSet); daemon {
-		return o.nodes
-	}
-	return nil
-}
-
-// placeDaemons brings the DaemonSets' nodes up to date after nodes have changed.
-func (o *Observer) placeDaemons(ctx context.Context) {
+// placeAll brings the places of templates and of pods without a node up to date after nodes have changed.
+func (o *Observer) placeAll() {
 	o.applying.Lock()
 	defer o.applying.Unlock()
-	o.placeDaemonsLocked(ctx)
+	o.placeAllLocked()
 }
 
-func (o *Observer) placeDaemonsLocked(ctx context.Context) {
-	var list appsv1.DaemonSetList
-	if err := o.cache.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-		logf.FromContext(ctx).Error(err, "listing DaemonSets to place them again")
-		return
-	}
-	for i := range list.Items {
-		if h, ok := o.holdingOf(&list.Items[i]); ok && len(h.claims) > 0 {
+func (o *Observer) placeAllLocked() {
+	for ref, object := range o.moving {
+		h, ok := o.holdingOf(object)
+		if !ok {
+			continue
+		}
+		_, claims, _ := o.Snapshot().Owner(ref)
+		_, probed, _ := o.Evidence().Owner(ref)
+		if !same(claims, h.claims) || !same(probed, h.probed) {
 			o.record(h, false)
 		}
 	}

@@ -215,7 +215,7 @@ func TestObserverFollowsTheCluster(t *testing.T) {
 			{"it is gone", func() { c.remove(noPorts, false) }, []string{"Service ns/web 0 true"}, []string{daemonOnBoth}},
 			{"a node reports that it is alive", func() { c.set(node2) }, nil, []string{daemonOnBoth}},
 			{"a node is tainted", func() { c.set(tainted) }, []string{"DaemonSet ns/agent 1 false"}, []string{daemonOn1}},
-			{"a node goes", func() { c.remove(tainted, false) }, []string{"DaemonSet ns/agent 1 false"}, []string{daemonOn1}},
+			{"a node goes on which it was not", func() { c.remove(tainted, false) }, nil, []string{daemonOn1}},
 			{"a node comes", func() { c.set(node2) }, []string{"DaemonSet ns/agent 1 false"}, []string{daemonOnBoth}},
 			{"the DaemonSet selects", func() { c.set(newDaemonSet("nodeSelector: {zone: a}, " + hostPort80)) }, []string{"DaemonSet ns/agent 1 false"}, []string{daemonOn1}},
 		} {
@@ -368,4 +368,71 @@ func metrics(t *testing.T, registry *prometheus.Registry) string {
 		all = append(all, fmt.Sprintf("%s %v", f.GetName(), m.GetGauge().GetValue()+m.GetCounter().GetValue()))
 	}
 	return strings.Join(all, ", ")
+}
+
+// TestPlacesFollowNodes: where a template's pods may run, and which node a hostname is, follows the nodes, whatever came first.
+func TestPlacesFollowNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := func(name, zone, hostname string) *corev1.Node {
+			n := newNode(name, zone)
+			n.Labels[corev1.LabelHostname] = hostname
+			return n
+		}
+		c := newCluster(
+			mustRead[appsv1.Deployment]("{metadata: {name: web, namespace: ns}, spec: {replicas: 2, template: {spec: {nodeSelector: {zone: a}, "+hostPort80+"}}}}"),
+			mustRead[corev1.Pod]("{metadata: {name: p, namespace: ns}, spec: {nodeSelector: {kubernetes.io/hostname: host-1}, "+hostPort80+"}}"),
+			host("n1", "a", "host-1"), host("n2", "b", "host-2"))
+		o := started(t, c, Options{})
+		places := func() string {
+			_, web, _ := o.Snapshot().Owner(ports.Ref{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "ns", Name: "web"})
+			_, pod, _ := o.Snapshot().Owner(ports.Ref{APIVersion: "v1", Kind: "Pod", Namespace: "ns", Name: "p"})
+			count, among := web[0].Scope.Among()
+			return fmt.Sprint(count, " of ", among, ", ", pod[0].Scope)
+		}
+		for _, step := range []struct {
+			why    string
+			change func()
+			want   string
+		}{
+			{"what was there", func() {}, "2 of [n1], n1"},
+			{"a node comes", func() { c.set(host("n3", "a", "host-3")) }, "2 of [n1 n3], n1"},
+			{"the hostname is another node's", func() { c.set(host("n1", "a", "other")); c.set(host("n3", "a", "host-1")) }, "2 of [n1 n3], n3"},
+			{"a node goes", func() { c.remove(host("n1", "a", "other"), false) }, "2 of [n3], n3"},
+			{"its hostname, too", func() { c.remove(host("n3", "a", "host-1"), false) }, "2 of [], a node"},
+		} {
+			step.change()
+			if got := places(); got != step.want {
+				t.Errorf("%s: %s, want %s", step.why, got, step.want)
+			}
+		}
+	})
+}
+
+// TestEvidence: the ports that probes show are kept as long as their object is there, and are no claims.
+func TestEvidence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		read := func(probe string) *corev1.Pod {
+			return mustRead[corev1.Pod]("{metadata: {name: p, namespace: ns}, spec: {hostNetwork: true, nodeName: n1, containers: [{name: c" + probe + "}]}}")
+		}
+		c := newCluster(newNode("n1", "a"), read(", livenessProbe: {httpGet: {path: /x, port: 9808}}, readinessProbe: {grpc: {port: 9809}}, startupProbe: {tcpSocket: {port: 9810, host: 127.0.0.1}}"))
+		o := started(t, c, Options{})
+		shown := func() (shown []string) {
+			for _, claim := range o.Evidence().Claims() {
+				shown = append(shown, claim.Number()+" on "+claim.Scope.String())
+			}
+			return shown
+		}
+		if diff := cmp.Diff([]string{"9808/TCP on n1", "9809/TCP on n1"}, shown()); diff != "" || len(held(o)) != 0 {
+			t.Errorf("held %q, evidence (-want +got):\n%s", held(o), diff)
+		}
+		c.set(read(", livenessProbe: {exec: {command: [x]}}"))
+		if got := shown(); got != nil {
+			t.Errorf("evidence of a pod without probed ports: %q", got)
+		}
+		c.set(read(", livenessProbe: {tcpSocket: {port: 9808}}"))
+		c.remove(read(""), false)
+		if got := shown(); got != nil {
+			t.Errorf("evidence of a pod that is gone: %q", got)
+		}
+	})
 }

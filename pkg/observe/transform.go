@@ -131,6 +131,26 @@ func stripContainers(containers []corev1.Container, hostNetwork bool) (kept []co
 		for _, p := range containers[i].Ports {
 			claims = claims || hostNetwork || p.HostPort != 0
 		}
+		if c := &containers[i]; hostNetwork { // their probes show what they listen on
+			kept[i].LivenessProbe, kept[i].ReadinessProbe, kept[i].StartupProbe = stripProbe(c.LivenessProbe), stripProbe(c.ReadinessProbe), stripProbe(c.StartupProbe)
+			claims = claims || kept[i].LivenessProbe != nil || kept[i].ReadinessProbe != nil || kept[i].StartupProbe != nil
+		}
 	}
 	return kept, claims
+}
+
+// stripProbe keeps the port to which a probe connects; nil for one that connects to none.
+func stripProbe(p *corev1.Probe) *corev1.Probe {
+	switch {
+	case p == nil:
+		return nil
+	case p.HTTPGet != nil:
+		return &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Host: p.HTTPGet.Host, Port: p.HTTPGet.Port}}}
+	case p.TCPSocket != nil:
+		return &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: p.TCPSocket}}
+	case p.GRPC != nil:
+		return &corev1.Probe{ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: p.GRPC.Port}}}
+	default:
+		return nil
+	}
 }
