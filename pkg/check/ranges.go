@@ -3,6 +3,7 @@ package check
 import (
 	"slices"
 
+	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -47,13 +48,28 @@ func portsInEphemeral(s subject) []Finding {
 	})
 }
 
-// numbersInDynamicBand asks for numbers that a person wrote where the API server gives numbers out: another Service may
-// have got one before this one is created.
+// numbersInDynamicBand checks for numbers that a person wrote where the API server allocates: another Service may have got one
+// before this one is created. Nothing is gained by another number where the Service has it already, or where a pool that
+// serves the Service has it: that keeps the API server's own choice away. A number for both TCP and UDP is one.
 func numbersInDynamicBand(s subject) []Finding {
 	if s.service == nil || s.service.Chosen {
 		return nil
 	}
-	return s.within(InDynamicBand, s.settings.DynamicBand, nil, func(c ports.Claim) bool { return c.Kind.InNodePortBook() })
+	had, seen := s.had(), map[uint16]bool{}
+	return s.within(InDynamicBand, s.settings.DynamicBand, nil, func(c ports.Claim) bool {
+		if !c.Kind.InNodePortBook() || had[c.Port] || seen[c.Port] || s.isOfOwnPool(c.Port) {
+			return false
+		}
+		seen[c.Port] = true
+		return true
+	})
+}
+
+// isOfOwnPool reports whether a number is one of a pool that serves the object.
+func (s subject) isOfOwnPool(port uint16) bool {
+	return s.pools != nil && slices.ContainsFunc(s.pools.Set.Members(), func(m *pool.Member) bool {
+		return m.State == pool.Active && m.Selects(s.pools.Who) && m.Effective.Contains(port)
+	})
 }
 
 // within returns a finding for each claim of a kind whose number lies in r and in none of except. What is never mapped, or

@@ -19,6 +19,9 @@ func foundRanges() map[check.Code][]scene {
 		},
 		check.InDynamicBand: {
 			{why: "a written number", now: "Service a NodePort 80:30086/TCP", want: []string{"PC0305 info spec.ports[0].nodePort"}},
+			{why: "one number for both protocols is one", now: "Service a NodePort 53:30086/TCP 53:30086/UDP", want: []string{"PC0305 info spec.ports[0].nodePort"}},
+			{why: "of a pool of others", pools: []string{"b 30100-30199 ns=b"}, now: "Service a NodePort 80:30200/TCP", want: []string{"PC0305 info spec.ports[0].nodePort"}},
+			{why: "a new number by an update", old: "Service a NodePort 80:30086/TCP", now: "Service a NodePort 80:30087/TCP", want: []string{"PC0305 info spec.ports[0].nodePort"}},
 			{why: "a written health check", now: "Service a LoadBalancer 80:30080/TCP health:32767", want: []string{"PC0305 info spec.healthCheckNodePort"}},
 		},
 		check.OutsideSmaller: {
@@ -48,6 +51,8 @@ func silentRanges() map[check.Code][]scene {
 		},
 		check.InDynamicBand: {
 			{why: "the static band", now: "Service a NodePort 80:30085/TCP"},
+			{why: "the Service has it already", old: "Service a NodePort 80:30086/TCP", now: "Service a NodePort 80:30086/TCP 81/TCP"},
+			{why: "a number of the pool that serves it", pools: []string{"a 30100-30199 ns=a"}, now: "Service a NodePort 80:30100/TCP"},
 			{why: "a number that was given out", now: "Service a NodePort 80:31000/TCP chosen"},
 			{why: "a hostPort is given out by nobody", now: "Pod a: hostPort * 9100/TCP @?"},
 		},
