@@ -24,6 +24,8 @@ import (
 // concurrent use, and never writes to an object.
 type Judge struct {
 	settings    *extract.Settings
+	nodePorts   extract.NodePortAddresses
+	volumes     extract.Volumes
 	nodes       extract.EligibleNodes
 	controllers extract.Controllers
 	wiring      extract.Wiring
@@ -58,6 +60,8 @@ func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Ti
 	plane := explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback)
 	j := &Judge{settings: settings, plane: plane, state: map[ports.Ref]runtime.Object{}, limits: limits}
 	all := slices.Concat(state, inputs)
+	j.volumes = extract.NewVolumes(all)
+	j.nodePorts = settings.NodePorts.WithServiceLB(all, settings.Check.Trusted)
 	var nodes extract.NodeList
 	var cidrs []*networkingv1.ServiceCIDR
 	for _, object := range all {
@@ -109,11 +113,12 @@ func (s subject) claims() []ports.Claim {
 // read extracts what is judged of an object; false for kinds that claim nothing.
 func (j *Judge) read(object runtime.Object) (subject, bool) {
 	if svc, ok := object.(*corev1.Service); ok {
-		s := extract.Service(svc, j.settings.NodePorts)
+		s := extract.Service(svc, j.nodePorts)
 		j.wiring.Join(s, svc)
 		return subject{service: s}, true
 	}
 	var w *check.Workload
+	object = j.volumes.Placed(object)
 	if pod, ok := object.(*corev1.Pod); ok {
 		w = extract.Pod(pod, j.nodes, j.settings.Check.Trusted)
 	} else if w, ok = extract.Workload(object, j.nodes, j.settings.Check.Trusted); !ok {

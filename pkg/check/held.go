@@ -94,7 +94,12 @@ func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Confl
 			f.Holder.Pods += isPod(c.Held.Owner)
 		}
 		f.Nodes = append(f.Nodes, c.Nodes...)
-		everywhere[root] = everywhere[root] || (c.Nodes == nil && c.Held.Scope.Kind == ports.Everywhere)
+		if c.Nodes == nil && c.Held.Scope.Kind == ports.Everywhere && !everywhere[root] {
+			everywhere[root] = true
+			pods := f.Holder.Pods
+			f.Holder = s.holder(root, c.Held)
+			f.Holder.Pods = pods
+		}
 	}
 	for i := range findings {
 		f := &findings[i]

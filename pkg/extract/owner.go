@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -75,14 +76,41 @@ func Owner(gvk schema.GroupVersionKind, object metav1.Object, trusted []string) 
 			})
 		}
 	}
-	if name := object.GetLabels()[svclbNameLabel]; name != "" && slices.Contains(trusted, owner.Namespace) {
-		namespace := object.GetLabels()[svclbNamespaceLabel]
-		if namespace == "" {
-			namespace = owner.Namespace // older versions of k3s ran these pods beside the Service
-		}
-		add(ports.Ref{APIVersion: "v1", Kind: "Service", Namespace: namespace, Name: name})
+	if service := serviceLBOwner(owner.Namespace, object.GetLabels()); service != nil && slices.Contains(trusted, owner.Namespace) {
+		add(service.Ref)
 	}
 	return owner
+}
+
+// serviceLBOwner returns the Service for which k3s' load balancer runs pods with labels; nil for other pods.
+func serviceLBOwner(namespace string, labels map[string]string) *ports.Owner {
+	name := labels[svclbNameLabel]
+	if name == "" {
+		return nil
+	}
+	if of := labels[svclbNamespaceLabel]; of != "" { // older versions of k3s ran these pods beside the Service
+		namespace = of
+	}
+	return &ports.Owner{Ref: ports.Ref{APIVersion: "v1", Kind: "Service", Namespace: namespace, Name: name}}
+}
+
+// serviceLBNodeLabel keeps k3s' load balancer to the nodes that have it, as soon as one has it.
+const serviceLBNodeLabel = "svccontroller.k3s.cattle.io/enablelb"
+
+// WithServiceLB returns where node ports are served, completed by whether objects show that k3s' load balancer serves their
+// Services: by one of its DaemonSets, in a trusted namespace.
+func (n NodePortAddresses) WithServiceLB(objects []runtime.Object, trusted []string) NodePortAddresses {
+	for _, object := range objects {
+		switch o := object.(type) {
+		case *appsv1.DaemonSet:
+			n.ServiceLB = n.ServiceLB || o.Spec.Template.Labels[svclbNameLabel] != "" && slices.Contains(trusted, namespaceOf(o))
+		case *corev1.Node:
+			if o.Labels[serviceLBNodeLabel] == "true" {
+				n.ServiceLBOn = append(n.ServiceLBOn, o.Name)
+			}
+		}
+	}
+	return n
 }
 
 // endsChain reports whether a chain ends at an object of a kind although it has a controller. Of the core API's kinds only a

@@ -17,6 +17,10 @@ type NodePortAddresses struct {
 	Prefixes     []netip.Prefix // none: on all
 	Primary      bool           // on the node's primary addresses only; Prefixes are ignored
 	IPv4Loopback bool           // on 127.0.0.0/8 too, as kube-proxy's iptables mode does by default
+	// ServiceLB says that k3s' load balancer serves Services of type LoadBalancer: a DaemonSet for each has their ports as
+	// hostPorts, on ServiceLBOn, or on every node where that is nil.
+	ServiceLB   bool
+	ServiceLBOn []string
 }
 
 // On returns what a node port of the given families holds: several addresses if there are several prefixes.
@@ -202,14 +206,58 @@ func (e serviceClaims) addPort(p ports.ServicePort, i int) {
 			e.addAt(ports.ExternalIP, ip, p, field)
 		}
 	}
+	if e.svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return
+	}
+	if e.nodePorts.ServiceLB && (e.svc.Spec.LoadBalancerClass == nil || *e.svc.Spec.LoadBalancerClass == "") {
+		e.addServiceLB(p, field)
+	}
 	ingresses := e.svc.Status.LoadBalancer.Ingress
-	if e.svc.Spec.Type != corev1.ServiceTypeLoadBalancer || len(ingresses)*len(e.svc.Spec.Ports) > MaxExternalSockets {
+	if len(ingresses) == 0 {
+		e.addAsked(p, field)
+	}
+	if len(ingresses)*len(e.svc.Spec.Ports) > MaxExternalSockets {
 		return
 	}
 	for _, ingress := range ingresses {
 		// A load balancer that proxies sends packets to node ports, so that nothing takes the address on the node.
 		if ingress.IPMode == nil || *ingress.IPMode == corev1.LoadBalancerIPModeVIP {
 			e.addAt(ports.LoadBalancerIP, ingress.IP, p, field)
+		}
+	}
+}
+
+// addServiceLB adds the hostPort that the DaemonSet of k3s' load balancer has for a Service port (k3s-io/k3s
+// pkg/cloudprovider/servicelb.go).
+func (e serviceClaims) addServiceLB(p ports.ServicePort, field string) {
+	scope := ports.EverywhereScope()
+	if e.nodePorts.ServiceLBOn != nil {
+		scope = ports.EachScope(e.nodePorts.ServiceLBOn)
+	}
+	e.to.Claims = append(e.to.Claims, ports.Claim{
+		Socket: ports.Socket{Protocol: p.Protocol, Port: p.Port}, Kind: ports.ServiceLBPort, Scope: scope, Owner: &e.to.Owner, Field: field,
+	})
+}
+
+// AddressAnnotations are those by which a Service asks MetalLB or kube-vip for its addresses.
+func AddressAnnotations() []string {
+	return []string{"metallb.io/loadBalancerIPs", "metallb.universe.tf/loadBalancerIPs", "kube-vip.io/loadbalancerIPs"}
+}
+
+// addAsked adds the claims of a Service port on the addresses that the Service asks a load balancer for. Two Services may share
+// an address, but no load balancer gives them one port of it.
+func (e serviceClaims) addAsked(p ports.ServicePort, field string) {
+	asked := map[string]bool{}
+	add := func(ip string) {
+		if ip = strings.TrimSpace(ip); ip != "" && !asked[ip] && len(asked)*len(e.svc.Spec.Ports) < MaxExternalSockets {
+			asked[ip] = true
+			e.addAt(ports.LoadBalancerIP, ip, p, field)
+		}
+	}
+	add(e.svc.Spec.LoadBalancerIP)
+	for _, name := range AddressAnnotations() {
+		for ip := range strings.SplitSeq(e.svc.Annotations[name], ",") {
+			add(ip)
 		}
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -72,6 +74,60 @@ func TestServiceClaims(t *testing.T) {
 			t.Errorf("%s: %d ports of %d", c.why, len(s.Ports), len(svc.Spec.Ports))
 		}
 		everyOwner(t, c.why, &s.Owner, s.Claims)
+	}
+}
+
+// TestAskedAddresses: what a Service asks a load balancer for is claimed until the load balancer has answered.
+func TestAskedAddresses(t *testing.T) {
+	const at = " @the node of the address spec.ports[0].port"
+	for _, c := range []struct {
+		why, service string
+		want         []string
+	}{
+		{"by field", "{spec: {type: LoadBalancer, loadBalancerIP: 192.0.2.1, ports: [{port: 80}]}}", []string{"load-balancer IP port 192.0.2.1:80/TCP" + at}},
+		{"MetalLB", "{metadata: {annotations: {metallb.io/loadBalancerIPs: '192.0.2.1, 2001:db8::1'}}, spec: {type: LoadBalancer, ports: [{port: 80}]}}",
+			[]string{"load-balancer IP port 192.0.2.1:80/TCP" + at, "load-balancer IP port [2001:db8::1]:80/TCP" + at}},
+		{"an older MetalLB, and the field again", "{metadata: {annotations: {metallb.universe.tf/loadBalancerIPs: 192.0.2.1}}, spec: {type: LoadBalancer, loadBalancerIP: 192.0.2.1, ports: [{port: 80}]}}",
+			[]string{"load-balancer IP port 192.0.2.1:80/TCP" + at}},
+		{"kube-vip", "{metadata: {annotations: {kube-vip.io/loadbalancerIPs: 192.0.2.1}}, spec: {type: LoadBalancer, ports: [{port: 53, protocol: UDP}]}}", []string{"load-balancer IP port 192.0.2.1:53/UDP" + at}},
+		{"kube-vip asks DHCP", "{metadata: {annotations: {kube-vip.io/loadbalancerIPs: 0.0.0.0}}, spec: {type: LoadBalancer, ports: [{port: 80}]}}", nil},
+		{"another type", "{metadata: {annotations: {metallb.io/loadBalancerIPs: 192.0.2.1}}, spec: {type: NodePort, loadBalancerIP: 192.0.2.2, ports: [{port: 80}]}}", nil},
+		{"it has got another", "{spec: {type: LoadBalancer, loadBalancerIP: 192.0.2.1, ports: [{port: 80}]}, status: {loadBalancer: {ingress: [{ip: 192.0.2.2}]}}}", []string{"load-balancer IP port 192.0.2.2:80/TCP" + at}},
+		{"no addresses", "{metadata: {annotations: {metallb.io/loadBalancerIPs: 'pool, ,x'}}, spec: {type: LoadBalancer, ports: [{port: 80}]}}", nil},
+	} {
+		if diff := cmp.Diff(c.want, told(extract.Service(mustRead[corev1.Service](c.service), onAll()).Claims)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.why, diff)
+		}
+	}
+}
+
+func TestServiceLB(t *testing.T) {
+	daemons := func(namespace, label string) runtime.Object {
+		return mustRead[appsv1.DaemonSet]("{metadata: {namespace: " + namespace + "}, spec: {template: {metadata: {labels: {" + label + "}}}}}")
+	}
+	const mine = "svccontroller.k3s.cattle.io/svcname: web"
+	web := mustRead[corev1.Service]("{spec: {type: LoadBalancer, ports: [{port: 80}, {port: 53, protocol: UDP}]}}")
+	ofClass := mustRead[corev1.Service]("{spec: {type: LoadBalancer, loadBalancerClass: metallb, ports: [{port: 80}]}}")
+	cluster := mustRead[corev1.Service]("{spec: {ports: [{port: 80}]}}")
+	labelled := mustRead[corev1.Node]("{metadata: {name: n2, labels: {svccontroller.k3s.cattle.io/enablelb: 'true'}}}")
+	everywhere := []string{"ServiceLB port *:80/TCP @every node spec.ports[0].port", "ServiceLB port *:53/UDP @every node spec.ports[1].port"}
+	for _, c := range []struct {
+		why     string
+		objects []runtime.Object
+		service *corev1.Service
+		want    []string
+	}{
+		{"one of its DaemonSets shows it", []runtime.Object{daemons("kube-system", mine)}, web, everywhere},
+		{"on some nodes", []runtime.Object{labelled, daemons("kube-system", mine)}, web, []string{"ServiceLB port *:80/TCP @n2 spec.ports[0].port", "ServiceLB port *:53/UDP @n2 spec.ports[1].port"}},
+		{"a Service of another load balancer", []runtime.Object{daemons("kube-system", mine)}, ofClass, nil},
+		{"of another type", []runtime.Object{daemons("kube-system", mine)}, cluster, nil},
+		{"a label that anybody may write", []runtime.Object{daemons("ns", mine)}, web, nil},
+		{"another DaemonSet", []runtime.Object{daemons("kube-system", "app: web"), labelled}, web, nil},
+	} {
+		on := extract.NodePortAddresses{}.WithServiceLB(c.objects, []string{"kube-system"})
+		if diff := cmp.Diff(c.want, told(extract.Service(c.service, on).Claims)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.why, diff)
+		}
 	}
 }
 

@@ -116,6 +116,7 @@ func (s *Settings) readDataPlane(c *configv1alpha1.PortcullisConfiguration) erro
 	d := c.DataPlane
 	s.ServiceProxy, s.HostPorts = string(d.ServiceProxy), string(d.HostPort)
 	s.NodePorts.IPv4Loopback = d.ServiceProxy == configv1alpha1.ServiceProxyIPTables && (d.LocalhostNodePorts == nil || *d.LocalhostNodePorts)
+	s.NodePorts.ServiceLB = d.ServiceLB
 	s.NodePorts.Primary = d.ServiceProxy == configv1alpha1.ServiceProxyNFTables && len(d.NodePortAddresses) == 0
 	for i, text := range d.NodePortAddresses {
 		if text == configv1alpha1.PrimaryAddresses {

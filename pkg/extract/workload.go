@@ -37,6 +37,9 @@ func Workload(object runtime.Object, nodes EligibleNodes, trusted []string) (*ch
 	}
 	w := &check.Workload{Owner: Owner(t.gvk, t.object, trusted)}
 	w.IsTrusted = slices.Contains(trusted, w.Owner.Namespace)
+	if pod := podTemplateOf(object); pod != nil && w.Owner.Controller == nil && w.IsTrusted {
+		w.Owner.Controller = serviceLBOwner(w.Owner.Namespace, pod.Labels) // the DaemonSet works for its Service as its pods do
+	}
 	if w.Rollout = t.rollout; w.Owner.Controller != nil {
 		w.Rollout = nil
 	}

@@ -231,7 +231,7 @@ func (c claim) address() (ports.Address, error) {
 }
 
 func kindOf(name string) (ports.Kind, bool) {
-	for k := ports.NodePort; k <= ports.LoadBalancerIP; k++ {
+	for k := ports.NodePort; k <= ports.ServiceLBPort; k++ {
 		if k.String() == name {
 			return k, true
 		}

@@ -60,7 +60,7 @@ func strip(object any) (any, error) {
 
 func stripMeta(o client.Object) {
 	o.SetManagedFields(nil)
-	o.SetAnnotations(only(o.GetAnnotations(), []string{corev1.MirrorPodAnnotationKey, extract.ReservedPortsAnnotation}))
+	o.SetAnnotations(only(o.GetAnnotations(), append(extract.AddressAnnotations(), corev1.MirrorPodAnnotationKey, extract.ReservedPortsAnnotation)))
 	o.SetFinalizers(nil)
 	if controller := metav1.GetControllerOf(o); controller != nil {
 		o.SetOwnerReferences([]metav1.OwnerReference{*controller})

@@ -18,7 +18,8 @@ const (
 	HostPort                            // a container's ports[].hostPort
 	HostNetwork                         // a containerPort of a hostNetwork pod: its process binds it
 	ExternalIP                          // a Service port on an address of spec.externalIPs
-	LoadBalancerIP                      // a Service port on an address of status.loadBalancer
+	LoadBalancerIP                      // a Service port on an address that a load balancer has, or is asked for
+	ServiceLBPort                       // a port of a LoadBalancer Service, on the nodes of k3s' ServiceLB
 )
 
 // String returns the API's spelling of the field.
@@ -36,6 +37,8 @@ func (k Kind) String() string {
 		return "external IP port"
 	case LoadBalancerIP:
 		return "load-balancer IP port"
+	case ServiceLBPort:
+		return "ServiceLB port"
 	default:
 		return fmt.Sprintf("Kind(%d)", uint8(k))
 	}

@@ -338,7 +338,7 @@ func wayOut(c ports.Claim) string {
 		return fmt.Sprintf("choose another %s, or leave it out to get a free one", c.Kind)
 	case ports.HostNetwork:
 		return "let the process listen on another port, or leave the host network"
-	case ports.ExternalIP, ports.LoadBalancerIP:
+	case ports.ExternalIP, ports.LoadBalancerIP, ports.ServiceLBPort:
 		return "choose another port or address"
 	case ports.HostPort:
 		return "choose another hostPort, or expose the pod by a Service"

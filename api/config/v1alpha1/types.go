@@ -103,6 +103,9 @@ type DataPlane struct {
 	NodePortAddresses []string `json:"nodePortAddresses"`
 	// LocalhostNodePorts is kube-proxy's --iptables-localhost-nodeports.
 	LocalhostNodePorts *bool `json:"localhostNodePorts"`
+	// ServiceLB says that k3s' load balancer serves Services of type LoadBalancer, which takes their ports on the nodes. Files
+	// that hold one of its DaemonSets show it by themselves.
+	ServiceLB bool `json:"serviceLB"`
 	// CNINetwork is the name of the CNI network, which portmap writes into its comments. Empty: not known.
 	CNINetwork string `json:"cniNetwork"`
 }
