@@ -244,6 +244,11 @@ func foundHeldByPods() []scene {
 		{why: "two containers of the pod, told once", held: []string{"Service b NodePort 80:30080/TCP"},
 			now:  "Pod a: hostPort 10.0.0.1 30080/TCP @n1; hostPort 10.0.0.2 30080/TCP @n1",
 			want: []string{"PC0201 error ports[0].hostPort < Service b spec.ports[0].nodePort on n1"}},
+		{why: "static pods of one manifest are one holder", held: []string{"Pod proxy-n1: hostPort * 30080/TCP @n1", "Pod proxy-n2: hostPort * 30080/TCP @n2", "Pod other: hostPort * 30080/TCP @n3"},
+			now: "Service a NodePort 80:30080/TCP", want: []string{
+				"PC0201 error spec.ports[0].nodePort < Pod other ports[0].hostPort on n3",
+				"PC0201 error spec.ports[0].nodePort < Pod proxy-n1 ports[0].hostPort + Pod proxy-n2 on n1,n2",
+			}},
 		{why: "every holder", held: []string{"Pod c: hostPort 127.0.0.1 80/TCP @n1", "Pod b: hostPort 10.0.0.1 80/TCP @n1"},
 			now: "Pod a: hostPort * 80/TCP @n1", want: []string{
 				"PC0201 error ports[0].hostPort < Pod b ports[0].hostPort on n1",

@@ -2,6 +2,7 @@ package check
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
@@ -73,23 +74,29 @@ func isPinnedPod(w *Workload, wanted ports.Claim) bool {
 }
 
 // byHolder makes one finding of all conflicts of wanted with one holder, so that the thousand pods of a DaemonSet are
-// one line.
+// one line; and so are the static pods of one manifest, which each node runs by itself.
 func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Conflict) []Finding {
 	var findings []Finding
 	index := map[ports.Ref]int{}
 	everywhere := map[ports.Ref]bool{}
 	for _, c := range conflicts {
 		root := s.held.Root(c.Held.Owner)
-		i, known := index[root]
+		manifest := manifestOf(c.Held, root)
+		i, known := index[manifest]
 		if !known {
 			i = len(findings)
-			index[root] = i
+			index[manifest] = i
 			findings = append(findings, Finding{
 				Code: code, Object: wanted.Owner.Ref, Field: wanted.Field, Claim: wanted,
 				Holder: s.holder(root, c.Held),
 			})
 		}
 		f := &findings[i]
+		if f.Holder.Ref != root {
+			other := s.holder(root, c.Held)
+			other.Nodes = c.Nodes
+			f.Others = append(f.Others, *other)
+		}
 		if c.Held.Owner.Ref != root {
 			f.Holder.Pods += isPod(c.Held.Owner)
 		}
@@ -108,9 +115,22 @@ func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Confl
 		if everywhere[f.Holder.Ref] {
 			f.Nodes = nil
 		}
-		f.Holder.Nodes = f.Nodes
+		if f.Holder.Nodes = f.Nodes; len(f.Others) > 0 {
+			f.Holder.Nodes = f.Holder.Claim.Scope.Nodes()
+			f.sortHolders()
+		}
 	}
 	return findings
+}
+
+// manifestOf is the holder for which a claim counts: root, or what the static pods of one manifest have in common. The kubelet
+// names each by the manifest and its node (k8s.io/kubernetes pkg/kubelet/config, generatePodName).
+func manifestOf(c ports.Claim, root ports.Ref) ports.Ref {
+	node, onOne := c.Scope.Node()
+	if name, of := strings.CutSuffix(root.Name, "-"+node); of && onOne && root.Kind == "Pod" {
+		root.Name = name
+	}
+	return root
 }
 
 func isPod(o *ports.Owner) int {

@@ -198,7 +198,10 @@ func withoutUse(f check.Finding) (what, way string) {
 
 // heldBy: "9000/TCP is held by Deployment default/tomcat (spec...hostPort) on node n1".
 func heldBy(f check.Finding) string {
-	s := fmt.Sprintf("%s is held by %s%s", f.Claim.Number(), holder(f.Holder), where(f))
+	s := fmt.Sprintf("%s is held by %s", f.Claim.Number(), holders(f, len(f.Others) > 0))
+	if len(f.Others) == 0 {
+		s += where(f)
+	}
 	if f.Claim.Kind.InNodePortBook() && f.Holder.Claim.Kind.InNodePortBook() && f.Claim.Protocol != f.Holder.Claim.Protocol {
 		s += ", and a node port number belongs to one Service whatever the protocol"
 	}
@@ -258,7 +261,10 @@ func meeting(f check.Finding) string {
 
 // undeclared: "9808/TCP is used by Pod a/b (spec…livenessProbe.httpGet.port) on node n1, and its probe shows that …".
 func undeclared(f check.Finding) string {
-	s := fmt.Sprintf("%s is used by %s%s", f.Claim.Number(), holders(f, len(f.Others) > 0), where(f))
+	s := fmt.Sprintf("%s is used by %s", f.Claim.Number(), holders(f, len(f.Others) > 0))
+	if len(f.Others) == 0 {
+		s += where(f)
+	}
 	switch f.Case {
 	case check.ProbeOfHolder:
 		return s + ", to judge by its probe"
