@@ -22,31 +22,34 @@ type rival struct {
 // rivals returns the templates that want a socket and want pods, those with most pods first.
 func (s subject) rivals(wanted ports.Claim) []rival {
 	var rivals []rival
-	placed := map[ports.Ref][]string{} // nodes, by who is behind the pods on them
+	seen, placed := map[ports.Ref]bool{}, map[ports.Ref]map[string]bool{} // nodes, by who is behind the pods on them
 	mine := s.held.Chain(wanted.Owner)
 	for _, c := range s.held.Holders(wanted.Socket) {
 		root := s.held.Root(c.Owner)
 		if !c.Kind.OfPod() || c.InitOnly || c.Idle || slices.Contains(mine, root) {
 			continue
 		}
-		pods, among := c.Scope.Among()
-		isTemplate := c.Owner.Ref == root && c.Owner.Kind != "Pod"
-		switch {
-		case c.Scope.Kind != ports.Undecided:
-			placed[root] = append(placed[root], c.Scope.Nodes()...)
-			if isTemplate {
-				rivals = append(rivals, rival{claim: c, nodes: c.Scope.Nodes()})
+		for _, node := range c.Scope.Nodes() {
+			if placed[root] == nil {
+				placed[root] = map[string]bool{}
 			}
-		case isTemplate:
-			rivals = append(rivals, rival{claim: c, nodes: among, pods: pods})
+			placed[root][node] = true
 		}
+		if isTemplate := c.Owner.Ref == root && c.Owner.Kind != "Pod"; !isTemplate || seen[root] {
+			continue
+		}
+		seen[root] = true
+		pods, nodes := c.Scope.Among()
+		if c.Scope.Kind != ports.Undecided {
+			nodes = c.Scope.Nodes()
+		}
+		rivals = append(rivals, rival{claim: c, nodes: nodes, pods: pods})
 	}
-	rivals = slices.CompactFunc(rivals, func(a, b rival) bool { return a.claim.Owner.Ref == b.claim.Owner.Ref })
 	for i := range rivals {
 		if r := &rivals[i]; r.claim.Scope.Kind == ports.Undecided {
-			nodes := union(placed[r.claim.Owner.Ref], nil)
-			r.mayCome = r.pods > len(nodes) || r.pods == 0 && len(nodes) == 0
-			r.pods = max(0, r.pods-len(nodes))
+			on := len(placed[r.claim.Owner.Ref])
+			r.mayCome = r.pods > on || r.pods == 0 && on == 0
+			r.pods = max(0, r.pods-on)
 		}
 	}
 	slices.SortFunc(rivals, func(a, b rival) int {
@@ -63,12 +66,55 @@ func (w *Workload) takes() (nodes []string, everywhere bool) {
 	return w.Claims[0].Scope.Nodes(), w.isEverywhere()
 }
 
-// displaced completes findings about who holds what the workload wants with those whose nodes the workload takes: of one that
-// has no other node left it is an error, as it is for that one when it comes second.
-func (s subject) displaced(findings []Finding) []Finding {
+// met are the findings about who holds what the workload wants, by holder and socket.
+type met struct {
+	findings []Finding
+	places   map[metBy]int
+}
+
+type metBy struct {
+	root   ports.Ref
+	socket ports.Socket
+}
+
+func newMet(findings []Finding) *met {
+	m := &met{findings: findings, places: make(map[metBy]int, len(findings))}
+	for i, f := range findings {
+		m.places[metBy{f.Holder.Ref, f.Claim.Socket}] = i
+	}
+	return m
+}
+
+// of returns what has been found about a rival and what is wanted of it; nil for nothing.
+func (m *met) of(wanted ports.Claim, r rival) *Finding {
+	if i, ok := m.places[metBy{r.claim.Owner.Ref, wanted.Socket}]; ok {
+		return &m.findings[i]
+	}
+	return nil
+}
+
+// meets adds that a rival is met on nodes, to what has been found about it and wanted if there is any.
+func (s subject) meets(m *met, wanted ports.Claim, r rival, named Case, nodes []string) {
+	if f := m.of(wanted, r); f != nil {
+		f.Case, f.Nodes = named, union(f.Nodes, nodes)
+		f.Holder.Nodes = f.Nodes
+		return
+	}
+	root := r.claim.Owner.Ref
+	h := s.holder(root, r.claim)
+	h.Nodes = nodes
+	m.places[metBy{root, wanted.Socket}] = len(m.findings)
+	m.findings = append(m.findings, Finding{
+		Code: WorkloadsMeet, Case: named, Object: s.workload.Owner.Ref, Field: wanted.Field, Claim: wanted, Holder: h, Nodes: nodes,
+	})
+}
+
+// displaced completes what is met with those whose nodes the workload takes: of one that has no other node left it is an
+// error, as it is for that one when it comes second.
+func (s subject) displaced(found *met) {
 	takes, everywhere := s.workload.takes()
 	if len(takes) == 0 && !everywhere {
-		return findings
+		return
 	}
 	looked := 0
 	for _, m := range s.met {
@@ -81,37 +127,12 @@ func (s subject) displaced(findings []Finding) []Finding {
 			}
 			switch {
 			case isCornered:
-				findings = s.meets(findings, m.wanted, r, LeavesNoNode, shared)
-			case len(shared) > 0 && r.mayCome && !isAbout(findings, m.wanted, r, SomeNodesTaken):
-				findings = s.meets(findings, m.wanted, r, MayMeetThere, shared)
+				s.meets(found, m.wanted, r, LeavesNoNode, shared)
+			case len(shared) > 0 && r.mayCome && found.of(m.wanted, r) == nil:
+				s.meets(found, m.wanted, r, MayMeetThere, shared)
 			}
 		}
 	}
-	return findings
-}
-
-// meets adds that a rival is met on nodes, to what has been found about it and wanted if there is any.
-func (s subject) meets(findings []Finding, wanted ports.Claim, r rival, named Case, nodes []string) []Finding {
-	root := r.claim.Owner.Ref
-	for i := range findings {
-		if f := &findings[i]; f.Holder.Ref == root && f.Claim.Socket == wanted.Socket {
-			f.Case, f.Nodes = named, union(f.Nodes, nodes)
-			f.Holder.Nodes = f.Nodes
-			return findings
-		}
-	}
-	h := s.holder(root, r.claim)
-	h.Nodes = nodes
-	return append(findings, Finding{
-		Code: WorkloadsMeet, Case: named, Object: s.workload.Owner.Ref, Field: wanted.Field, Claim: wanted, Holder: h, Nodes: nodes,
-	})
-}
-
-// isAbout reports whether one of findings, of one of the cases, is about a rival and what is wanted of it.
-func isAbout(findings []Finding, wanted ports.Claim, r rival, cases ...Case) bool {
-	return slices.ContainsFunc(findings, func(f Finding) bool {
-		return f.Holder.Ref == r.claim.Owner.Ref && f.Claim.Socket == wanted.Socket && slices.Contains(cases, f.Case)
-	})
 }
 
 // isCornered reports whether all of a rival's nodes are taken, some by the subject and the rest by others.
@@ -128,24 +149,24 @@ func (s subject) isCornered(r rival, takes []string) bool {
 	return len(intersect(r.nodes, taken)) == len(r.nodes)
 }
 
-// together completes findings with whether a workload and others whose pods have no node yet want more nodes, on one host
+// together completes what is met with whether a workload and others whose pods have no node yet want more nodes, on one host
 // port, than there are: two Deployments of two replicas do not fit on three nodes. Looked at are the nodes of the workload,
 // and these with those of each of the others; counted is who can go nowhere else.
-func (s subject) together(findings []Finding) []Finding {
+func (s subject) together(found *met) {
 	r := s.workload.Rollout
 	left, known := s.left()
 	if r == nil || !known || r.Kind == ToTheEnd || r.Kind == OnEachNode || r.Replicas > left || s.workload.nodes() == nil {
-		return findings // how many fit is not known, or too few do anyway
+		return // how many fit is not known, or too few do anyway
 	}
 	for _, m := range s.met {
 		rivals := slices.DeleteFunc(s.rivals(m.wanted), func(r rival) bool {
-			return r.pods == 0 || len(r.nodes) == 0 || isAbout(findings, m.wanted, r, LeavesNoNode)
+			f := found.of(m.wanted, r)
+			return r.pods == 0 || len(r.nodes) == 0 || f != nil && f.Case == LeavesNoNode
 		})
 		for _, c := range s.crowd(m.wanted, rivals, left) {
-			findings = s.meets(findings, m.wanted, c, TooManyTogether, intersect(c.nodes, s.workload.nodes()))
+			s.meets(found, m.wanted, c, TooManyTogether, intersect(c.nodes, s.workload.nodes()))
 		}
 	}
-	return findings
 }
 
 // crowd returns the first rivals that want, with the subject, more nodes than there are of theirs. Left is on how many of the

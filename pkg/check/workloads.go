@@ -73,8 +73,10 @@ func workloadsMeet(s subject) []Finding {
 		findings[i].Case = named
 	}
 	if named == SomeNodesTaken {
-		findings = s.displaced(findings)
-		findings = s.together(findings)
+		found := newMet(findings)
+		s.displaced(found)
+		s.together(found)
+		findings = found.findings
 	}
 	for i := range findings {
 		findings[i].Eligible = len(eligible)
