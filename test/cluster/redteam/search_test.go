@@ -2,6 +2,7 @@ package redteam
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -28,9 +29,8 @@ type search struct {
 	counts map[string]int // of codes, and of what was let through
 }
 
-// run makes requests. What is stored is looked at every so often.
-func (s *search) run(t *testing.T, requests, every int) {
-	t.Helper()
+// run makes requests. What is stored is looked at every so often: it returns what is broken then, and by which requests.
+func (s *search) run(requests, every int) error {
 	for i := range requests {
 		y := s.yards[s.IntN(len(s.yards))]
 		r := s.request(y.namespace, s.server.stored(y.namespace))
@@ -51,9 +51,10 @@ func (s *search) run(t *testing.T, requests, every int) {
 			broken = append(broken, y.broken(s.server.stored(y.namespace))...)
 		}
 		if len(broken) > 0 {
-			t.Fatalf("request %d: %s\nthe last requests:\n%s", i, strings.Join(broken, "\n"), strings.Join(s.log[max(0, len(s.log)-60):], "\n"))
+			return fmt.Errorf("request %d: %s\nthe last requests:\n%s", i, strings.Join(broken, "\n"), strings.Join(s.log[max(0, len(s.log)-60):], "\n"))
 		}
 	}
+	return nil
 }
 
 // enough holds that what is searched came often enough to prove something.
@@ -75,7 +76,7 @@ func TestSearch(t *testing.T) {
 		s.yards[i].namespace = w.namespace(t, s.yards[i].labels)
 		t.Cleanup(func() { w.empty(t, s.yards[i].namespace) })
 	}
-	s.run(t, seed.Rounds(700, 20000), 50)
+	must(t, s.run(seed.Rounds(700, 20000), 50))
 	s.enough(t)
 }
 
