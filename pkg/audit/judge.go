@@ -31,6 +31,7 @@ type Judge struct {
 	ranges      []netip.Prefix // of cluster IPs
 	plane       explain.Plane
 	state       map[ports.Ref]runtime.Object
+	holders     map[ports.Ref]runtime.Object // what is in the ledger
 	ledger      ledger.Ledger
 	limits      *restrictions
 }
@@ -55,7 +56,7 @@ func (e *InvalidError) Unwrap() error { return e.Err }
 func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Time) (*Judge, error) {
 	limits, err := newRestrictions(settings, state, inputs, now)
 	plane := explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback)
-	j := &Judge{settings: settings, plane: plane, state: map[ports.Ref]runtime.Object{}, limits: limits}
+	j := &Judge{settings: settings, plane: plane, state: map[ports.Ref]runtime.Object{}, holders: map[ports.Ref]runtime.Object{}, limits: limits}
 	all := slices.Concat(state, inputs)
 	var nodes extract.NodeList
 	var cidrs []*networkingv1.ServiceCIDR
@@ -77,7 +78,7 @@ func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Ti
 			continue
 		}
 		j.state[s.owner().Ref] = object
-		j.ledger.Replace(s.owner(), s.claims())
+		j.holds(s)
 		if s.service != nil {
 			limits.holds(s.service)
 		}
@@ -85,8 +86,9 @@ func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Ti
 	return j, err
 }
 
-// subject is an object as the questions see it: one of the two is nil.
+// subject is an object, and as the questions see it: one of the two is nil.
 type subject struct {
+	object   runtime.Object
 	service  *check.Service
 	workload *check.Workload
 }
@@ -110,7 +112,7 @@ func (j *Judge) read(object runtime.Object) (subject, bool) {
 	if svc, ok := object.(*corev1.Service); ok {
 		s := extract.Service(svc, j.settings.NodePorts)
 		j.wiring.Join(s, svc)
-		return subject{service: s}, true
+		return subject{object: object, service: s}, true
 	}
 	var w *check.Workload
 	if pod, ok := object.(*corev1.Pod); ok {
@@ -121,7 +123,7 @@ func (j *Judge) read(object runtime.Object) (subject, bool) {
 	if !isStored(object) { // the API server knows who made what
 		j.controllers.Adopt(w, object)
 	}
-	return subject{workload: w}, true
+	return subject{object: object, workload: w}, true
 }
 
 // Judge returns the findings about an object, sorted, and puts it into the ledger, where it stands in the way of later ones.
@@ -145,6 +147,7 @@ func (j *Judge) Judge(object runtime.Object) []check.Finding {
 // ask completes a question, asks it, and records the answer's consequences.
 func (j *Judge) ask(in check.Input, s subject) []check.Finding {
 	in.Held, in.Settings, in.Families, in.ServiceRanges = j.ledger.Snapshot(), &j.settings.Check, j.families, j.ranges
+	in.Nowhere = j.runsNowhere
 	j.limits.complete(&in)
 	findings := j.plane.Check(in)
 	if in.Service != nil {
@@ -152,9 +155,17 @@ func (j *Judge) ask(in check.Input, s subject) []check.Finding {
 		slices.SortFunc(findings, check.Finding.Compare)
 		j.limits.holds(in.Service)
 	}
-	j.ledger.Replace(s.owner(), s.claims())
+	j.holds(s)
 	return findings
 }
+
+// holds puts a subject into the ledger.
+func (j *Judge) holds(s subject) {
+	j.ledger.Replace(s.owner(), s.claims())
+	j.holders[s.owner().Ref] = s.object
+}
+
+func (j *Judge) runsNowhere(holder ports.Ref) bool { return extract.RunsNowhere(j.holders[holder], j.nodes) }
 
 // LeftOutside returns what the node port range of a configuration to come would leave outside of an object that exists.
 func (j *Judge) LeftOutside(object runtime.Object) []check.Finding {

@@ -77,7 +77,7 @@ func isPinnedPod(w *Workload, wanted ports.Claim) bool {
 func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Conflict) []Finding {
 	var findings []Finding
 	index := map[ports.Ref]int{}
-	everywhere := map[ports.Ref]bool{}
+	everywhere, somewhere := map[ports.Ref]bool{}, map[ports.Ref]bool{}
 	for _, c := range conflicts {
 		root := s.held.Root(c.Held.Owner)
 		i, known := index[root]
@@ -90,6 +90,7 @@ func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Confl
 			})
 		}
 		f := &findings[i]
+		somewhere[root] = somewhere[root] || !s.runsNowhere(c.Held)
 		if c.Held.Owner.Ref != root {
 			f.Holder.Pods += isPod(c.Held.Owner)
 		}
@@ -103,8 +104,17 @@ func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Confl
 		if everywhere[f.Holder.Ref] {
 			f.Nodes = nil
 		}
+		if !somewhere[f.Holder.Ref] {
+			f.Case, f.Nodes = HolderHasNoNode, nil
+		}
 	}
 	return findings
+}
+
+// runsNowhere reports whether what stands in a Service's way is a pod or template that no node suits: it keeps the port for nothing,
+// until such a node comes.
+func (s subject) runsNowhere(held ports.Claim) bool {
+	return s.service != nil && s.nowhere != nil && held.Kind.OfPod() && s.nowhere(held.Owner.Ref)
 }
 
 func isPod(o *ports.Owner) int {

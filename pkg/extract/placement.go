@@ -23,6 +23,7 @@ type Placement struct {
 	anywhere    bool
 	oneHost     bool
 	affinity    nodeaffinity.RequiredNodeAffinity
+	says        corev1.PodSpec // of nodes, and nothing else
 	tolerations []corev1.Toleration
 }
 
@@ -43,6 +44,7 @@ func PlacementOf(spec *corev1.PodSpec, daemon bool) Placement {
 		anywhere:    says.NodeName == "" && len(says.NodeSelector) == 0 && says.Affinity == nil,
 		oneHost:     isOneHost(&says),
 		affinity:    nodeaffinity.NewRequiredNodeAffinity(says.NodeSelector, says.Affinity),
+		says:        says,
 		tolerations: says.Tolerations,
 	}
 }

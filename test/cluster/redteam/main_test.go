@@ -76,7 +76,9 @@ metadata: {name: exporter}
 spec:
   namespaceSelector: {}
   enforcement: Deny
-  reserved: [{name: exporter, ports: [{port: 9100}], nodeSelector: {}}]
+  reserved:
+  - {name: exporter, ports: [{port: 9100}], nodeSelector: {}}
+  - {name: agent, ports: [{port: 9400}], nodeSelector: {matchLabels: {gpu: yes-please}}}
 ---
 apiVersion: portcullis.dev/v1alpha1
 kind: PortPool
@@ -92,6 +94,11 @@ apiVersion: portcullis.dev/v1alpha1
 kind: PortPool
 metadata: {name: few}
 spec: {ranges: [{port: 31000, endPort: 31029}], namespaceSelector: {matchLabels: {pool: few}}, enforcement: Deny, limits: {perNamespace: 2}, allocation: {reuseDelay: 1h}}
+---
+apiVersion: portcullis.dev/v1alpha1
+kind: PortPool
+metadata: {name: named}
+spec: {ranges: [{port: 31100, endPort: 31109}], namespaceSelector: {matchLabels: {pool: named}}, enforcement: Deny, limits: {perNamespace: 2}}
 `
 )
 
@@ -99,6 +106,7 @@ spec: {ranges: [{port: 31000, endPort: 31029}], namespaceSelector: {matchLabels:
 
 func noPorts() map[string]string { return map[string]string{"ports": "none"} }
 func few() map[string]string     { return map[string]string{"pool": "few"} }
+func named() map[string]string   { return map[string]string{"pool": "named"} } // whose numbers attempts name: nobody else is given one
 
 // world is an installation with a tenant.
 type world struct {

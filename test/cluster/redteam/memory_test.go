@@ -52,7 +52,7 @@ func TestSearchInMemory(t *testing.T) {
 	all := map[string]int{}
 	for i := range seed.Rounds(2000, 200_000) / aWorld {
 		t.Run(fmt.Sprint("seed ", first+uint64(i)), func(t *testing.T) {
-			inMemory(t, first+uint64(i), func(s *search, _ *memory) {
+			inMemory(t, first+uint64(i), func(t *testing.T, s *search, _ *memory) {
 				s.counts = all
 				must(t, s.run(aWorld, 20))
 			})
@@ -63,7 +63,7 @@ func TestSearchInMemory(t *testing.T) {
 
 // TestSearchWithoutWebhook: the model of the search finds what an API server without the webhook stores.
 func TestSearchWithoutWebhook(t *testing.T) {
-	inMemory(t, seed.Of(t), func(s *search, m *memory) {
+	inMemory(t, seed.Of(t), func(t *testing.T, s *search, m *memory) {
 		m.mutating, m.validating = nil, nil
 		err := s.run(1000, 1000)
 		for _, rule := range []string{
@@ -78,7 +78,7 @@ func TestSearchWithoutWebhook(t *testing.T) {
 }
 
 // inMemory searches in a world of its own, in which time passes at once.
-func inMemory(t *testing.T, from uint64, test func(*search, *memory)) {
+func inMemory(t *testing.T, from uint64, test func(*testing.T, *search, *memory)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &search{source: source{seed.From(from)}, yards: yards(), counts: map[string]int{}}
@@ -88,7 +88,7 @@ func inMemory(t *testing.T, from uint64, test func(*search, *memory)) {
 			m.addNamespace(s.yards[i].name, s.yards[i].labels)
 		}
 		s.server = m
-		test(s, m)
+		test(t, s, m)
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -38,7 +37,6 @@ type mirror struct {
 	pending []func()
 	strip   func(any) (any, error)
 	booked  map[string]time.Time // PortClaims, and when each was made
-	stored  func(ref) client.Object
 }
 
 func newMirror(t *testing.T, m *memory) *mirror {
@@ -47,8 +45,7 @@ func newMirror(t *testing.T, m *memory) *mirror {
 	must(t, v1alpha1.AddToScheme(scheme))
 	c := &mirror{shown: map[ref]client.Object{}, strip: observe.CacheOptions().DefaultTransform, booked: map[string]time.Time{}}
 	c.Scheme = scheme
-	c.stored = func(r ref) client.Object { return m.objects[r] }
-	c.live = reader(c.stored)
+	c.live = reader(func(r ref) client.Object { return m.objects[r] })
 	c.claims = interceptor.NewClient(fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.PortClaim{}).Build(), interceptor.Funcs{
 		Create: func(ctx context.Context, to client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 			o.SetCreationTimestamp(metav1.Now())
@@ -172,29 +169,45 @@ func (c *mirror) show(all bool) {
 	c.pending = c.pending[n:]
 }
 
-// settleClaims does what the replica that leads does: a number that a stored Service has is bound, one that none has for a minute
-// is free.
-func (c *mirror) settleClaims() {
+// settleClaims does what the replica that leads does: a number of the pool few that a stored Service has is bound to it, and one
+// that none has for a minute is free.
+func (m *memory) settleClaims() {
 	ctx := context.Background()
-	for _, name := range slices.Sorted(maps.Keys(c.booked)) {
-		claim := &v1alpha1.PortClaim{}
-		if err := c.claims.Get(ctx, client.ObjectKey{Name: name}, claim); err != nil {
+	for number := int32(firstOfFew); number < firstOfFew+ofFew; number++ {
+		holder, isHeld := m.held[number]
+		name := v1alpha1.ClaimName(number)
+		made, isClaimed := m.booked[name]
+		claim := &v1alpha1.PortClaim{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.PortClaimSpec{Port: number, Pool: "few"}}
+		switch {
+		case !isClaimed && isHeld && holder.namespace == "few":
+			claim.Spec.Service = v1alpha1.ClaimingService{Namespace: holder.namespace, Name: holder.name}
+			if err := m.claims.Create(ctx, claim); err != nil {
+				panic(err)
+			}
+		case !isClaimed:
+			continue
+		}
+		if err := m.claims.Get(ctx, client.ObjectKey{Name: name}, claim); err != nil {
 			panic(err)
 		}
-		o := c.stored(ref{"Service", claim.Spec.Service.Namespace, claim.Spec.Service.Name})
-		isHeld := o != nil && slices.Contains(numbersOf(o), claim.Spec.Port)
+		of := claim.Spec.Service
 		switch {
+		case isHeld && (of.Name != holder.name || of.Namespace != holder.namespace): // which had no name, or is another's
+			claim.Spec.Service = v1alpha1.ClaimingService{Namespace: holder.namespace, Name: holder.name}
+			if err := m.claims.Update(ctx, claim); err != nil {
+				panic(err)
+			}
 		case isHeld && claim.Status.Phase != v1alpha1.ClaimBound:
 			claim.Status.Phase = v1alpha1.ClaimBound
-			if err := c.claims.Status().Update(ctx, claim); err != nil {
+			if err := m.claims.Status().Update(ctx, claim); err != nil {
 				panic(err)
 			}
-		case !isHeld && time.Since(c.booked[name]) > time.Minute:
-			if err := c.claims.Delete(ctx, claim); err != nil {
+		case !isHeld && time.Since(made) > time.Minute:
+			if err := m.claims.Delete(ctx, claim); err != nil {
 				panic(err)
 			}
-			delete(c.booked, name)
-			c.event(claim, nil)
+			delete(m.booked, name)
+			m.event(claim, nil)
 		}
 	}
 }

@@ -308,6 +308,18 @@ func later() []attempt {
 			_ = p.create(objects.Service("a", "type: NodePort, ports: [{port: 80, nodePort: 30804}]")) // the name is taken
 			return p.create(pod("p", "", "hostPort: 30803"))
 		}, "422 Invalid PC0201 Service HERE/a"},
+		{"F5", "a node port, kept by a workload that no node suits", nil, func(p *place) error {
+			p.has(objects.Workload("Deployment", "d", "", "nodeSelector: {no: node}, "+port(30850)))
+			return p.victims(objects.Service("free", "type: NodePort, ports: [{port: 80, nodePort: 30850}]"))
+		}, "ok"},
+		{"F5", "a node port, kept by a pod of no node", nil, func(p *place) error {
+			p.has(objects.Pod("p", "nodeName: nowhere, "+port(30851)))
+			return p.victims(objects.Service("free", "type: NodePort, ports: [{port: 80, nodePort: 30851}]"))
+		}, "ok"},
+		{"F7", "a port that is reserved on nodes which are away", nil, creating(objects.Pod("p", "nodeSelector: {gpu: yes-please}, "+port(9400))), "422 Invalid PC0312"},
+		{"F7", "of a DaemonSet", nil, creating(objects.Workload("DaemonSet", "d", "", "nodeSelector: {gpu: yes-please, zone: a}, "+port(9400))), "422 Invalid PC0312"},
+		{"F7", "by affinity", nil, creating(objects.Workload("Deployment", "d", "", "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: gpu, operator: In, values: [yes-please]}]}]}}}, "+port(9400))), "422 Invalid PC0312"},
+		{"F7", "on nodes that are away and are others", nil, creating(objects.Pod("p", "nodeSelector: {gpu: none}, "+port(9400))), "ok"},
 		activated("scaled from nothing", objects.Workload("Deployment", "d", "replicas: 0, ", port(30805)), 30805, scaled),
 		activated("a StatefulSet, scaled from nothing", objects.Workload("StatefulSet", "d", "replicas: 0, serviceName: s, ", port(30820)), 30820, scaled),
 		activated("a ReplicaSet, scaled from nothing", objects.Workload("ReplicaSet", "d", "replicas: 0, ", port(30821)), 30821, scaled),
@@ -342,11 +354,11 @@ func limits() []attempt {
 			}
 			return nil
 		}, "422 Invalid PC0309"},
-		{"F6", "more numbers than the limit, by name", few(), creating(service("type: NodePort, ports: [{name: a, port: 80, nodePort: 31001}, {name: b, port: 81, nodePort: 31002}, {name: c, port: 82, nodePort: 31003}]")), "422 Invalid PC0308"},
+		{"F6", "more numbers than the limit, by name", named(), creating(service("type: NodePort, ports: [{name: a, port: 80, nodePort: 31101}, {name: b, port: 81, nodePort: 31102}, {name: c, port: 82, nodePort: 31103}]")), "422 Invalid PC0308"},
 		{"F6", "more numbers than the limit, by default", few(), creating(service("type: NodePort, ports: [{name: a, port: 80}, {name: b, port: 81}, {name: c, port: 82}]")), "422 Invalid PC0309"},
-		{"F6", "one more number, by a patch", few(), func(p *place) error {
-			s := p.has(service("type: NodePort, ports: [{name: a, port: 80, nodePort: 31011}, {name: b, port: 81, nodePort: 31012}]"))
-			return p.patch(s, types.JSONPatchType, `[{"op": "add", "path": "/spec/ports/-", "value": {"name": "c", "port": 82, "nodePort": 31013}}]`)
+		{"F6", "one more number, by a patch", named(), func(p *place) error {
+			s := p.has(service("type: NodePort, ports: [{name: a, port: 80, nodePort: 31105}, {name: b, port: 81, nodePort: 31106}]"))
+			return p.patch(s, types.JSONPatchType, `[{"op": "add", "path": "/spec/ports/-", "value": {"name": "c", "port": 82, "nodePort": 31107}}]`)
 		}, "422 Invalid PC0308"},
 		{"F6", "host ports of a pool, by two pods", map[string]string{"hosts": "one"}, func(p *place) error {
 			p.has(pod("p", "", "hostPort: 7002"))
