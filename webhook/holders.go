@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -28,7 +29,7 @@ const maxHolders = 8
 //	                                                  tries again in a second
 //	it has not                                     -> as if there were no such holder
 func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *ledger.Snapshot) decision {
-	in.Held = flying.Over(base)
+	in.Held, in.Nowhere = flying.Over(base), func(holder ports.Ref) bool { return g.runsNowhere(ctx, holder) }
 	d := g.judge(in)
 	if d.verdict != check.Denied {
 		return d
@@ -89,6 +90,12 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 		g.deciding.Unlock()
 	}
 	return later(g.settings, "who holds its ports changes all the time")
+}
+
+// runsNowhere reports whether no node suits the pods of a holder; false for one that the watch does not show.
+func (g *Gate) runsNowhere(ctx context.Context, holder ports.Ref) bool {
+	seen := g.cluster.Shown(ctx, holder)
+	return seen != nil && extract.RunsNowhere(seen.Object, g.cluster)
 }
 
 // isAsKnown reports whether an object that was read claims what a snapshot knows of it, for the same controllers and at the same

@@ -26,6 +26,9 @@ func TestValidateService(t *testing.T) {
 		{"without a nodePort", "", nil, with(np("a", 0), stored), nil, "allow", ""},
 		{"held by a Service", "", holding(np("b", 30001)), with(np("a", 30001), stored), nil, "deny: PC0201 spec.ports[0].nodePort by Service default/b", ""},
 		{"held by a hostPort", "", holding(with(hostPortPod("p", 30001), onNode("n1"))), with(np("a", 30001), stored), nil, "deny: PC0201 spec.ports[0].nodePort by Pod default/p; PC0601 spec.ports[0].nodePort by Pod default/p", ""},
+		{"held by a pod that no node suits", "", holding(node("n1"), with(hostPortPod("p", 30001), selecting("gpu", "none"))), with(np("a", 30001), stored), nil, "warn: PC0201 spec.ports[0].nodePort by Pod default/p; PC0601 spec.ports[0].nodePort by Pod default/p", ""},
+		{"held by a pod that a node suits", "", holding(node("n1"), with(hostPortPod("p", 30001), selecting("kubernetes.io/hostname", "n1"))), with(np("a", 30001), stored), nil, "deny: PC0201 spec.ports[0].nodePort by Pod default/p; PC0601 spec.ports[0].nodePort by Pod default/p", ""},
+		{"held by a pod that no node suits, where the nodes are not known", "", holding(with(hostPortPod("p", 30001), selecting("gpu", "none"))), with(np("a", 30001), stored), nil, "deny: PC0201 spec.ports[0].nodePort by Pod default/p; PC0601 spec.ports[0].nodePort by Pod default/p", ""},
 		{"held by a hostPort of the other family", "", holding(with(hostPortPod("p", 30001), hostIP("2001:db8::1"))), with(np("a", 30001), stored), nil, "allow", ""},
 		{"health check held", "", holding(np("b", 30001)), with(np("a", 30002), stored, loadBalancer, local, healthCheck(30001)), nil, "deny: PC0201 spec.healthCheckNodePort by Service default/b; PC0601 spec.healthCheckNodePort by Service default/b", ""},
 		{"a daemon's", "nodeReserved: [{name: d, port: 30001}]\n", nil, with(np("a", 30001), stored), nil, "deny: PC0302 spec.ports[0].nodePort by node daemon d", ""},
@@ -41,6 +44,11 @@ func TestValidateService(t *testing.T) {
 	} {
 		c.run(t, PathValidateServices)
 	}
+}
+
+// selecting has a pod run on nodes with a label only.
+func selecting(key, value string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{key: value} }
 }
 
 func clusterIP(s *corev1.Service) { s.Spec.ClusterIP = "10.96.0.7" }

@@ -50,7 +50,7 @@ func (j *Judge) exists(e entity) []check.Finding {
 		in.OldService = e.service // the API server has taken it: what matters is whether it would again
 	}
 	if e.isResting() {
-		j.hold(e.subject)
+		j.holds(e.subject)
 		return nil
 	}
 	return j.ask(in, e.subject)

@@ -91,6 +91,9 @@ func said(findings []check.Finding) []string {
 			continue
 		}
 		text := fmt.Sprintf("%s %s", f.Code, f.Object)
+		if f.Case == check.HolderHasNoNode {
+			text = f.Severity.String() + " " + text
+		}
 		if f.Holder != nil {
 			text += " <- " + f.Holder.Ref.String()
 		}
@@ -126,6 +129,8 @@ func TestEverything(t *testing.T) {
 			[]string{"PC0201 Pod default/d-a <- Service default/s n1"}},
 		{"a revision that is gone", []string{nodes, nodePort("s", 1, 30001), workload("Deployment", "d", 2, "replicas: 1,", 8080),
 			strings.Replace(workload("ReplicaSet", "d-1", 3, "replicas: 0,", 30001), "uid: d-1", "uid: d-1, "+by("Deployment", "d"), 1)}, nil},
+		{"a holder that no node suits", []string{nodes, nodePort("s", 2, 30001), strings.Replace(workload("Deployment", "d", 1, "replicas: 1,", 30001), "spec: {containers", "spec: {nodeSelector: {gpu: none}, containers", 1)},
+			[]string{"warning PC0201 Service default/s <- Deployment default/d"}},
 		{"two workloads on the nodes of both", []string{nodes, workload("DaemonSet", "a", 1, "", 9100), workload("DaemonSet", "b", 2, "", 9100)},
 			[]string{"PC0202 DaemonSet default/b <- DaemonSet default/a n1,n2,n3"}},
 		{"pods that clash beside their templates", []string{nodes, workload("Deployment", "a", 1, "replicas: 1,", 80), workload("Deployment", "b", 2, "replicas: 1,", 80),

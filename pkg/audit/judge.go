@@ -33,6 +33,7 @@ type Judge struct {
 	ranges      []netip.Prefix // of cluster IPs
 	plane       explain.Plane
 	state       map[ports.Ref]runtime.Object
+	holders     map[ports.Ref]runtime.Object // what is in the ledger
 	ledger      ledger.Ledger
 	evidence    ledger.Ledger // of ports that are not declared
 	limits      *restrictions
@@ -58,7 +59,7 @@ func (e *InvalidError) Unwrap() error { return e.Err }
 func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Time) (*Judge, error) {
 	limits, err := newRestrictions(settings, state, inputs, now)
 	plane := explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback)
-	j := &Judge{settings: settings, plane: plane, state: map[ports.Ref]runtime.Object{}, limits: limits}
+	j := &Judge{settings: settings, plane: plane, state: map[ports.Ref]runtime.Object{}, holders: map[ports.Ref]runtime.Object{}, limits: limits}
 	all := slices.Concat(state, inputs)
 	j.volumes = extract.NewVolumes(all)
 	j.nodePorts = settings.NodePorts.WithServiceLB(all, settings.Check.Trusted)
@@ -82,7 +83,7 @@ func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Ti
 			continue
 		}
 		j.state[s.owner().Ref] = object
-		j.hold(s)
+		j.holds(s)
 		if s.service != nil {
 			limits.holds(s.service)
 		}
@@ -90,8 +91,9 @@ func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Ti
 	return j, err
 }
 
-// subject is an object as the questions see it: one of the two is nil.
+// subject is an object, and as the questions see it: one of the two is nil.
 type subject struct {
+	object   runtime.Object
 	service  *check.Service
 	workload *check.Workload
 }
@@ -115,7 +117,7 @@ func (j *Judge) read(object runtime.Object) (subject, bool) {
 	if svc, ok := object.(*corev1.Service); ok {
 		s := extract.Service(svc, j.nodePorts)
 		j.wiring.Join(s, svc)
-		return subject{service: s}, true
+		return subject{object: object, service: s}, true
 	}
 	var w *check.Workload
 	object = j.volumes.Placed(object)
@@ -127,7 +129,7 @@ func (j *Judge) read(object runtime.Object) (subject, bool) {
 	if !isStored(object) { // the API server knows who made what
 		j.controllers.Adopt(w, object)
 	}
-	return subject{workload: w}, true
+	return subject{object: object, workload: w}, true
 }
 
 // Judge returns the findings about an object, sorted, and puts it into the ledger, where it stands in the way of later ones.
@@ -152,6 +154,7 @@ func (j *Judge) Judge(object runtime.Object) []check.Finding {
 func (j *Judge) ask(in check.Input, s subject) []check.Finding {
 	in.Evidence = j.evidence.Snapshot()
 	in.Held, in.Settings, in.Families, in.ServiceRanges = j.ledger.Snapshot(), &j.settings.Check, j.families, j.ranges
+	in.Nowhere = j.runsNowhere
 	j.limits.complete(&in)
 	findings := j.plane.Check(in)
 	if in.Service != nil {
@@ -159,18 +162,23 @@ func (j *Judge) ask(in check.Input, s subject) []check.Finding {
 		slices.SortFunc(findings, check.Finding.Compare)
 		j.limits.holds(in.Service)
 	}
-	j.hold(s)
+	j.holds(s)
 	return findings
 }
 
-// hold puts a subject where later ones meet it.
-func (j *Judge) hold(s subject) {
+// holds puts a subject where later ones meet it.
+func (j *Judge) holds(s subject) {
 	j.ledger.Replace(s.owner(), s.claims())
+	j.holders[s.owner().Ref] = s.object
 	if s.workload != nil && len(s.workload.Probed) > 0 {
 		j.evidence.Replace(s.owner(), s.workload.Probed)
 	} else {
 		j.evidence.Release(s.owner().Ref)
 	}
+}
+
+func (j *Judge) runsNowhere(holder ports.Ref) bool {
+	return extract.RunsNowhere(j.holders[holder], j.nodes)
 }
 
 // LeftOutside returns what the node port range of a configuration to come would leave outside of an object that exists.

@@ -28,6 +28,8 @@ type Input struct {
 	NodeLabels func(node string) map[string]string // nil: not known
 	Bound      bool                                // it is asked about a pod that is bound to its node: who may have ports was asked when it was created
 	Now        time.Time                           // by which exceptions of policies end; zero: none does
+	// Nowhere reports whether no node that there is suits the pods of a holder, by what they say of nodes. nil: not known.
+	Nowhere func(holder ports.Ref) bool
 	// Inherits says whether a controller excuses what Workload does: nil leaves it to what the ledger knows of controllers.
 	Inherits *bool
 	// Offered is what Check adds each number to that it offers instead of a held one (Finding.Instead), so that it offers
@@ -56,6 +58,7 @@ type subject struct {
 	namespace map[string]string
 	labelsOf  func(node string) map[string]string
 	now       time.Time
+	nowhere   func(holder ports.Ref) bool
 	met       []meeting             // who holds what a pod or template wants
 	taken     taken                 // where that leaves no room
 	templates map[ports.Ref]sockets // what the holders that were met claim themselves
@@ -106,7 +109,7 @@ func Check(in Input) []Finding {
 	now := subject{
 		service: in.Service, previous: in.OldService, workload: in.Workload, before: in.OldWorkload,
 		held: in.Held, evidence: in.Evidence, settings: in.Settings, families: in.Families, ranges: in.ServiceRanges, templates: templates,
-		pools: in.Pools, policies: in.Policies, namespace: in.Namespace, labelsOf: in.NodeLabels, now: in.Now,
+		pools: in.Pools, policies: in.Policies, namespace: in.Namespace, labelsOf: in.NodeLabels, now: in.Now, nowhere: in.Nowhere,
 	}
 	if in.Namespace == nil && in.Pools != nil {
 		now.namespace = in.Pools.Who.NamespaceLabels

@@ -92,62 +92,65 @@ type Case string
 
 // The cases.
 const (
-	SameNodePortTwice  Case = "same nodePort twice"                  // PC0103
-	SameNodePortSplit  Case = "one nodePort for two ports"           // PC0103
-	HealthCheckIsOwn   Case = "healthCheckNodePort is own nodePort"  // PC0103
-	SamePortTwice      Case = "same port twice"                      // PC0103
-	NodePortIsLeftOver Case = "left over from a change of type"      // PC0104
-	NodePortIsIgnored  Case = "ignored by an ExternalName"           // PC0104
-	EveryNodeTaken     Case = "every eligible node is taken"         // PC0202
-	SomeNodesTaken     Case = "some eligible nodes are taken"        // PC0202
-	TooManyTogether    Case = "together they want more nodes"        // PC0202
-	LeavesNoNode       Case = "no node is left to the holder"        // PC0202
-	MayMeetThere       Case = "the holder's pods may come there"     // PC0202
-	ProbeConnects      Case = "its probe connects to the port"       // PC0205
-	ProbeOfHolder      Case = "a probe of the holder connects to it" // PC0205
-	InitListens        Case = "an init container listens on it"      // PC0205
-	NotGivenYet        Case = "a cluster IP that is yet to be given" // PC0204
-	NoSuchPort         Case = "no port has the name"                 // PC0314
-	OnHostNetwork      Case = "the pod is on the host network"       // PC0314
-	NoPoolGives        Case = "no pool gives one"                    // PC0314
-	NumberOfOthers     Case = "the pool serves others"               // PC0307
-	NumberOfDraining   Case = "the pool is draining"                 // PC0307
-	NoNodePorts        Case = "no node port is allowed"              // PC0310
-	NumberNotAllowed   Case = "the number is not allowed"            // PC0310
-	NumberOfNoPool     Case = "the number is of no pool"             // PC0310
-	NumberWritten      Case = "numbers may not be chosen"            // PC0310
-	LoadBalancerNumber Case = "a load balancer with node ports"      // PC0310
-	NoHostPorts        Case = "no host port is allowed"              // PC0311
-	SocketNotAllowed   Case = "the socket is not allowed"            // PC0311
-	NoHostNetwork      Case = "no host network is allowed"           // PC0311
-	InRangeForbidden   Case = "the node port range is not allowed"   // PC0311
-	ReservedThere      Case = "reserved on a node that it takes"     // PC0312
-	ReservedAll        Case = "reserved on all eligible nodes"       // PC0312
-	NoExternalIPs      Case = "no external IP is allowed"            // PC0315
-	NoNodesExternalIP  Case = "no external IP of a node is allowed"  // PC0315
-	EndsSoon           Case = "the exception ends soon"              // PC0313
-	HasEnded           Case = "the exception has ended"              // PC0313
-	SomePodsWait       Case = "some pods have no node"               // PC0401
-	NoNodeSuits        Case = "no node suits"                        // PC0401
-	FewerAtOnce        Case = "a Job runs fewer at a time"           // PC0401
-	OneNode            Case = "one replica on one node"              // PC0402
-	NodesAllInUse      Case = "every node runs an old pod"           // PC0402
-	SchedulerStricter  Case = "the scheduler sees a conflict"        // PC0404
-	KubeletStricter    Case = "the kubelet sees a conflict"          // PC0404
-	LostByReplace      Case = "lost by replace"                      // PC0501
-	LostAnyway         Case = "lost in any way"                      // PC0501
-	ServiceEntries     Case = "entries of a Service"                 // PC0503
-	ContainerEntries   Case = "entries of a container"               // PC0503
-	NotOffered         Case = "nothing selected offers it"           // PC0505
-	OtherProtocol      Case = "offered with another protocol"        // PC0505
-	OfferedTwice       Case = "offered twice"                        // PC0505
-	OtherNamespace     Case = "in another namespace"                 // PC0506
-	OtherPortName      Case = "by another port name"                 // PC0506
-	ObjectShadowed     Case = "the holder gets the packets"          // PC0601
-	HolderShadowed     Case = "the holder gets none any more"        // PC0601
-	EachGetsSome       Case = "each gets some"                       // PC0601
-	FamilyAbsent       Case = "pods have no such address"            // PC0604
-	OneFamilyOnly      Case = "one of two families"                  // PC0604
+	SameNodePortTwice  Case = "same nodePort twice"                     // PC0103
+	SameNodePortSplit  Case = "one nodePort for two ports"              // PC0103
+	HealthCheckIsOwn   Case = "healthCheckNodePort is own nodePort"     // PC0103
+	SamePortTwice      Case = "same port twice"                         // PC0103
+	NodePortIsLeftOver Case = "left over from a change of type"         // PC0104
+	NodePortIsIgnored  Case = "ignored by an ExternalName"              // PC0104
+	HolderHasNoNode    Case = "no node suits the holder"                // PC0201
+	EveryNodeTaken     Case = "every eligible node is taken"            // PC0202
+	SomeNodesTaken     Case = "some eligible nodes are taken"           // PC0202
+	TooManyTogether    Case = "together they want more nodes"           // PC0202
+	LeavesNoNode       Case = "no node is left to the holder"           // PC0202
+	MayMeetThere       Case = "the holder's pods may come there"        // PC0202
+	NotGivenYet        Case = "a cluster IP that is yet to be given"    // PC0204
+	ProbeConnects      Case = "its probe connects to the port"          // PC0205
+	ProbeOfHolder      Case = "a probe of the holder connects to it"    // PC0205
+	InitListens        Case = "an init container listens on it"         // PC0205
+	NoSuchPort         Case = "no port has the name"                    // PC0314
+	OnHostNetwork      Case = "the pod is on the host network"          // PC0314
+	NoPoolGives        Case = "no pool gives one"                       // PC0314
+	NumberOfOthers     Case = "the pool serves others"                  // PC0307
+	NumberOfDraining   Case = "the pool is draining"                    // PC0307
+	NoNodePorts        Case = "no node port is allowed"                 // PC0310
+	NumberNotAllowed   Case = "the number is not allowed"               // PC0310
+	NumberOfNoPool     Case = "the number is of no pool"                // PC0310
+	NumberWritten      Case = "numbers may not be chosen"               // PC0310
+	LoadBalancerNumber Case = "a load balancer with node ports"         // PC0310
+	NoHostPorts        Case = "no host port is allowed"                 // PC0311
+	SocketNotAllowed   Case = "the socket is not allowed"               // PC0311
+	NoHostNetwork      Case = "no host network is allowed"              // PC0311
+	InRangeForbidden   Case = "the node port range is not allowed"      // PC0311
+	ReservedThere      Case = "reserved on a node that it takes"        // PC0312
+	ReservedAll        Case = "reserved on all eligible nodes"          // PC0312
+	ReservedLater      Case = "reserved wherever a suitable node comes" // PC0312
+	ReservedMaybe      Case = "reserved on some nodes that may come"    // PC0312
+	NoExternalIPs      Case = "no external IP is allowed"               // PC0315
+	NoNodesExternalIP  Case = "no external IP of a node is allowed"     // PC0315
+	EndsSoon           Case = "the exception ends soon"                 // PC0313
+	HasEnded           Case = "the exception has ended"                 // PC0313
+	SomePodsWait       Case = "some pods have no node"                  // PC0401
+	NoNodeSuits        Case = "no node suits"                           // PC0401
+	FewerAtOnce        Case = "a Job runs fewer at a time"              // PC0401
+	OneNode            Case = "one replica on one node"                 // PC0402
+	NodesAllInUse      Case = "every node runs an old pod"              // PC0402
+	SchedulerStricter  Case = "the scheduler sees a conflict"           // PC0404
+	KubeletStricter    Case = "the kubelet sees a conflict"             // PC0404
+	LostByReplace      Case = "lost by replace"                         // PC0501
+	LostAnyway         Case = "lost in any way"                         // PC0501
+	ServiceEntries     Case = "entries of a Service"                    // PC0503
+	ContainerEntries   Case = "entries of a container"                  // PC0503
+	NotOffered         Case = "nothing selected offers it"              // PC0505
+	OtherProtocol      Case = "offered with another protocol"           // PC0505
+	OfferedTwice       Case = "offered twice"                           // PC0505
+	OtherNamespace     Case = "in another namespace"                    // PC0506
+	OtherPortName      Case = "by another port name"                    // PC0506
+	ObjectShadowed     Case = "the holder gets the packets"             // PC0601
+	HolderShadowed     Case = "the holder gets none any more"           // PC0601
+	EachGetsSome       Case = "each gets some"                          // PC0601
+	FamilyAbsent       Case = "pods have no such address"               // PC0604
+	OneFamilyOnly      Case = "one of two families"                     // PC0604
 )
 
 // Entry is one line of the catalogue.
@@ -168,7 +171,7 @@ func Catalogue() []Entry {
 		{InitContainersMeet, "two init containers of a pod use the same host port", Info, nil},
 		{WrongCase, "a value that the API spells in another case", Error, nil},
 		{HealthCheckFixed, "a healthCheckNodePort that is changed while it is in use", Error, nil},
-		{Held, "the port is held by somebody else", Error, nil},
+		{Held, "the port is held by somebody else", Error, map[Case]Severity{HolderHasNoNode: Warning}},
 		{WorkloadsMeet, "two workloads want the same host port on the same nodes", Error, map[Case]Severity{SomeNodesTaken: Warning, TooManyTogether: Warning, MayMeetThere: Warning}},
 		{InFlight, "another request for the port is under way", Error, nil},
 		{ForeignIP, "an external IP that is the cluster IP of another Service, or may become it", Error, nil},

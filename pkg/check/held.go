@@ -78,7 +78,7 @@ func isPinnedPod(w *Workload, wanted ports.Claim) bool {
 func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Conflict) []Finding {
 	var findings []Finding
 	index := map[ports.Ref]int{}
-	everywhere := map[ports.Ref]bool{}
+	everywhere, somewhere := map[ports.Ref]bool{}, map[ports.Ref]bool{}
 	for _, c := range conflicts {
 		root := s.held.Root(c.Held.Owner)
 		manifest := manifestOf(c.Held, root)
@@ -97,6 +97,7 @@ func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Confl
 			other.Nodes = c.Nodes
 			f.Others = append(f.Others, *other)
 		}
+		somewhere[root] = somewhere[root] || !s.runsNowhere(c.Held)
 		if c.Held.Owner.Ref != root {
 			f.Holder.Pods += isPod(c.Held.Owner)
 		}
@@ -119,6 +120,9 @@ func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Confl
 			f.Holder.Nodes = f.Holder.Claim.Scope.Nodes()
 			f.sortHolders()
 		}
+		if !somewhere[f.Holder.Ref] {
+			f.Case, f.Nodes = HolderHasNoNode, nil
+		}
 	}
 	return findings
 }
@@ -131,6 +135,12 @@ func manifestOf(c ports.Claim, root ports.Ref) ports.Ref {
 		root.Name = name
 	}
 	return root
+}
+
+// runsNowhere reports whether what stands in a Service's way is a pod or template that no node suits: it keeps the port for nothing,
+// until such a node comes.
+func (s subject) runsNowhere(held ports.Claim) bool {
+	return s.service != nil && s.nowhere != nil && held.Kind.OfPod() && s.nowhere(held.Owner.Ref)
 }
 
 func isPod(o *ports.Owner) int {

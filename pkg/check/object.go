@@ -3,6 +3,7 @@ package check
 import (
 	"net/netip"
 
+	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -80,8 +81,15 @@ type Workload struct {
 	OneKey           []OneKey
 	Requests         []HostPortRequest // host ports that it asks for by annotation
 	Eligible         []string          // the nodes that its pods may run on, sorted; nil: not known
+	Selection        Selection         // which nodes they may run on, whether there are such nodes or not; nil: not known
 	OneHost          bool              // it names the one host that its pods may run on, whether the nodes are known or not
 	Rollout          *Rollout          // nil: a pod, or an object that rolls nothing out by itself
+}
+
+// Selection is what a workload says of the nodes that its pods may run on.
+type Selection interface {
+	// Overlap reports whether a node can exist that both it and nodes select, and whether all that it selects are such nodes.
+	Overlap(nodes pool.Selector) (some, all bool)
 }
 
 // Unparsed is a hostIP that is no IP address.

@@ -119,6 +119,9 @@ func (s subject) under(p *Policy) []Finding {
 	for i := range broken {
 		f := &broken[i]
 		f.Enforcement, f.Remark = p.Enforcement, p.Message
+		if f.Case == ReservedMaybe {
+			f.Enforcement = min(f.Enforcement, Warn)
+		}
 		f.Holder = &Holder{Ref: ports.Ref{APIVersion: ownAPIVersion, Kind: "PortPolicy", Name: p.Name}}
 	}
 	x := p.exception(s.namespace, s.labels())
@@ -383,7 +386,7 @@ func (s subject) reservedFor(c ports.Claim, nodes pool.Selector) (f Finding, is 
 		f.Case = ReservedAll
 		return f, true
 	case isNowhere:
-		return f, false
+		return s.reservedLater(nodes)
 	case isEverywhere:
 		f.Case = ReservedAll
 		if f.Nodes = slices.Clone(certain); certain != nil {
@@ -408,6 +411,19 @@ func (s subject) reservedFor(c ports.Claim, nodes pool.Selector) (f Finding, is 
 	}
 	f.Case, f.Nodes, f.Eligible = ReservedAll, slices.Clone(eligible), len(eligible)
 	return f, true
+}
+
+// reservedLater says of a workload that no node suits now whether it may come to nodes of a selector once there are some: nodes
+// that are made when pods wait for them.
+func (s subject) reservedLater(nodes pool.Selector) (f Finding, is bool) {
+	if s.workload.Selection == nil {
+		return f, false
+	}
+	some, all := s.workload.Selection.Overlap(nodes)
+	if f.Case = ReservedMaybe; all {
+		f.Case = ReservedLater
+	}
+	return f, some
 }
 
 // nodesOf returns the nodes that a claim is certain to be on, and those that it may be on; nil where they are not known.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
+	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -48,7 +49,9 @@ type scene struct {
 	now  string
 	want []string
 
-	families string // of the pods: "4", "6", "46"
+	families string   // of the pods: "4", "6", "46"
+	nowhere  []string // names of holders that no node suits
+	overlap  string   // of what now says of nodes with what a policy does: "some", "all"; "": not known
 
 	pools, policies []string // see restrictions_test.go
 }
@@ -72,9 +75,18 @@ func (s scene) findings() []check.Finding {
 		in.ServiceRanges = []netip.Prefix{netip.MustParsePrefix("10.97.0.0/16"), netip.MustParsePrefix("fd00::/64")}
 	}
 	in.Families = check.Families{IPv4: strings.Contains(s.families, "4"), IPv6: strings.Contains(s.families, "6")}
+	in.Nowhere = func(holder ports.Ref) bool { return slices.Contains(s.nowhere, holder.Name) }
+	if s.overlap != "" {
+		in.Workload.Selection = overlap(s.overlap)
+	}
 	s.restrict(&in)
 	return check.Check(in)
 }
+
+// overlap implements check.Selection.
+type overlap string
+
+func (o overlap) Overlap(pool.Selector) (some, all bool) { return o != "none", o == "all" }
 
 // play compares what is found about a code's scene. Remarks that many objects of these tables draw are left to the tables
 // of their own codes.

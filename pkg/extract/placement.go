@@ -23,6 +23,7 @@ type Placement struct {
 	anywhere    bool
 	host        string // the only one that it allows, by the name of its node or its hostname; "" for any number
 	affinity    nodeaffinity.RequiredNodeAffinity
+	says        corev1.PodSpec // of nodes, and nothing else
 	tolerations []corev1.Toleration
 }
 
@@ -43,6 +44,7 @@ func PlacementOf(spec *corev1.PodSpec, daemon bool) Placement {
 		anywhere:    says.NodeName == "" && len(says.NodeSelector) == 0 && says.Affinity == nil,
 		host:        hostOf(&says),
 		affinity:    nodeaffinity.NewRequiredNodeAffinity(says.NodeSelector, says.Affinity),
+		says:        says,
 		tolerations: says.Tolerations,
 	}
 }

@@ -18,6 +18,8 @@ func Pod(pod *corev1.Pod, nodes EligibleNodes, trusted []string) *check.Workload
 	w := &check.Workload{Owner: Owner(coreKind("Pod"), pod, trusted), Labels: pod.Labels, IsPod: true}
 	w.IsTrusted = slices.Contains(trusted, w.Owner.Namespace)
 	w.Requests = hostPortRequests(pod.Annotations, &pod.Spec, "metadata")
+	placement := PlacementOf(&pod.Spec, false)
+	w.Selection = placement
 	scope := ports.Scope{}
 	if node, ok := nodeOf(pod); ok {
 		scope = ports.NodeScope(node)

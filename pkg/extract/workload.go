@@ -44,7 +44,7 @@ func Workload(object runtime.Object, nodes EligibleNodes, trusted []string) (*ch
 		w.Rollout = nil
 	}
 	placement := PlacementOf(t.spec, t.daemon)
-	w.OneHost = placement.IsOneHost()
+	w.OneHost, w.Selection = placement.IsOneHost(), placement
 	if pod := podTemplateOf(object); pod != nil {
 		w.Labels = pod.Labels
 		w.Requests = hostPortRequests(pod.Annotations, t.spec, strings.TrimSuffix(t.path, "spec")+"metadata")

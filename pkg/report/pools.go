@@ -111,6 +111,10 @@ func withoutHostPort(f check.Finding) string {
 func reserved(f check.Finding) string {
 	s := fmt.Sprintf("%s is reserved for %s", f.Claim.Number(), f.Value)
 	switch {
+	case f.Case == check.ReservedLater:
+		s += " on the nodes that it selects, of which there is none yet,"
+	case f.Case == check.ReservedMaybe:
+		s += " on nodes of which one may come, as none suits yet,"
 	case f.Nodes == nil:
 		s += " on every node"
 	case f.Case == check.ReservedAll:

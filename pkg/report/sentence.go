@@ -223,6 +223,8 @@ func where(f check.Finding) string {
 		return " on every node"
 	case f.Holder.Claim.Scope.Kind == ports.AtAddress:
 		return " at " + f.Holder.Claim.Address.String()
+	case f.Case == check.HolderHasNoNode:
+		return ", whose pods no node suits now"
 	default:
 		return ", not on a node yet"
 	}

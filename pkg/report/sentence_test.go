@@ -77,6 +77,8 @@ func sentences() []said {
 			port0 + ": 30080/TCP is held by Service default/web (spec.ports[1].nodePort) on every node, and a node port number belongs to one Service whatever the protocol; choose another nodePort, or leave it out to get a free one (PC0201)"},
 		{check.Finding{Code: check.Held, Field: port0, Claim: nodePort("30080/TCP"), Holder: by("Deployment", "a", "", hostPort("30080/TCP"))},
 			port0 + ": 30080/TCP is held by Deployment default/a, not on a node yet; choose another nodePort, or leave it out to get a free one (PC0201)"},
+		{check.Finding{Code: check.Held, Case: check.HolderHasNoNode, Field: port0, Claim: nodePort("30080/TCP"), Holder: by("Deployment", "a", "", hostPort("30080/TCP"))},
+			port0 + ": 30080/TCP is held by Deployment default/a, whose pods no node suits now; choose another nodePort, or leave it out to get a free one (PC0201)"},
 		{check.Finding{Code: check.Held, Field: "spec.ports[0].port", Claim: claim(ports.ExternalIP, "192.0.2.1:80/TCP", ports.AddressScope()),
 			Holder: by("Service", "web", "spec.ports[0].port", claim(ports.LoadBalancerIP, "192.0.2.1:80/TCP", ports.AddressScope()))},
 			"spec.ports[0].port: 80/TCP is held by Service default/web (spec.ports[0].port) at 192.0.2.1; choose another port or address (PC0201)"},

@@ -9,9 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,14 +17,12 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
@@ -35,21 +31,25 @@ import (
 
 // stranger is somebody on the network, without credentials, who can reach the webhook's port.
 type stranger struct {
-	*world
+	*place
 	http *http.Client
 	url  string
 }
 
-func newStranger(w *world, g *rig.Gate) *stranger {
+func newStranger(p *place) *stranger {
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots(p.Gate)}, MaxConnsPerHost: 1000}
+	return &stranger{p, &http.Client{Transport: transport, Timeout: 20 * time.Second}, p.Gate.URL()}
+}
+
+func roots(g *rig.Gate) *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(g.CA)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, MaxConnsPerHost: 1000}
-	return &stranger{w, &http.Client{Transport: transport, Timeout: 20 * time.Second}, g.URL()}
+	return pool
 }
 
 // post sends a body, and returns the status, and of a review the code of its answer.
 func (s *stranger) post(path, kind string, body io.Reader) string {
-	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url+path, body)
+	req, err := http.NewRequestWithContext(s.Context(), http.MethodPost, s.url+path, body)
 	if err != nil {
 		return err.Error()
 	}
@@ -74,7 +74,7 @@ func (s *stranger) post(path, kind string, body io.Reader) string {
 func (s *stranger) forge(path string, operation admissionv1.Operation, object, old client.Object) string {
 	raw := func(o client.Object) runtime.RawExtension {
 		data, err := json.Marshal(o)
-		s.must(err)
+		must(s.T, err)
 		return runtime.RawExtension{Raw: data}
 	}
 	gvk := object.GetObjectKind().GroupVersionKind()
@@ -88,7 +88,7 @@ func (s *stranger) forge(path string, operation admissionv1.Operation, object, o
 	}
 	review := admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"}, Request: request}
 	data, err := json.Marshal(review)
-	s.must(err)
+	must(s.T, err)
 	return s.post(path, "application/json", bytes.NewReader(data))
 }
 
@@ -103,18 +103,23 @@ func (s slow) Read(p []byte) (int, error) {
 
 // forgery is one attempt of a stranger's.
 type forgery struct {
-	id, name string
-	do       func(*stranger) string
-	want     string
+	about, name string
+	do          func(*stranger) string
+	want        string
 }
 
-func forgeries(ns string) []forgery {
+func forgeries() []forgery {
+	return slices.Concat(forged(), bodies(), malformed(), connections())
+}
+
+// forged are reviews of requests that nobody has made.
+func forged() []forgery {
 	return []forgery{
 		{"W1", "ports, kept in somebody's name", func(s *stranger) string {
-			forged := s.forge("/validate-pods", admissionv1.Create, objects.One(s.t, "victim", pod("p", "nodeName: n1, ", "hostPort: 30810")), nil)
+			forged := s.forge("/validate-pods", admissionv1.Create, objects.One(s.T, "victim", pod("p", "nodeName: n1, ", "hostPort: 30810")), nil)
 			var err error
-			poll.Until(s.t, func(ctx context.Context) error { // a client of client-go tries again
-				err = s.tenant.Create(ctx, objects.One(s.t, ns, objects.Service("mine", "type: NodePort, ports: [{port: 80, nodePort: 30810}]")))
+			poll.Until(s.T, func(context.Context) error { // a client of client-go tries again
+				err = s.keep(s.tenant, s.object(objects.Service("mine", "type: NodePort, ports: [{port: 80, nodePort: 30810}]")))
 				if strings.HasPrefix(finding.Answer(err), "429") {
 					return err
 				}
@@ -124,16 +129,54 @@ func forgeries(ns string) []forgery {
 		}, "200 allowed, then ok"},
 		{"W2", "a Service's number, said to be another one", func(s *stranger) string {
 			var stored corev1.Service
-			s.must(s.admin.Get(s.t.Context(), types.NamespacedName{Namespace: "victim", Name: "shop"}, &stored))
+			must(s.T, s.admin.Get(s.Context(), types.NamespacedName{Namespace: "victim", Name: "shop"}, &stored))
 			stored.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Service"))
 			changed := stored.DeepCopy()
 			changed.Spec.Ports[0].NodePort = 30811
 			forged := s.forge("/validate-services", admissionv1.Update, changed, &stored)
-			return forged + ", then " + finding.Answer(s.tenant.Create(s.t.Context(), objects.One(s.t, ns, pod("p", "", "hostPort: 30800"))))
+			return forged + ", then " + finding.Answer(s.create(pod("p", "", "hostPort: 30800")))
 		}, "200 allowed, then 422 Invalid PC0201 Service victim/shop"},
+		{"W3", "numbers of a pool, booked in another namespace's name", func(s *stranger) string {
+			other, mine := s.namespace(s.T, few()), s.world.place(s.T, few())
+			forged := 0
+			poll.Until(s.T, func(context.Context) error { // until the other's limit is reached
+				forged++
+				o := objects.One(s.T, other, objects.Service(fmt.Sprint("s", forged), "type: NodePort, ports: [{port: 80, protocol: TCP}]"))
+				if answer := s.forge("/mutate-services", admissionv1.Create, o, nil); answer != "200 422" {
+					return errors.New(answer)
+				}
+				return nil
+			})
+			return finding.Answer(mine.create(service("type: NodePort, ports: [{name: a, port: 80}, {name: b, port: 81}]")))
+		}, "ok"},
+		{"W1", "a release, of what somebody else has", func(s *stranger) string {
+			s.victimHas(objects.Service("shop-2", "type: NodePort, ports: [{port: 80, nodePort: 30812}]"))
+			gone := objects.One(s.T, "victim", objects.Service("shop-2", "ports: [{port: 80}]"))
+			forged := s.forge("/validate-services", admissionv1.Update, gone, s.made[len(s.made)-1])
+			return forged + ", then " + finding.Answer(s.create(pod("p", "", "hostPort: 30812")))
+		}, "200 allowed, then 422 Invalid PC0201 Service victim/shop-2"},
+		{"W1", "a pod that a node says is a mirror pod", func(s *stranger) string {
+			o := objects.One(s.T, "victim", with("annotations: {kubernetes.io/config.mirror: x}", pod("p", "nodeName: n1, ", "hostPort: 30813")))
+			forged := s.forge("/validate-pods", admissionv1.Create, o, nil)
+			var err error
+			poll.Until(s.T, func(context.Context) error {
+				err = s.keep(s.tenant, s.object(objects.Service("mine", "type: NodePort, ports: [{port: 80, nodePort: 30813}]")))
+				if strings.HasPrefix(finding.Answer(err), "429") {
+					return err
+				}
+				return nil
+			})
+			return forged + ", then " + finding.Answer(err)
+		}, "200 allowed, then ok"},
 		{"W4", "an offer of the scheduler's", func(s *stranger) string {
 			return s.post("/filter", "application/json", strings.NewReader("{}"))
 		}, "404"},
+	}
+}
+
+// bodies are attempts to use up what the webhook has.
+func bodies() []forgery {
+	return []forgery{
 		{"W6", "YAML, whose aliases grow", func(s *stranger) string {
 			return s.post("/validate-pods", "application/yaml", strings.NewReader("a: &a [x, x]\n"))
 		}, "415"},
@@ -145,11 +188,11 @@ func forgeries(ns string) []forgery {
 		}, "413"},
 		{"W5", "a pod of a hundred thousand ports", func(s *stranger) string {
 			ports := "containerPort: 80" + strings.Repeat("}, {containerPort: 80", 100_000)
-			return s.forge("/validate-pods", admissionv1.Create, objects.One(s.t, ns, objects.Pod("p", objects.Containers(ports))), nil)
+			return s.forge("/validate-pods", admissionv1.Create, s.object(objects.Pod("p", objects.Containers(ports))), nil)
 		}, "200 413"},
 		{"W7", "bodies that never come to their end, and others who ask", func(s *stranger) string {
 			var all sync.WaitGroup
-			ctx, stop := context.WithCancel(s.t.Context())
+			ctx, stop := context.WithCancel(s.Context())
 			for range 400 {
 				all.Go(func() {
 					req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/validate-pods", slow{100 * time.Millisecond})
@@ -163,7 +206,7 @@ func forgeries(ns string) []forgery {
 				})
 			}
 			time.Sleep(time.Second)
-			err := s.tenant.Create(s.t.Context(), objects.One(s.t, ns, pod("q", "", "hostPort: 9000")), client.DryRunAll)
+			err := s.tenant.Create(s.Context(), s.object(pod("q", "", "hostPort: 9000")), client.DryRunAll)
 			stop()
 			all.Wait()
 			return finding.Answer(err)
@@ -171,150 +214,123 @@ func forgeries(ns string) []forgery {
 	}
 }
 
+// malformed are reviews that the API server does not send.
+func malformed() []forgery {
+	const of = `"uid": "1", "operation": "CREATE", "namespace": "default", "kind": {"version": "v1", "kind": "Pod"}, "resource": {"version": "v1", "resource": "pods"}`
+	const about = `{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {` + of + `, "object": `
+	posted := func(name, body, want string) forgery {
+		return forgery{"malformed", name, func(s *stranger) string {
+			return s.post("/validate-pods", "application/json", strings.NewReader(body))
+		}, want}
+	}
+	port := func(value string) string {
+		return about + `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "ports": [{"hostPort": ` + value + `}]}]}}}}`
+	}
+	return []forgery{
+		posted("nothing", "", "400"),
+		posted("null", "null", "400"),
+		posted("a list", "[]", "400"),
+		posted("a text", `"x"`, "400"),
+		posted("half an object", `{"request": {`, "200 400"),
+		posted("two objects", about+`{}}}{}`, "200 400"),
+		posted("NUL bytes", "{\x00}", "200 400"),
+		posted("no UTF-8", "{\"request\": {\"uid\": \"\xff\xfe\"}}", "200 400"),
+		posted("an empty object", "{}", "200 400"),
+		posted("no request", `{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": null}`, "200 400"),
+		posted("an empty request", `{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {}}`, "200 400"),
+		posted("a request that is a list", `{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": []}`, "200 400"),
+		posted("another kind of review", `{"apiVersion": "v1", "kind": "Pod", "request": {`+of+`}}`, "200 400"),
+		posted("a version that there is not", `{"apiVersion": "admission.k8s.io/v9", "kind": "AdmissionReview", "request": {`+of+`}}`, "200 400"),
+		posted("no object", `{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {`+of+`}}`, "200 400"),
+		posted("an object that is null", about+`null}}`, "200 400"),
+		posted("an object that is a text", about+`"pod"}}`, "200 400"),
+		posted("an object that is a list", about+`[]}}`, "200 400"),
+		posted("an object of another kind", about+`{"apiVersion": "v1", "kind": "Service"}}}`, "200 400"),
+		posted("containers that are no list", about+`{"spec": {"containers": {}}}}}`, "200 400"),
+		posted("containers that are null", about+`{"spec": {"containers": [null, null]}}}}`, "200 allowed"),
+		posted("a host port that is a text", port(`"80"`), "200 400"),
+		posted("a host port with a fraction", port("80.5"), "200 400"),
+		posted("a host port below zero", port("-1"), "200 allowed"),
+		posted("a host port beyond all", port("2147483647"), "200 allowed"),
+		posted("a host port that no number can be", port("1e999"), "200 400"),
+		posted("an operation that there is not", strings.Replace(port("30800"), "CREATE", "DESTROY", 1), "200 allowed"),
+		posted("an update of nothing", strings.Replace(port("30800"), "CREATE", "UPDATE", 1), "200 allowed"),
+		posted("a hundred thousand brackets", about+strings.Repeat(`[`, 100_000)+strings.Repeat(`]`, 100_000)+`}}`, "200 400"),
+		posted("a hundred thousand objects in each other", about+strings.Repeat(`{"a":`, 100_000)+`1`+strings.Repeat(`}`, 100_000)+`}}`, "200 400"),
+		posted("a key a hundred thousand times", about+`{`+strings.Repeat(`"a": 1, `, 90_000)+`"kind": "Pod"}}}`, "200 allowed"),
+	}
+}
+
+// connections are attempts to talk to the webhook in other ways.
+func connections() []forgery {
+	dialled := func(name, want string, config *tls.Config) forgery {
+		return forgery{"TLS", name, func(s *stranger) string {
+			config.RootCAs = roots(s.Gate)
+			conn, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), config)
+			if err != nil {
+				return "refused"
+			}
+			defer conn.Close()
+			return tls.VersionName(conn.ConnectionState().Version)
+		}, want}
+	}
+	suite := func(id uint16) *tls.Config {
+		return &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{id}}
+	}
+	asked := func(name, method, want string, url func(*stranger) string) forgery {
+		return forgery{"paths", name, func(s *stranger) string {
+			req, err := http.NewRequestWithContext(s.Context(), method, url(s), nil)
+			must(s.T, err)
+			answer, err := s.http.Do(req)
+			must(s.T, err)
+			answer.Body.Close()
+			return fmt.Sprint(answer.StatusCode)
+		}, want}
+	}
+	hooks := func(path string) func(*stranger) string { return func(s *stranger) string { return s.url + path } }
+	metrics := func(path string) func(*stranger) string {
+		return func(s *stranger) string { return "http://" + s.Gate.MetricsAddress() + path }
+	}
+	health := func(path string) func(*stranger) string {
+		return func(s *stranger) string { return "http://" + s.Gate.HealthAddress() + path }
+	}
+	all := []forgery{
+		dialled("1.0", "refused", &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}),
+		dialled("1.1", "refused", &tls.Config{MinVersion: tls.VersionTLS11, MaxVersion: tls.VersionTLS11}),
+		dialled("1.2", "TLS 1.2", &tls.Config{MaxVersion: tls.VersionTLS12}),
+		dialled("1.3", "TLS 1.3", &tls.Config{MinVersion: tls.VersionTLS13}),
+		dialled("another name than the certificate's", "refused", &tls.Config{ServerName: "example.com"}),
+		asked("plain HTTP", http.MethodPost, "400", func(s *stranger) string { return strings.Replace(s.url, "https", "http", 1) + "/validate-pods" }),
+		asked("GET of a hook", http.MethodGet, "405", hooks("/validate-pods")),
+		asked("PUT to a hook", http.MethodPut, "405", hooks("/validate-pods")),
+		asked("DELETE of a hook", http.MethodDelete, "405", hooks("/validate-pods")),
+		asked("TRACE of a hook", http.MethodTrace, "405", hooks("/validate-pods")),
+		asked("the hooks' metrics", http.MethodGet, "404", hooks("/metrics")),
+		asked("a path above", http.MethodPost, "404", hooks("/../../etc/passwd")),
+		asked("a segment before a hook", http.MethodPost, "404", hooks("/0123456789abcdef0123456789abcdef/validate-pods")),
+	}
+	for _, id := range tls.InsecureCipherSuites() {
+		if slices.Contains(id.SupportedVersions, tls.VersionTLS12) {
+			all = append(all, dialled(id.Name, "refused", suite(id.ID)))
+		}
+	}
+	for name, at := range inOrder(map[string]func(string) func(*stranger) string{"hooks": hooks, "metrics": metrics, "health": health}) {
+		for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/cmdline", "/debug/vars"} {
+			all = append(all, asked(path+" beside the "+name, http.MethodGet, "404", at(path)))
+		}
+	}
+	return all
+}
+
 // TestNetwork are the attempts of a stranger.
 func TestNetwork(t *testing.T) {
-	r := rig.Run(t, rig.Options{})
-	w := newWorld(t, r)
-	ns := w.namespace(t, nil)
-	for _, a := range forgeries(ns) {
-		t.Run(a.id+" "+a.name, func(t *testing.T) {
-			s := newStranger(&world{t, w.admin, w.tenant}, r.Gate)
-			if got := strings.ReplaceAll(a.do(s), ns, "HERE"); got != a.want {
+	w := newWorld(t)
+	for _, a := range forgeries() {
+		t.Run(a.about+" "+a.name, func(t *testing.T) {
+			p := w.place(t, nil)
+			if got := strings.ReplaceAll(a.do(newStranger(p)), p.Namespace, "HERE"); got != a.want {
 				t.Errorf("got  %s\nwant %s", got, a.want)
 			}
-			w.clear(t, ns)
 		})
 	}
-}
-
-// memoryLimit is what the shipped Deployment gives a container.
-const memoryLimit = 512 << 20
-
-// TestOverloads has a tenant send the worst objects that the API server lets through, and a stranger the worst bodies. No request
-// of anybody else fails, and the webhook's memory stays below the shipped limit. How much longer the others wait is printed.
-func TestOverloads(t *testing.T) {
-	t.Setenv("GOMEMLIMIT", "460MiB") // nine tenths, as shipped
-	r := rig.Run(t, rig.Options{})
-	w := newWorld(t, r)
-	ns, other := w.namespace(t, nil), w.namespace(t, nil)
-	s := newStranger(w, r.Gate)
-	long := time.Duration(seed.Rounds(2, 60)) * time.Second
-	wide := func(ports int) client.Object {
-		list := make([]string, ports)
-		for i := range list {
-			list[i] = fmt.Sprintf("{containerPort: 80, hostPort: %d}", 1024+i)
-		}
-		return objects.One(t, ns, "{apiVersion: v1, kind: Pod, metadata: {generateName: p}, spec: {containers: [{name: c, image: i, ports: ["+strings.Join(list, ", ")+"]}]}}")
-	}(2000)
-	placed := objects.One(t, ns, objects.Workload("Deployment", "d", "", objects.Containers("containerPort: 80, hostPort: 30800"))).(*appsv1.Deployment)
-	addresses := func() client.Object {
-		svc := objects.One(t, ns, objects.Service("wide", "ports: [{port: 80}]")).(*corev1.Service)
-		svc.Spec.Ports = nil
-		for i := range 99 {
-			svc.Spec.ExternalIPs = append(svc.Spec.ExternalIPs, fmt.Sprintf("192.0.2.%d", i+1))
-			svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: fmt.Sprint(i), Port: int32(1000 + i)})
-		}
-		return svc
-	}()
-	blank := append([]byte("{"), bytes.Repeat([]byte(" "), 6<<20)...)
-	w.must(w.tenant.Create(t.Context(), objects.One(t, ns, objects.Service("exists", "ports: [{port: 80}]"))))
-	base := overload(t, w, r.Gate, other, long, 0, nil)
-	t.Logf("undisturbed: %s", base)
-	for _, o := range []struct {
-		name    string
-		clients int
-		once    func(i int)
-	}{
-		{"pods of 2,000 ports, dry runs", 4, func(int) {
-			_ = w.tenant.Create(t.Context(), wide.DeepCopyObject().(client.Object), client.DryRunAll)
-		}},
-		{"node selectors of a megabyte, refused", 4, func(i int) {
-			d := placed.DeepCopy()
-			d.Spec.Template.Spec.NodeSelector = map[string]string{}
-			for j := range 6000 {
-				d.Spec.Template.Spec.NodeSelector[fmt.Sprintf("k%d-%d-%s", i, j, strings.Repeat("x", 40))] = strings.Repeat("y", 60)
-			}
-			_ = w.tenant.Create(t.Context(), d, client.DryRunAll)
-		}},
-		{"Services of 9,801 sockets, dry runs", 4, func(int) {
-			_ = w.tenant.Create(t.Context(), addresses.DeepCopyObject().(client.Object), client.DryRunAll)
-		}},
-		{"creates of a name that exists", 8, func(i int) {
-			_ = w.tenant.Create(t.Context(), objects.One(t, ns, objects.Service("exists", fmt.Sprintf("type: NodePort, ports: [{port: 80, nodePort: %d}]", 30900+i%100))))
-		}},
-		{"bodies of 6 MiB, from the network", 8, func(int) { s.post("/validate-pods", "application/json", bytes.NewReader(blank)) }},
-	} {
-		loaded := overload(t, w, r.Gate, other, long, o.clients, o.once)
-		t.Logf("%s: %s; median %.1f, ninth decile %.1f times the undisturbed", o.name, loaded,
-			float64(loaded.median)/float64(base.median), float64(loaded.ninth)/float64(base.ninth))
-	}
-}
-
-// load is what others met during an overload.
-type load struct {
-	requests, overloads int
-	median, ninth       time.Duration
-	memory              int64 // of the webhook at most, in bytes
-}
-
-func (l load) String() string {
-	return fmt.Sprintf("%d requests of others beside %d, memory %d MiB", l.requests, l.overloads, l.memory>>20)
-}
-
-// overload has clients do something again and again for a while, and somebody else ask for host ports beside them.
-func overload(t *testing.T, w *world, g *rig.Gate, namespace string, long time.Duration, clients int, once func(i int)) load {
-	t.Helper()
-	var all sync.WaitGroup
-	var mu sync.Mutex
-	var l load
-	end := time.Now().Add(long)
-	for c := range clients {
-		all.Go(func() {
-			for i := c; time.Now().Before(end); i += clients {
-				once(i)
-				mu.Lock()
-				l.overloads++
-				mu.Unlock()
-			}
-		})
-	}
-	var took []time.Duration
-	random := rand.New(rand.NewPCG(1, uint64(clients)))
-	for time.Now().Before(end) {
-		begin := time.Now()
-		err := w.admin.Create(t.Context(), objects.One(t, namespace, pod("p", "", fmt.Sprintf("hostPort: %d", 10500+random.IntN(1000)))), client.DryRunAll)
-		took = append(took, time.Since(begin))
-		if err != nil {
-			t.Errorf("somebody else's request: %v", err)
-		}
-		l.memory = max(l.memory, memoryOf(t, g.Pid()))
-		time.Sleep(20 * time.Millisecond)
-	}
-	all.Wait()
-	slices.Sort(took)
-	l.requests, l.median, l.ninth = len(took), took[len(took)/2], took[len(took)*9/10]
-	if l.memory > memoryLimit {
-		t.Errorf("%d MiB of memory, and %d MiB are the container's limit", l.memory>>20, memoryLimit>>20)
-	}
-	if clients > 0 && l.overloads < clients {
-		t.Error(errors.New("there was no overload"))
-	}
-	return l
-}
-
-// memoryOf is the resident memory of a process.
-func memoryOf(t *testing.T, pid int) int64 {
-	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(status)) {
-		var kilobytes int64
-		if n, _ := fmt.Sscanf(line, "VmRSS: %d kB", &kilobytes); n == 1 {
-			return kilobytes << 10
-		}
-	}
-	t.Fatal("the kernel does not say how much memory the webhook has")
-	return 0
 }

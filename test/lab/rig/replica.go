@@ -26,5 +26,8 @@ func (g *Gate) Metrics(ctx context.Context) (string, error) {
 // MetricsAddress is where the program serves its metrics.
 func (g *Gate) MetricsAddress() string { return local(g.metricsPort) }
 
+// HealthAddress is where the program says whether it is ready.
+func (g *Gate) HealthAddress() string { return local(g.healthPort) }
+
 // Pid is the program's process id.
 func (g *Gate) Pid() int { return g.process.Pid() }
