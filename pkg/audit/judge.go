@@ -32,6 +32,7 @@ type Judge struct {
 	plane       explain.Plane
 	state       map[ports.Ref]runtime.Object
 	ledger      ledger.Ledger
+	judged      map[ports.Ref]bool
 	limits      *restrictions
 }
 
@@ -55,7 +56,7 @@ func (e *InvalidError) Unwrap() error { return e.Err }
 func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Time) (*Judge, error) {
 	limits, err := newRestrictions(settings, state, inputs, now)
 	plane := explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback)
-	j := &Judge{settings: settings, plane: plane, state: map[ports.Ref]runtime.Object{}, limits: limits}
+	j := &Judge{settings: settings, plane: plane, state: map[ports.Ref]runtime.Object{}, judged: map[ports.Ref]bool{}, limits: limits}
 	all := slices.Concat(state, inputs)
 	var nodes extract.NodeList
 	var cidrs []*networkingv1.ServiceCIDR
@@ -152,7 +153,13 @@ func (j *Judge) ask(in check.Input, s subject) []check.Finding {
 		slices.SortFunc(findings, check.Finding.Compare)
 		j.limits.holds(in.Service)
 	}
-	j.ledger.Replace(s.owner(), s.claims())
+	claims := s.claims()
+	if ref := s.owner().Ref; j.judged[ref] { // two inputs of one name: whichever will be there, it is in the way of others
+		_, before, _ := in.Held.Owner(ref)
+		claims = slices.Concat(before, claims)
+	}
+	j.judged[s.owner().Ref] = true
+	j.ledger.Replace(s.owner(), claims)
 	return findings
 }
 

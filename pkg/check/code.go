@@ -4,7 +4,7 @@ import "fmt"
 
 // Code names a question and outlives its wording: codes are never renumbered or reused, and each has a page in docs/.
 // The first two digits are the block: 01 malformed or self-contradicting, 02 conflict with a holder, 03 ranges, pools
-// and reservations, 04 rollout and placement, 05 Service edits and wiring, 06 data plane.
+// and reservations, 04 rollout and placement, 05 Service edits and wiring, 06 data plane, 07 input that is not read.
 type Code string
 
 // The catalogue. New codes go to the end of their block.
@@ -58,6 +58,11 @@ const (
 	OrderDependent Code = "PC0602"
 	Captured       Code = "PC0603"
 	FamilyMismatch Code = "PC0604"
+
+	Unread             Code = "PC0701" // raised by whoever reads files, as the next
+	FieldUnread        Code = "PC0702"
+	NameTwice          Code = "PC0703"
+	RestrictionInvalid Code = "PC0704"
 )
 
 // Severity says how bad a finding is.
@@ -141,6 +146,10 @@ const (
 	EachGetsSome       Case = "each gets some"                       // PC0601
 	FamilyAbsent       Case = "pods have no such address"            // PC0604
 	OneFamilyOnly      Case = "one of two families"                  // PC0604
+	WholeObject        Case = "the whole object is passed over"      // PC0702
+	NoMatterOfPorts    Case = "the object claims no ports"           // PC0702
+	TooManySockets     Case = "too many sockets"                     // PC0702
+	FormTaken          Case = "the later one is taken"               // PC0703
 )
 
 // Entry is one line of the catalogue.
@@ -197,6 +206,10 @@ func Catalogue() []Entry {
 		{OrderDependent, "who gets the packets depends on which component started first", Warning, nil},
 		{Captured, "a hostPort that takes the packets for every cluster IP", Warning, nil},
 		{FamilyMismatch, "a hostIP of an address family that does not match the cluster's", Warning, nil},
+		{Unread, "a manifest that cannot be read", Error, nil},
+		{FieldUnread, "a field that cannot be read", Error, map[Case]Severity{NoMatterOfPorts: Info}},
+		{NameTwice, "two different objects of one name", Warning, nil},
+		{RestrictionInvalid, "a pool, policy or claim that the API server refuses", Error, nil},
 	}
 }
 

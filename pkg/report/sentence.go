@@ -15,7 +15,15 @@ import (
 const MaxSentence = 256
 
 // Sentence tells a finding in one line of at most MaxSentence characters, the field first and the code last.
-func Sentence(f check.Finding) string { return Escape(f.Field) + ": " + Message(f) }
+func Sentence(f check.Finding) string { return of(Escape(f.Field), Message(f)) }
+
+// of puts the field before what is wrong with it. What cannot be read at all has none.
+func of(field, text string) string {
+	if field == "" {
+		return text
+	}
+	return field + ": " + text
+}
 
 // Message tells a finding without its field, for where the field is shown beside it. Where names are too long for all
 // of it, the way out is shortened, then the holder's field left out, then the way out; the code always stays. What the
@@ -136,6 +144,8 @@ func words(f check.Finding) (what, way string) {
 		return inDataPlane(f)
 	case check.NoNodesAddress, check.FamilyMismatch:
 		return ofAddresses(f)
+	case check.Unread, check.FieldUnread, check.NameTwice, check.RestrictionInvalid:
+		return ofReading(f)
 	default:
 		return string(f.Code), "see its page"
 	}
