@@ -142,8 +142,8 @@ func (a *auditor) addFindings(objects []*manifest.Object, findings []check.Findi
 	for _, f := range findings {
 		name := report.Object{APIVersion: f.Object.APIVersion, Kind: f.Object.Kind, Namespace: f.Object.Namespace, Name: f.Object.Name}
 		object := stand[name]
-		if object == nil {
-			continue // of another namespace
+		if object == nil || isMissed(object, f) {
+			continue // the former are of another namespace
 		}
 		source := report.Source{}
 		if object.Path != "" {

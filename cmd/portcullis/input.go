@@ -172,16 +172,45 @@ func (in *input) unreadFiles() []located {
 func unreadOf(o *manifest.Object) []check.Finding {
 	var all []check.Finding
 	for _, m := range o.Misfits {
-		f := finding(check.FieldUnread, "", refOf(o), m.Field, m.Err)
+		code, named := check.FieldUnread, check.Case("")
 		switch {
+		case m.Known != "" && matters(o.Object):
+			code = check.FieldWrongCase
+		case m.Known != "":
+			continue
 		case !matters(o.Object):
-			f = finding(check.FieldUnread, check.NoMatterOfPorts, refOf(o), m.Field, m.Err)
+			named = check.NoMatterOfPorts
 		case isUntyped(o.Object):
-			f = finding(check.FieldUnread, check.WholeObject, refOf(o), m.Field, m.Err)
+			named = check.WholeObject
+		case claimsPorts(o.Object) && isPortNumber(m.Field):
+			code, named = check.PortInvalid, check.NotANumber
 		}
+		f := finding(code, named, refOf(o), m.Field, m.Err)
+		f.Other = m.Known
 		all = append(all, f)
 	}
 	return all
+}
+
+// isPortNumber reports whether a field is one that a port's number stands in.
+func isPortNumber(field string) bool {
+	switch field[strings.LastIndex(field, ".")+1:] {
+	case "port", "nodePort", "targetPort", "containerPort", "hostPort", "healthCheckNodePort":
+		return true
+	default:
+		return false
+	}
+}
+
+// isMissed reports whether a finding is only about what was not read of an object, which is a finding of its own.
+func isMissed(o *manifest.Object, f check.Finding) bool {
+	return f.Code == check.PortInvalid && slices.ContainsFunc(o.Misfits, func(m manifest.Misfit) bool {
+		field := m.Field
+		if m.Known != "" {
+			field = field[:strings.LastIndex(field, ".")+1] + m.Known
+		}
+		return f.Field == field
+	})
 }
 
 // twins returns the objects that stand in the input in two forms as findings about the later one.

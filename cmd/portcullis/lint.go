@@ -223,7 +223,8 @@ func (o *lintOptions) judge(l *linter, settings *extract.Settings, inputs, state
 		p.say(fmt.Sprintf("judging %s of %s objects", grouped(i+1), grouped(len(objects))))
 		findings := judge(object.Object)
 		if !o.judgesRange() {
-			findings = slices.Concat(unreadOf(object), tooWide(object), findings)
+			findings = slices.DeleteFunc(findings, func(f check.Finding) bool { return isMissed(object, f) })
+			findings = slices.Concat(tooWide(object), unreadOf(object), findings)
 		}
 		l.add(object, findings)
 	}

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
 // laughs is a few lines that stand for more than any memory holds.
@@ -100,11 +105,50 @@ func TestLintOfWrongInput(t *testing.T) {
 	}
 }
 
+// TestLintOfPortsThatNoAPIAccepts: each is one finding at its field and line, and what is right beside it is judged.
+func TestLintOfPortsThatNoAPIAccepts(t *testing.T) {
+	service := func(port string) string {
+		return "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  type: NodePort\n  ports:\n  - port: 80\n    nodePort: 10250\n    name: a\n  - name: b\n" + port
+	}
+	pod := func(port string) string {
+		return "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: c\n    ports:\n    - containerPort: 80\n      hostPort: 10250\n    -" + port
+	}
+	const judgedToo = "PC0302 9 spec.containers[0].ports[0].hostPort"
+	for _, c := range []struct{ name, text, want string }{
+		{"too large", service("    port: 81\n    nodePort: 70000"), "PC0301 8 spec.ports[0].nodePort, PC0302 8 spec.ports[0].nodePort, PC0108 12 spec.ports[1].nodePort"},
+		{"a word", service("    port: http"), "PC0108 11 spec.ports[1].port, PC0301 8 spec.ports[0].nodePort, PC0302 8 spec.ports[0].nodePort"},
+		{"a quoted number", pod(" {containerPort: 81,\n       hostPort: \"8081\"}"), "PC0108 11 spec.containers[0].ports[1].hostPort, " + judgedToo},
+		{"a variable", pod(" {containerPort: 81,\n       hostPort: \"${PORT}\"}"), "PC0108 11 spec.containers[0].ports[1].hostPort, " + judgedToo},
+		{"negative", pod(" {containerPort: -1}"), judgedToo + ", PC0108 10 spec.containers[0].ports[1].containerPort"},
+		{"a word for what must be there", pod(" {containerPort: web}"), "PC0108 10 spec.containers[0].ports[1].containerPort, " + judgedToo},
+		{"another case", pod(" {containerport: 81}"), "PC0111 10 spec.containers[0].ports[1].containerport, " + judgedToo},
+		{"another case of what may be left out", pod(" {containerPort: 81,\n       hostport: 81}"), "PC0111 11 spec.containers[0].ports[1].hostport, " + judgedToo},
+		{"names", pod(" {containerPort: 81, name: a}\n    - {containerPort: 82, name: a}"), judgedToo + ", PC0109 11 spec.containers[0].ports[2].name"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, command := range [][]string{{"lint", "-"}, {"audit", "-f", "-"}} {
+				o := runCommand(t, c.text, append(command, "-o", "json")...)
+				var r report.LintReport
+				if err := json.Unmarshal([]byte(o.stdout), &r); err != nil {
+					t.Fatalf("%v in %s%s", err, o.stdout, o.stderr)
+				}
+				var got []string
+				for _, f := range r.Findings {
+					got = append(got, fmt.Sprintf("%s %d %s", f.Code, f.Source.Line, f.Field))
+				}
+				if diff := cmp.Diff(c.want, strings.Join(got, ", ")); diff != "" || o.exit != exitFindings {
+					t.Errorf("%v: exit %d (-want +got):\n%s", command, o.exit, diff)
+				}
+			}
+		})
+	}
+}
+
 // TestLintOfADumpReadTwice is that of one.
 func TestLintOfADumpReadTwice(t *testing.T) {
 	var dump strings.Builder
 	for i := range 1500 {
-		fmt.Fprintf(&dump, "{apiVersion: v1, kind: Service, metadata: {name: a%d}}\n---\n", i)
+		fmt.Fprintf(&dump, "{apiVersion: v1, kind: Service, metadata: {name: a%d}, spec: {ports: [{port: 80}]}}\n---\n", i)
 	}
 	folder(t, map[string]string{"a.yaml": dump.String(), "b.yaml": dump.String()})
 	o := runCommand(t, "", "lint", "a.yaml", "b.yaml")

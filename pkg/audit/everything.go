@@ -88,6 +88,9 @@ func (j *Judge) byAge(objects []runtime.Object) []entity {
 			continue
 		}
 		e := entity{subject: s, stored: isStored(object)}
+		if !e.stored {
+			s.validate(object)
+		}
 		if m, err := meta.Accessor(object); err == nil {
 			e.created = m.GetCreationTimestamp().Time
 		}

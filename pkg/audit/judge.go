@@ -106,6 +106,15 @@ func (s subject) claims() []ports.Claim {
 	return s.workload.Claims
 }
 
+// validate adds what the API server refuses of an object that it has not seen.
+func (s subject) validate(object runtime.Object) {
+	if s.service != nil {
+		s.service.Invalid = extract.Invalid(object)
+	} else {
+		s.workload.Invalid = extract.Invalid(object)
+	}
+}
+
 // read extracts what is judged of an object; false for kinds that claim nothing.
 func (j *Judge) read(object runtime.Object) (subject, bool) {
 	if svc, ok := object.(*corev1.Service); ok {
@@ -131,9 +140,11 @@ func (j *Judge) Judge(object runtime.Object) []check.Finding {
 	if !ok {
 		return nil
 	}
+	s.validate(object)
 	in := check.Input{Service: s.service, Workload: s.workload}
 	if old, stands := j.state[s.owner().Ref]; stands {
 		if before, ok := j.read(old); ok {
+			before.validate(old)
 			in.OldService, in.OldWorkload = before.service, before.workload
 		}
 	}

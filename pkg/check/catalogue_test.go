@@ -33,6 +33,7 @@ func cases() map[check.Case]check.Code {
 		check.TargetPortName:     {check.NotOffered, check.OtherProtocol, check.OfferedTwice},
 		check.EndpointsApart:     {check.OtherNamespace, check.OtherPortName},
 		check.FamilyMismatch:     {check.FamilyAbsent, check.OneFamilyOnly},
+		check.PortInvalid:        {check.NoPorts, check.NameMissing},
 		check.FieldUnread:        {check.NoMatterOfPorts, check.WholeObject, check.TooManySockets},
 		check.NameTwice:          {check.FormTaken},
 	} {
@@ -49,7 +50,7 @@ func cases() map[check.Case]check.Code {
 func raisedElsewhere() []check.Code {
 	return []check.Code{
 		check.Shadowed, check.OrderDependent, check.Captured, check.PoolExhausted, check.InFlight,
-		check.Unread, check.FieldUnread, check.NameTwice, check.RestrictionInvalid,
+		check.FieldWrongCase, check.Unread, check.FieldUnread, check.NameTwice, check.RestrictionInvalid,
 	}
 }
 
@@ -112,7 +113,7 @@ func impossible(code check.Code, kind string) string {
 		check.NumberChanges, check.CreateRefuses, check.TargetPortName, check.EndpointsApart, check.TrafficPolicy,
 		check.PolicyNodePort, check.PolicyExternalIP, check.ForeignIP,
 	}
-	ofBoth := []check.Code{check.Held, check.DaemonSocket, check.InEphemeral, check.WrongCase, check.OneMergeKey, check.ForeignPool, check.PoolLimit, check.PolicyReserved, check.ExceptionEnds}
+	ofBoth := []check.Code{check.Held, check.DaemonSocket, check.InEphemeral, check.WrongCase, check.PortInvalid, check.PortNameTwice, check.OneMergeKey, check.ForeignPool, check.PoolLimit, check.PolicyReserved, check.ExceptionEnds}
 	isService := kind == "Service"
 	switch {
 	case slices.Contains(raisedElsewhere(), code):

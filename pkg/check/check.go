@@ -79,6 +79,7 @@ func questions() []question {
 		rollouts,
 		stricterThere,
 		wrongCases,
+		invalid,
 		healthCheckChanges,
 		numberChanges,
 		createRefuses,

@@ -16,6 +16,10 @@ const (
 	InitContainersMeet Code = "PC0105"
 	WrongCase          Code = "PC0106"
 	HealthCheckFixed   Code = "PC0107"
+	PortInvalid        Code = "PC0108"
+	PortNameTwice      Code = "PC0109"
+	HostPortDiffers    Code = "PC0110"
+	FieldWrongCase     Code = "PC0111" // raised by whoever reads files
 
 	Held          Code = "PC0201"
 	WorkloadsMeet Code = "PC0202"
@@ -104,6 +108,15 @@ const (
 	EveryNodeTaken     Case = "every eligible node is taken"         // PC0202
 	SomeNodesTaken     Case = "some eligible nodes are taken"        // PC0202
 	TooManyTogether    Case = "together they want more nodes"        // PC0202
+	NumberMissing      Case = "a port without a number"              // PC0108
+	NotANumber         Case = "a value that is no number"            // PC0108
+	QuotedNumber       Case = "a number in quotes"                   // PC0108
+	BadPortName        Case = "no name of a container's port"        // PC0108
+	BadServicePortName Case = "no name of a Service's port"          // PC0108
+	NameMissing        Case = "one of several ports without a name"  // PC0108
+	UnknownProtocol    Case = "no protocol"                          // PC0108
+	BadAppProtocol     Case = "no application protocol"              // PC0108
+	NoPorts            Case = "a Service without ports"              // PC0108
 	NotGivenYet        Case = "a cluster IP that is yet to be given" // PC0204
 	NoSuchPort         Case = "no port has the name"                 // PC0314
 	OnHostNetwork      Case = "the pod is on the host network"       // PC0314
@@ -170,6 +183,10 @@ func Catalogue() []Entry {
 		{InitContainersMeet, "two init containers of a pod use the same host port", Info, nil},
 		{WrongCase, "a value that the API spells in another case", Error, nil},
 		{HealthCheckFixed, "a healthCheckNodePort that is changed while it is in use", Error, nil},
+		{PortInvalid, "a port that no API server accepts", Error, map[Case]Severity{NoPorts: Warning, NameMissing: Warning}},
+		{PortNameTwice, "two ports of one name", Error, nil},
+		{HostPortDiffers, "a hostPort that is not the containerPort, on the host network", Error, nil},
+		{FieldWrongCase, "a field that the API spells in another case", Error, nil},
 		{Held, "the port is held by somebody else", Error, nil},
 		{WorkloadsMeet, "two workloads want the same host port on the same nodes", Error, map[Case]Severity{SomeNodesTaken: Warning, TooManyTogether: Warning}},
 		{InFlight, "another request for the port is under way", Error, nil},

@@ -106,6 +106,15 @@ func words(f check.Finding) (what, way string) {
 			fmt.Sprintf("choose a number inside it, or leave %s out to get one", f.Claim.Kind)
 	case check.DaemonSocket:
 		return fmt.Sprintf("%s belongs to %s, a daemon of every node", f.Claim.Number(), f.Holder.Name), wayOut(f.Claim)
+	case check.PortInvalid:
+		return invalidPort(f)
+	case check.PortNameTwice:
+		return fmt.Sprintf("%q is the name of %s already", f.Value, f.Other), "give one of the two another name"
+	case check.HostPortDiffers:
+		return fmt.Sprintf("%s is not the containerPort, %s, and on the host network both are the port that the process listens on", f.Value, f.Other),
+			"leave hostPort out, or correct one of the two"
+	case check.FieldWrongCase:
+		return fmt.Sprintf("the API does not know this field, it knows %s, and takes what stands here for nothing", f.Other), "write " + f.Other
 	case check.WrongCase:
 		return fmt.Sprintf("the API does not know %q, it knows %s", f.Value, f.Other), "write " + f.Other
 	case check.HealthCheckFixed:
