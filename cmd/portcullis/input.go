@@ -121,10 +121,23 @@ func compareForms(a, b runtime.Object) (newer, same bool) {
 	if errA != nil || errB != nil {
 		return false, false
 	}
-	if order, err := resourceversion.CompareResourceVersion(x.GetResourceVersion(), y.GetResourceVersion()); err == nil {
+	if order, err := resourceversion.CompareResourceVersion(x.GetResourceVersion(), y.GetResourceVersion()); err == nil && order != 0 {
 		return order < 0, true
 	}
-	return false, equality.Semantic.DeepEqual(a, b)
+	return false, equality.Semantic.DeepEqual(unmanaged(a), unmanaged(b))
+}
+
+// unmanaged returns an object without what kubectl leaves out if it is not asked for.
+func unmanaged(object runtime.Object) runtime.Object {
+	m, err := meta.Accessor(object)
+	if err != nil || m.GetManagedFields() == nil {
+		return object
+	}
+	object = object.DeepCopyObject()
+	if m, err = meta.Accessor(object); err == nil {
+		m.SetManagedFields(nil)
+	}
+	return object
 }
 
 // latest returns the objects with the later one of two forms alone, as applying them in turn would leave them, for what

@@ -219,14 +219,18 @@ func (o *lintOptions) judge(l *linter, settings *extract.Settings, inputs, state
 	if o.judgesRange() {
 		objects, judge = existing, j.LeftOutside
 	}
+	found := make([][]check.Finding, len(objects))
 	for i, object := range objects {
 		p.say(fmt.Sprintf("judging %s of %s objects", grouped(i+1), grouped(len(objects))))
-		findings := judge(object.Object)
+		found[i] = judge(object.Object)
 		if !o.judgesRange() {
-			findings = slices.DeleteFunc(findings, func(f check.Finding) bool { return isMissed(object, f) })
-			findings = slices.Concat(tooWide(object), unreadOf(object), findings)
+			found[i] = slices.DeleteFunc(found[i], func(f check.Finding) bool { return isMissed(object, f) })
+			found[i] = slices.Concat(tooWide(object), unreadOf(object), found[i])
 		}
-		l.add(object, findings)
+	}
+	audit.InAnyOrder(found)
+	for i, object := range objects {
+		l.add(object, found[i])
 	}
 	return nil
 }
