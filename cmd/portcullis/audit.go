@@ -20,9 +20,12 @@ import (
 // auditOptions are the flags of `portcullis audit`.
 type auditOptions struct {
 	reportOptions
+	reading
 	files         []string
 	allNamespaces bool
 	failOn        string
+
+	failOnUnjudged bool
 }
 
 func newAudit() *cobra.Command {
@@ -41,7 +44,7 @@ too. With -n only what is wrong with objects of that namespace is told; all othe
 It lists nodes, services and pods, and what else it may: controllers, namespaces, pools, policies and claims. What it may
 not list it names. With -f it reads the objects from files and needs no cluster.
 
-Exit code: 0 clean, 1 findings at or above --fail-on, 2 bad usage, or a cluster or input that cannot be read.`,
+Exit code: 0 clean, 1 findings at or above --fail-on, 2 bad usage, or a cluster that cannot be read, or no object could be read.`,
 		Example: `  portcullis audit
   portcullis audit -n shop -o json
   portcullis audit --context production --fail-on warning
@@ -59,7 +62,9 @@ Exit code: 0 clean, 1 findings at or above --fail-on, 2 bad usage, or a cluster 
 	f.StringArrayVarP(&o.files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
 	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "tell of all namespaces, as without -n")
 	f.StringVar(&o.failOn, "fail-on", "error", "`LEVEL` of findings that makes the exit code 1: "+words(levels()))
-	o.addFlags(cmd, auditForms())
+	f.BoolVar(&o.failOnUnjudged, "fail-on-unjudged", false, "make the exit code 1 if there are objects of kinds that are not judged")
+	o.reading.addFlags(f)
+	o.reportOptions.addFlags(cmd, auditForms())
 	if err := cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions(levels(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // a flag that is not there
 	}
@@ -85,19 +90,23 @@ func (o *auditOptions) run(ctx context.Context, s streams) error {
 	p := &progress{w: s.err, watched: s.watched}
 	stop := p.start()
 	defer stop()
-	objects, err := o.objects(ctx, s, p, o.files, slices.Concat(holders(), templates(), restrictions()))
+	in, err := o.objects(ctx, s, p, &o.reading, o.files, slices.Concat(holders(), templates(), restrictions()))
 	if err != nil {
 		return err
 	}
+	objects := in.latest()
 	findings, err := audit.Everything(settings, bare(objects), time.Now(), func(judged, all int) {
 		p.say(fmt.Sprintf("judging %s of %s objects", grouped(judged), grouped(all)))
 	})
+	refused, err := invalid(err, objects)
 	if err != nil {
-		return located(err, objects)
+		return err
 	}
 	r := report.NewAuditReport()
+	r.Inputs = in.counts()
 	l := auditor{linter: linter{settings: &settings.Check, failOn: failOn, report: &r.LintReport}, namespace: namespace}
-	l.tell(objects, findings)
+	l.addUnread(slices.Concat(in.unread(), refused, in.twins(check.FormTaken)))
+	l.addFindings(objects, findings)
 	stop()
 	switch o.output {
 	case "table", "json", "yaml":
@@ -105,10 +114,10 @@ func (o *auditOptions) run(ctx context.Context, s streams) error {
 	default:
 		err = writeFindings(o.output, s, &r.LintReport, l.judged)
 	}
-	if err == nil && l.failing > 0 {
-		err = &findingsError{l.failing}
+	if err != nil {
+		return err
 	}
-	return err
+	return l.outcome(in, o.failOnUnjudged)
 }
 
 // auditor makes a report of findings in their own order.
@@ -117,8 +126,8 @@ type auditor struct {
 	namespace string // only what is wrong in it is told; "": all
 }
 
-// tell tells findings, and sorts them to the objects that they are about.
-func (a *auditor) tell(objects []*manifest.Object, findings []check.Finding) {
+// addFindings tells findings, and sorts them to the objects that they are about.
+func (a *auditor) addFindings(objects []*manifest.Object, findings []check.Finding) {
 	judged := map[report.Object]*report.Judged{}
 	stand := map[report.Object]*manifest.Object{}
 	var order []report.Object
@@ -133,20 +142,14 @@ func (a *auditor) tell(objects []*manifest.Object, findings []check.Finding) {
 	for _, f := range findings {
 		name := report.Object{APIVersion: f.Object.APIVersion, Kind: f.Object.Kind, Namespace: f.Object.Namespace, Name: f.Object.Name}
 		object := stand[name]
-		if object == nil {
-			continue // of another namespace
+		if object == nil || isMissed(object, f) {
+			continue // the former are of another namespace
 		}
 		source := report.Source{}
 		if object.Path != "" {
 			source = report.Source{Path: object.Path, Line: object.LineOf(f.Field)}
 		}
-		told := a.report.Add(f, source)
-		if j := judged[name]; a.settings.Enforce(f) >= a.failOn {
-			j.Failures = append(j.Failures, told)
-			a.failing++
-		} else {
-			j.Notes = append(j.Notes, told)
-		}
+		a.tell(judged[name], located{f, source})
 	}
 	for _, name := range order {
 		a.judged = append(a.judged, *judged[name])

@@ -44,6 +44,7 @@ Pod shop/late: spec.containers[0].ports[0].hostPort: … (PC0201)
 Deployment default/web: spec.template.spec.containers[0].ports[0].hostPort: … (PC0601)
 
 2 errors, 1 warning
+judged 6 objects, and 2 of kinds that claim no ports
 Explain a code: portcullis lint --explain PC0201
 `
 
@@ -61,9 +62,9 @@ func TestAudit(t *testing.T) {
 	}{
 		{"-f state.yaml", 1, auditSays},
 		{"-f state.yaml -A", 1, auditSays},
-		{"-f clean.yaml", 0, "no findings\n"},
+		{"-f clean.yaml", 0, "no findings\njudged 1 object, and 2 of kinds that claim no ports\n"},
 		{"-f state.yaml -n shop -o github", 1, "::error file=state.yaml,line=13,title=PC0201::spec.containers[0].ports[0].hostPort: … (PC0201)\n"},
-		{"-f state.yaml -n nobody", 0, "no findings\n"},
+		{"-f state.yaml -n nobody", 0, "no findings\njudged 6 objects, and 2 of kinds that claim no ports\n"},
 		{"-f state.yaml --fail-on never", 0, auditSays},
 		{"-f state.yaml --config audited.yaml", 0, auditSays},
 		{"-f state.yaml --config audited.yaml --fail-on warning", 1, auditSays},
@@ -73,7 +74,7 @@ func TestAudit(t *testing.T) {
 		{"-f state.yaml -o wide", 2, `--output "wide" is none of table, json, yaml, sarif, junit, github`},
 		{"-f state.yaml --fail-on info", 2, `--fail-on "info" is none of error, warning, never`},
 		{"-f broken.yaml", 2, "broken.yaml:1"},
-		{"-f bad.yaml", 2, "bad.yaml:7: spec.ranges: [0]: 99999"},
+		{"-f bad.yaml -o github", 1, "::error file=bad.yaml,line=7,title=PC0704::spec.ranges: … (PC0704)\n"},
 		{"-f state.yaml --config missing.yaml", 2, "missing.yaml"},
 		{"state.yaml", 2, "unknown command"},
 		{"", 2, "there is no kubeconfig that names a cluster: name one with --kubeconfig, or give the objects with -f"},

@@ -14,7 +14,6 @@ import (
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/explain"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
-	"github.com/portcullis-k8s/portcullis/pkg/manifest"
 	"github.com/portcullis-k8s/portcullis/pkg/rules"
 )
 
@@ -23,6 +22,7 @@ const portmapMarkBit = 13
 
 // dataPlane are the flags that say of which node the rules are, and how its components were started.
 type dataPlane struct {
+	reading
 	files             []string
 	node              string
 	serviceProxy      string
@@ -38,6 +38,7 @@ type dataPlane struct {
 func (d *dataPlane) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVarP(&d.files, "filename", "f", nil, "`PATH` of the objects: a file, a folder (with all below it) or -; may be repeated")
+	d.reading.addFlags(f)
 	f.StringVar(&d.node, "node", "", "`NAME` of the node; may be left out where there is only one")
 	f.StringVar(&d.serviceProxy, "service-proxy", string(explain.IPTables), "kube-proxy's `MODE`: iptables, nftables, ipvs, userspace or none")
 	f.StringVar(&d.hostPort, "host-port", string(explain.PortmapIPTables), "`WHAT` maps host ports: portmap-iptables, portmap-nftables or none")
@@ -55,42 +56,39 @@ func (d *dataPlane) plane() (explain.Plane, error) {
 	return p, p.Validate()
 }
 
-// objects reads the objects that are named.
-func (d *dataPlane) objects(stdin io.Reader, stderr io.Writer) ([]runtime.Object, error) {
+// objects reads the objects that are named. incomplete is an error if some of the files were not read.
+func (d *dataPlane) objects(stdin io.Reader, stderr io.Writer) (objects []runtime.Object, incomplete, err error) {
 	if len(d.files) == 0 {
-		return nil, errors.New("there are no objects: name a file, a folder or - with -f")
+		return nil, nil, errors.New("there are no objects: name a file, a folder or - with -f")
 	}
-	in, err := manifest.Read(d.files, stdin, manifest.Scheme())
-	for _, s := range in.Skipped {
-		printLine(stderr, "skipped %s", s)
+	p := &progress{w: stderr}
+	in, err := d.read(d.files, streams{in: stdin}, p)
+	if err != nil {
+		return nil, nil, err
 	}
-	var objects []runtime.Object
-	for _, o := range in.Objects {
-		objects = append(objects, o.Object)
-	}
-	return objects, err
+	found, incomplete, err := in.existing(p)
+	return bare(found), incomplete, err
 }
 
-// world makes of the objects what the node's components see.
-func (d *dataPlane) world(stdin io.Reader, stderr io.Writer) (*rules.World, error) {
-	objects, err := d.objects(stdin, stderr)
+// world makes of the objects what the node's components see. incomplete is as for objects.
+func (d *dataPlane) world(stdin io.Reader, stderr io.Writer) (w *rules.World, incomplete, err error) {
+	objects, incomplete, err := d.objects(stdin, stderr)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	options, err := d.options(objects)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	w, err := extract.World(objects, options)
-	if err != nil {
-		return nil, err
+	if w, err = extract.World(objects, options); err != nil {
+		return nil, nil, err
 	}
 	for _, pod := range w.Pods {
 		if len(pod.Addresses) == 0 {
 			printLine(stderr, "%s has no address yet, so that nothing is mapped for it", pod.Ref)
 		}
 	}
-	return w, nil
+	return w, incomplete, nil
 }
 
 func (d *dataPlane) options(objects []runtime.Object) (extract.WorldOptions, error) {

@@ -87,18 +87,23 @@ func TestHostileNames(t *testing.T) {
 				hold("", exitFindings, "lint", name, "-o", form)
 				hold("", exitFindings, "lint", "annotated.yaml", "-o", form)
 				hold(clash, exitFindings, "lint", "-", "-o", form)
-				hold("", 0, "lint", "folder", "-o", form)
+				hold("", exitUsage, "lint", "folder", "-o", form)
 			}
 			for _, file := range []string{"missing", "broken", "values", "type"} {
-				hold("", exitUsage, "lint", file+name)
+				read := exitUsage
+				if file == "type" { // all but one field of it
+					read = exitFindings
+				}
+				hold("", read, "lint", file+name)
 				hold("", exitUsage, "lint", "broken"+name, name, name+"/", file+name)
 				hold("", exitUsage, "lint", name, "--config", file+name)
-				hold("", exitUsage, "ports", "-f", file+name)
+				hold("", read, "ports", "-f", file+name)
 				hold("", exitUsage, "why", "p", "-f", file+name)
-				hold("", exitUsage, "pool", "status", "-f", file+name)
+				hold("", read, "pool", "status", "-f", file+name)
 				hold("", exitUsage, "trace", "--to", "192.0.2.1:80", "-f", file+name)
 			}
-			hold(clash, exitUsage, "lint", name, "-")
+			hold(clash, exitFindings, "lint", name, "-")
+			hold(strings.Replace(clash, "8080", "8081", 1), exitFindings, "lint", name, "-") // one of its name, and another form
 			hold("", exitUsage, "lint", "--"+name)
 			hold("", exitUsage, name)
 			hold("", 0, "ports", "-f", name, "-o", "wide")

@@ -52,21 +52,25 @@ func templates() []listing {
 }
 
 // objects reads what there is: from files, or of these kinds from the cluster.
-func (c *cluster) objects(ctx context.Context, s streams, p *progress, files []string, kinds []listing) ([]*manifest.Object, error) {
-	objects, err := c.everything(ctx, s, p, files, kinds)
-	tellTooWide(p, objects)
-	return objects, err
+func (c *cluster) objects(ctx context.Context, s streams, p *progress, how *reading, files []string, kinds []listing) (*input, error) {
+	in, err := c.everything(ctx, s, p, how, files, kinds)
+	if err != nil {
+		return nil, err
+	}
+	tellTooWide(p, in.Objects)
+	return in, nil
 }
 
-func (c *cluster) everything(ctx context.Context, s streams, p *progress, files []string, kinds []listing) ([]*manifest.Object, error) {
+func (c *cluster) everything(ctx context.Context, s streams, p *progress, how *reading, files []string, kinds []listing) (*input, error) {
 	if len(files) > 0 {
-		return read(files, s, p)
+		return how.read(files, s, p)
 	}
 	r, err := c.reader(p)
 	if err != nil {
 		return nil, err
 	}
-	return r.read(ctx, kinds)
+	objects, err := r.read(ctx, kinds)
+	return &input{Input: manifest.Input{Objects: objects}}, err
 }
 
 // read reads all objects of kinds. What may not be listed and is not needed it names, and does without.

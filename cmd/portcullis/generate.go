@@ -34,6 +34,7 @@ func newGenerate() *cobra.Command {
 
 // vapOptions are the flags of `portcullis generate vap`.
 type vapOptions struct {
+	reading
 	files       []string
 	configFile  string
 	mutating    bool
@@ -64,6 +65,7 @@ Exit code: 0, or 2 for bad usage or unreadable input.`,
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&o.files, "filename", "f", nil, "read PortPools and PortPolicies from `PATH`: a file, a folder (with all below it) or -; may be repeated")
+	o.addFlags(f)
 	f.StringVar(&o.configFile, "config", "", "configuration `FILE` of the gate; without it the defaults hold")
 	f.BoolVar(&o.mutating, "mutating", false, "make a MutatingAdmissionPolicy too, which writes hostIP")
 	f.StringVar(&o.enforcement, "enforcement", "Deny", "the strictest `ENFORCEMENT` of any rule: Deny, Warn (nothing is refused), or Audit (nothing is said)")
@@ -91,7 +93,7 @@ func (o *vapOptions) run(s streams, now time.Time) error {
 		return err
 	}
 	source := webhook.PolicySource{Settings: settings, ExcludedNamespaces: webhook.Shipped().ExcludedNamespaces, AtMost: atMost, Now: now}
-	families, err := o.read(s, &source)
+	families, err := o.restrictions(s, &source)
 	if err != nil {
 		return err
 	}
@@ -113,12 +115,12 @@ func (o *vapOptions) run(s streams, now time.Time) error {
 	return writePolicies(s.out, made)
 }
 
-// read reads what restricts ports, and the families of the cluster as far as they are among the objects.
-func (o *vapOptions) read(s streams, to *webhook.PolicySource) (extract.Families, error) {
+// restrictions reads what restricts ports, and the families of the cluster as far as they are among the objects.
+func (o *vapOptions) restrictions(s streams, to *webhook.PolicySource) (extract.Families, error) {
 	if len(o.files) == 0 {
 		return extract.Families{}, nil
 	}
-	objects, err := read(o.files, s, &progress{w: s.err})
+	objects, err := o.readWhole(o.files, s, &progress{w: s.err})
 	if err != nil {
 		return extract.Families{}, err
 	}

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
@@ -44,39 +43,14 @@ func named(object *manifest.Object) report.Object {
 
 // isClusterScoped reports whether an object is of a kind without namespaces that ports are judged by.
 func isClusterScoped(object runtime.Object) bool {
-	switch object.(type) {
-	case *corev1.Node, *corev1.Namespace, *v1alpha1.PortPool, *v1alpha1.PortPolicy, *v1alpha1.PortClaim:
+	switch o := object.(type) {
+	case *corev1.Node, *corev1.Namespace, *networkingv1.ServiceCIDR, *v1alpha1.PortPool, *v1alpha1.PortPolicy, *v1alpha1.PortClaim:
 		return true
+	case *unstructured.Unstructured: // one of ours that cannot be read as such
+		return o.GroupVersionKind().Group == v1alpha1.Group
 	default:
 		return false
 	}
-}
-
-// onlyOnce refuses objects that stand in the input twice: only one of the two can exist, and it would be a guess which.
-// Kinds that say nothing about ports may.
-func onlyOnce(objects []*manifest.Object) error {
-	const few = 10 // of a dump that was read twice everything is there twice
-	seen := map[report.Object]*manifest.Object{}
-	var errs []error
-	twice := 0
-	for _, object := range objects {
-		if !isClusterScoped(object.Object) && !claimsPorts(object.Object) || isNameless(object.Object) {
-			continue
-		}
-		name := named(object)
-		first, again := seen[name]
-		if !again {
-			seen[name] = object
-			continue
-		}
-		if twice++; twice <= few {
-			errs = append(errs, fmt.Errorf("%s: %s stands at %s already; leave one of the two out", object.Position(), name, first.Position()))
-		}
-	}
-	if twice > few {
-		errs = append(errs, fmt.Errorf("and %s more stand there twice", grouped(twice-few)))
-	}
-	return errors.Join(errs...)
 }
 
 // isNameless reports whether the API server will make a name of its own, so that the same text is another object.

@@ -23,12 +23,15 @@ import (
 
 // lintOptions are the flags of `portcullis lint`.
 type lintOptions struct {
+	reading
 	files      []string
 	state      []string
 	configFile string
 	output     string
 	failOn     string
 	explain    string
+
+	failOnUnjudged bool
 }
 
 func newLint() *cobra.Command {
@@ -47,7 +50,9 @@ the labels that Namespaces give and the numbers that PortClaims book.
 With --state and --config but nothing to judge it says what exists that the configuration would leave outside: try a
 smaller nodePortRange before the API server gets it.
 
-Exit code: 0 clean, 1 findings at or above --fail-on, 2 bad usage or unreadable input.`,
+What cannot be read is a finding, and everything else is judged. The report counts what was judged, and by kind what was not.
+
+Exit code: 0 clean, 1 findings at or above --fail-on, 2 bad usage, or no object could be read.`,
 		Example: `  portcullis lint manifests/
   portcullis lint --explain PC0201
 
@@ -71,6 +76,8 @@ Exit code: 0 clean, 1 findings at or above --fail-on, 2 bad usage or unreadable 
 	f.StringVar(&o.configFile, "config", "", "configuration `FILE`; without it the defaults hold")
 	f.StringVarP(&o.output, "output", "o", "table", "`FORM` of the report: "+words(outputs()))
 	f.StringVar(&o.failOn, "fail-on", "error", "`LEVEL` of findings that makes the exit code 1: "+words(levels()))
+	f.BoolVar(&o.failOnUnjudged, "fail-on-unjudged", false, "make the exit code 1 if there are objects of kinds that are not judged")
+	o.addFlags(f)
 	f.StringVar(&o.explain, "explain", "", "print the page of `CODE`: why, an example, the fix")
 	completeLint(cmd)
 	return cmd
@@ -92,7 +99,7 @@ func levels() []cobra.Completion {
 	return []cobra.Completion{
 		cobra.CompletionWithDesc("error", "what cannot work, or breaks somebody"),
 		cobra.CompletionWithDesc("warning", "errors, and what will bite later"),
-		cobra.CompletionWithDesc("never", "only bad usage and unreadable input"),
+		cobra.CompletionWithDesc("never", "only bad usage, and input without any object"),
 	}
 }
 
@@ -172,38 +179,58 @@ func (o *lintOptions) run(s streams) error {
 	p := &progress{w: s.err, watched: s.watched}
 	stop := p.start()
 	defer stop()
-	inputs, err := read(o.files, s, p)
+	inputs, err := o.read(o.files, s, p)
 	if err != nil {
 		return err
 	}
-	state, err := read(o.state, s, p)
+	state, err := o.read(o.state, s, p)
 	if err != nil {
 		return err
-	}
-	tellTooWide(p, state)
-	p.say(fmt.Sprintf("sorting %s objects", grouped(len(inputs)+len(state))))
-	j, err := audit.New(settings, bare(state), bare(inputs), time.Now())
-	if err != nil {
-		return located(err, slices.Concat(state, inputs))
-	}
-	objects, judge := inputs, j.Judge
-	if o.judgesRange() {
-		objects, judge = state, j.LeftOutside
 	}
 	l := linter{settings: &settings.Check, failOn: failOn, report: report.NewLintReport()}
-	for i, object := range objects {
-		p.say(fmt.Sprintf("judging %s of %s objects", grouped(i+1), grouped(len(objects))))
-		l.add(object, judge(object.Object))
+	objects := inputs
+	if o.judgesRange() {
+		objects = state
+	}
+	if err := o.judge(&l, settings, inputs, state, p); err != nil {
+		return err
 	}
 	stop()
+	l.report.Inputs = objects.counts()
 	if err := writeFindings(o.output, s, l.report, l.judged); err != nil {
 		return err
 	}
-	if err := errors.Join(tooWide(inputs)...); err != nil {
+	return l.outcome(objects, o.failOnUnjudged)
+}
+
+// judge judges the inputs, or the state alone by the node port range to come.
+func (o *lintOptions) judge(l *linter, settings *extract.Settings, inputs, state *input, p *progress) error {
+	existing := state.latest()
+	tellTooWide(p, existing)
+	tellTwins(p, state)
+	p.say(fmt.Sprintf("sorting %s objects", grouped(len(inputs.Objects)+len(existing))))
+	j, err := audit.New(settings, bare(existing), bare(inputs.Objects), time.Now())
+	refused, err := invalid(err, slices.Concat(existing, inputs.Objects))
+	if err != nil {
 		return err
 	}
-	if l.failing > 0 {
-		return &findingsError{l.failing}
+	l.addUnread(slices.Concat(inputs.unreadFiles(), state.unread(), refused, inputs.twins("")))
+	objects, judge := inputs.Objects, j.Judge
+	if o.judgesRange() {
+		objects, judge = existing, j.LeftOutside
+	}
+	found := make([][]check.Finding, len(objects))
+	for i, object := range objects {
+		p.say(fmt.Sprintf("judging %s of %s objects", grouped(i+1), grouped(len(objects))))
+		found[i] = judge(object.Object)
+		if !o.judgesRange() {
+			found[i] = slices.DeleteFunc(found[i], func(f check.Finding) bool { return isMissed(object, f) })
+			found[i] = slices.Concat(tooWide(object), unreadOf(object), found[i])
+		}
+	}
+	audit.InAnyOrder(found)
+	for i, object := range objects {
+		l.add(object, found[i])
 	}
 	return nil
 }
@@ -220,26 +247,12 @@ func writeFindings(form string, s streams, r *report.LintReport, judged []report
 		}
 		return r.WriteSARIF(s.out, programVersion(), folder)
 	case "junit":
-		return report.WriteJUnit(s.out, strings.ToLower(strings.TrimSuffix(r.Kind, "Report")), judged)
+		return report.WriteJUnit(s.out, strings.ToLower(strings.TrimSuffix(r.Kind, "Report")), judged, r.Inputs)
 	case "github":
 		return r.WriteGitHub(s.out)
 	default:
 		return r.WriteTable(s.out, s.colour)
 	}
-}
-
-// read reads the objects of paths, and refuses those that cannot be judged.
-func read(paths []string, s streams, p *progress) ([]*manifest.Object, error) {
-	in, err := manifest.ReadTelling(paths, s.in, kinds(), func(now manifest.Progress) {
-		p.say(fmt.Sprintf("reading file %s of %s, %s MB so far", grouped(now.Files), grouped(now.All), grouped(int(now.Bytes/1e6))))
-	})
-	for _, skipped := range in.Skipped {
-		p.println("skipped " + skipped.String())
-	}
-	if err == nil {
-		err = onlyOnce(in.Objects)
-	}
-	return in.Objects, err
 }
 
 // kinds are those that claim ports, and our own, which restrict who may.
@@ -251,29 +264,34 @@ func kinds() *runtime.Scheme {
 	return scheme
 }
 
-// tooWide returns an error for each Service whose external IPs nobody looks at, because they would make the ledger as large as
-// its writer likes. What else it claims is known.
-func tooWide(objects []*manifest.Object) []error {
-	var errs []error
-	for _, object := range objects {
-		svc, ok := object.Object.(*corev1.Service)
-		if !ok {
-			continue
-		}
-		if sockets, are := extract.TooManySockets(svc); are {
-			err := fmt.Errorf("the %d sockets of %s's external IPs are not looked at, more than %d; split it into several", sockets, named(object), extract.MaxExternalSockets)
-			if object.Path != "" { // it is not of a cluster
-				err = &manifest.Error{Path: object.Path, Line: object.LineOf("spec.externalIPs"), Err: err}
-			}
-			errs = append(errs, err)
-		}
+// tooWide returns a finding if nobody looks at a Service's external IPs, because they would make the ledger as large as its
+// writer likes. What else it claims is known.
+func tooWide(object *manifest.Object) []check.Finding {
+	svc, ok := object.Object.(*corev1.Service)
+	if !ok {
+		return nil
 	}
-	return errs
+	sockets, are := extract.TooManySockets(svc)
+	if !are {
+		return nil
+	}
+	f := finding(check.FieldUnread, check.TooManySockets, refOf(object), "spec.externalIPs", nil)
+	f.Value, f.Other = fmt.Sprint(sockets), fmt.Sprint(extract.MaxExternalSockets)
+	return []check.Finding{f}
 }
 
 // tellTooWide tells on the terminal what is not looked at.
 func tellTooWide(p *progress, objects []*manifest.Object) {
-	for _, err := range tooWide(objects) {
-		p.println(err.Error())
+	for _, object := range objects {
+		for _, f := range tooWide(object) {
+			p.println(located{f, report.Source{Path: object.Path, Line: object.LineOf(f.Field)}}.line())
+		}
+	}
+}
+
+// tellTwins tells on the terminal which of two forms of what exists is taken.
+func tellTwins(p *progress, in *input) {
+	for _, f := range in.twins(check.FormTaken) {
+		p.println(f.line())
 	}
 }

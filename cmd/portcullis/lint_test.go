@@ -158,7 +158,7 @@ func TestLintExitCodes(t *testing.T) {
 		{[]string{"lint", "--state", "good.yaml", "--config", "audit.yaml"}, 0, "no findings"},
 		{[]string{"lint", "--nonsense"}, 2, "unknown flag: --nonsense"},
 		{[]string{"lint", "good.yaml"}, 0, "no findings"},
-		{[]string{"lint", "good.yaml", "bad.yaml"}, 2, "bad.yaml:1: Service default/app1 stands at good.yaml:1 already; leave one of the two out"},
+		{[]string{"lint", "good.yaml", "bad.yaml"}, 1, "judged 2 objects\n"},
 		{[]string{"lint", "-f", "bad.yaml", "missing.yaml"}, 2, "missing.yaml: no such file"},
 		{[]string{"lint", "--state", "-", "-"}, 2, "cannot be both"},
 		{[]string{"lint", "bad.yaml"}, 1, "Explain a code: portcullis lint --explain PC0201"},

@@ -2,12 +2,15 @@ package main
 
 import (
 	"errors"
+	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/portcullis-k8s/portcullis/pkg/audit"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
@@ -24,17 +27,44 @@ type linter struct {
 func (l *linter) add(object *manifest.Object, findings []check.Finding) {
 	judged := report.Judged{Object: named(object), Source: report.Source{Path: object.Path, Line: object.Line}}
 	for _, f := range findings {
-		told := l.report.Add(f, report.Source{Path: object.Path, Line: object.LineOf(f.Field)})
-		if l.settings.Enforce(f) >= l.failOn {
-			judged.Failures = append(judged.Failures, told)
-		} else {
-			judged.Notes = append(judged.Notes, told)
-		}
+		l.tell(&judged, located{f, report.Source{Path: object.Path, Line: object.LineOf(f.Field)}})
 	}
-	l.failing += len(judged.Failures)
-	if claimsPorts(object.Object) {
+	if claimsPorts(object.Object) || len(judged.Failures) > 0 {
 		l.judged = append(l.judged, judged)
 	}
+}
+
+// addUnread tells what could not be read.
+func (l *linter) addUnread(all []located) {
+	for _, f := range all {
+		judged := report.Judged{Source: f.source}
+		if f.Object != (ports.Ref{}) {
+			judged.Object = report.Object{APIVersion: f.Object.APIVersion, Kind: f.Object.Kind, Namespace: f.Object.Namespace, Name: f.Object.Name}
+		}
+		l.tell(&judged, f)
+		l.judged = append(l.judged, judged)
+	}
+}
+
+func (l *linter) tell(judged *report.Judged, f located) {
+	told := l.report.Add(f.Finding, f.source)
+	if l.settings.Enforce(f.Finding) >= l.failOn {
+		judged.Failures = append(judged.Failures, told)
+		l.failing++
+	} else {
+		judged.Notes = append(judged.Notes, told)
+	}
+}
+
+// outcome is the error of a run about an input, nil where nothing fails.
+func (l *linter) outcome(in *input, failOnUnjudged bool) error {
+	if err := in.nothingRead(); err != nil {
+		return err
+	}
+	if l.failing > 0 || failOnUnjudged && len(l.report.Inputs.NotJudged) > 0 {
+		return &findingsError{l.failing}
+	}
+	return nil
 }
 
 // bare returns objects without the places where they stand.
@@ -46,23 +76,29 @@ func bare(objects []*manifest.Object) []runtime.Object {
 	return all
 }
 
-// located adds to each *audit.InvalidError of an error where its object stands.
-func located(err error, objects []*manifest.Object) error {
+// invalid returns what the API server would refuse among pools, policies and claims, which audit.New has left out, as
+// findings. Another error is returned as it is.
+func invalid(err error, objects []*manifest.Object) ([]located, error) {
 	if many, joined := err.(interface{ Unwrap() []error }); joined {
-		var all []error
+		var all []located
 		for _, one := range many.Unwrap() {
-			all = append(all, located(one, objects))
+			found, err := invalid(one, objects)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, found...)
 		}
-		return errors.Join(all...)
+		return all, nil
 	}
-	invalid, ok := errors.AsType[*audit.InvalidError](err)
+	wrong, ok := errors.AsType[*audit.InvalidError](err)
 	if !ok {
-		return err
+		return nil, err
 	}
-	for _, object := range objects {
-		if object.Object == invalid.Object {
-			return &manifest.Error{Path: object.Path, Line: object.LineOf(invalid.Field), Err: invalid.Err}
-		}
+	i := slices.IndexFunc(objects, func(o *manifest.Object) bool { return o.Object == wrong.Object })
+	if i < 0 {
+		return nil, err
 	}
-	return err
+	what := strings.TrimPrefix(wrong.Err.Error(), wrong.Field+": ")
+	f := finding(check.RestrictionInvalid, "", refOf(objects[i]), wrong.Field, errors.New(what))
+	return []located{{f, report.Source{Path: objects[i].Path, Line: objects[i].LineOf(wrong.Field)}}}, nil
 }

@@ -40,9 +40,15 @@ func runPool(cmd *cobra.Command, do func(context.Context, streams, *progress) er
 	return do(ctx, s, p)
 }
 
+// poolStatusOptions are the flags of `portcullis pool status`.
+type poolStatusOptions struct {
+	reportOptions
+	reading
+	files []string
+}
+
 func newPoolStatus() *cobra.Command {
-	o := &reportOptions{}
-	var files []string
+	o := &poolStatusOptions{}
 	cmd := &cobra.Command{
 		Use:   "status [NAME]",
 		Short: "What is left of each pool; of one, who holds which number",
@@ -52,7 +58,7 @@ those whom it serves hold elsewhere. With NAME, of that pool too who holds which
 It reads PortPools, PortClaims, namespaces, services and pods of all namespaces and writes nothing; with -f it reads them from
 files and needs no cluster.
 
-Exit code: 0, or 2 for bad usage or if there is no such pool.`,
+Exit code: 0, 1 if some of the files could not be read, 2 bad usage, or there is no such pool.`,
 		Example: `  portcullis pool status
   portcullis pool status team-payments -o json
 
@@ -60,24 +66,25 @@ Exit code: 0, or 2 for bad usage or if there is no such pool.`,
   portcullis pool status -f state.yaml`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runPool(cmd, func(ctx context.Context, s streams, p *progress) error { return o.status(ctx, s, p, files, args) })
+			return runPool(cmd, func(ctx context.Context, s streams, p *progress) error { return o.run(ctx, s, p, args) })
 		},
 	}
-	cmd.Flags().StringArrayVarP(&files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
-	o.addFlags(cmd, forms("PoolReport"))
+	cmd.Flags().StringArrayVarP(&o.files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
+	o.reading.addFlags(cmd.Flags())
+	o.reportOptions.addFlags(cmd, forms("PoolReport"))
 	return cmd
 }
 
-func (o *reportOptions) status(ctx context.Context, s streams, p *progress, files, names []string) error {
+func (o *poolStatusOptions) run(ctx context.Context, s streams, p *progress, names []string) error {
 	settings, err := o.asked(forms("PoolReport"))
 	if err != nil {
 		return err
 	}
-	state, err := o.state(ctx, s, p, files, settings)
+	state, err := o.state(ctx, s, p, &o.reading, o.files, settings)
 	if err != nil {
 		return err
 	}
-	if !state.hasPools && len(files) == 0 {
+	if !state.hasPools && len(o.files) == 0 {
 		return noPools()
 	}
 	set := state.set()
@@ -98,7 +105,10 @@ func (o *reportOptions) status(ctx context.Context, s streams, p *progress, file
 			row.Numbers = state.numbers(m, out[m.Name])
 		}
 	}
-	return o.write(s.out, r, func(w io.Writer) error { return r.WriteTable(w, time.Now()) })
+	if err := o.write(s.out, r, func(w io.Writer) error { return r.WriteTable(w, time.Now()) }); err != nil {
+		return err
+	}
+	return state.incomplete
 }
 
 // noPools says that a cluster has none of our kinds.

@@ -21,6 +21,7 @@ import (
 // poolCheckOptions are the flags of `portcullis pool check`.
 type poolCheckOptions struct {
 	reportOptions
+	reading
 	files, existing []string
 	deleted         []string
 	shrink          bool
@@ -39,7 +40,8 @@ With -f, --shrink says that the change is meant to take numbers away: a pool tha
 
 What exists is read from the cluster, or from --state. Nothing is written.
 
-Exit code: 0 nobody is displaced, 1 somebody is, 2 bad usage or unreadable input.`,
+Exit code: 0 nobody is displaced, 1 somebody is, or some of the files of --state could not be read, 2 bad usage, or pools of -f
+that cannot be read.`,
 		Example: `  portcullis pool check -f pools.yaml
   portcullis pool check --shrink team-payments=30100-30149
   portcullis pool check --delete team-payments -o json
@@ -56,7 +58,8 @@ Exit code: 0 nobody is displaced, 1 somebody is, 2 bad usage or unreadable input
 	f.StringArrayVar(&o.existing, "state", nil, "what exists, instead of a cluster: `PATH` is a file, a folder or -; may be repeated")
 	f.StringArrayVar(&o.deleted, "delete", nil, "`POOL` is to be deleted; may be repeated")
 	f.BoolVar(&o.shrink, "shrink", false, "pools only lose numbers: those of -f, or POOL=RANGES as arguments, the ranges that are to stay")
-	o.addFlags(cmd, forms("PoolCheckReport"))
+	o.reading.addFlags(f)
+	o.reportOptions.addFlags(cmd, forms("PoolCheckReport"))
 	return cmd
 }
 
@@ -84,7 +87,7 @@ func (o *poolCheckOptions) run(ctx context.Context, s streams, p *progress, args
 	if err != nil {
 		return err
 	}
-	state, err := o.state(ctx, s, p, o.existing, settings)
+	state, err := o.state(ctx, s, p, &o.reading, o.existing, settings)
 	if err != nil {
 		return err
 	}
@@ -102,16 +105,15 @@ func (o *poolCheckOptions) run(ctx context.Context, s streams, p *progress, args
 	if n := len(r.Displaced); n > 0 {
 		return &findingsError{n}
 	}
-	return nil
+	return state.incomplete
 }
 
 // changed reads the pools of -f.
 func (o *poolCheckOptions) changed(s streams, p *progress, settings *extract.Settings) (map[string]pool.Pool, error) {
-	objects, err := read(o.files, s, p)
+	objects, err := o.readWhole(o.files, s, p)
 	if err != nil {
 		return nil, err
 	}
-	objects = slices.Clone(objects)
 	state, err := stateOf(settings, objects)
 	if err != nil {
 		return nil, err

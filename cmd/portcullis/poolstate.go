@@ -32,6 +32,7 @@ type poolState struct {
 	holdings   []held // sorted by number, namespace and name
 	holders    map[pool.For]map[int][]held
 	occupied   map[uint16]bool // by ports of pods that are no hostPorts, and by the nodes' daemons
+	incomplete error           // some of the files were not read: the exit code says so in the end
 }
 
 // held is a number that a Service or a pod has.
@@ -45,13 +46,19 @@ type held struct {
 }
 
 // state reads the objects of files, or of the cluster if there are none.
-func (o *reportOptions) state(ctx context.Context, s streams, p *progress, files []string, settings *extract.Settings) (*poolState, error) {
+func (o *reportOptions) state(ctx context.Context, s streams, p *progress, how *reading, files []string, settings *extract.Settings) (*poolState, error) {
 	if len(files) > 0 {
-		objects, err := read(files, s, p)
+		in, err := how.read(files, s, p)
 		if err != nil {
 			return nil, err
 		}
-		return stateOf(settings, objects)
+		objects, incomplete, err := in.existing(p)
+		if err != nil {
+			return nil, err
+		}
+		state, err := stateOf(settings, objects)
+		state.incomplete = incomplete
+		return state, err
 	}
 	r, err := o.reader(p)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 // suggestOptions are the flags of `portcullis pool suggest`.
 type suggestOptions struct {
 	reportOptions
+	reading
 	files []string
 	by    string
 	room  int
@@ -50,7 +51,7 @@ are joined, and where others' numbers lie between them the pool is Shared.
 
 It reads namespaces, services, pods and PortPools and writes nothing to the cluster; with -f it reads them from files.
 
-Exit code: 0, or 2 for bad usage, or if there are pools for nodePorts already.`,
+Exit code: 0, 1 if some of the files could not be read, 2 bad usage, or there are pools for nodePorts already.`,
 		Example: `  portcullis pool suggest > pools.yaml
   portcullis pool suggest --by namespace-label team
 
@@ -65,7 +66,8 @@ Exit code: 0, or 2 for bad usage, or if there are pools for nodePorts already.`,
 	f.StringArrayVarP(&o.files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
 	f.StringVar(&o.by, "by", byNamespace, "a pool for each `WHAT`: "+byNamespace+", or "+byLabel+" with the label's key as the argument")
 	f.IntVar(&o.room, "room", 100, "how many free numbers a pool has, in `PERCENT` of those in use, and 10 at least")
-	o.addFlags(cmd, suggestForms())
+	o.reading.addFlags(f)
+	o.reportOptions.addFlags(cmd, suggestForms())
 	if err := cmd.RegisterFlagCompletionFunc("by", cobra.FixedCompletions([]cobra.Completion{byNamespace, byLabel}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // a flag that is not there
 	}
@@ -99,7 +101,7 @@ func (o *suggestOptions) run(ctx context.Context, s streams, p *progress, args [
 	if err != nil {
 		return err
 	}
-	state, err := o.state(ctx, s, p, o.files, settings)
+	state, err := o.state(ctx, s, p, &o.reading, o.files, settings)
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,7 @@ func (o *suggestOptions) run(ctx context.Context, s streams, p *progress, args [
 	if err != nil {
 		return err
 	}
-	return pools.WriteYAML(s.out)
+	return cmp.Or(pools.WriteYAML(s.out), state.incomplete)
 }
 
 // team is whom a pool is suggested for.

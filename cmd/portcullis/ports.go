@@ -25,6 +25,7 @@ import (
 // portsOptions are the flags of `portcullis ports`.
 type portsOptions struct {
 	reportOptions
+	reading
 	files         []string
 	node          string
 	allNamespaces bool
@@ -46,7 +47,7 @@ which rules; and what would become of a new nodePort or hostPort with it.
 It lists nodes, services and pods, and with NUMBER pools where it may, and writes nothing; with -f it reads them from files
 and needs no cluster. Without -n it tells of all namespaces.
 
-Exit code: 0, or 2 for bad usage, or a cluster or input that cannot be read.`,
+Exit code: 0, 1 if some of the files could not be read, 2 bad usage, or a cluster that cannot be read.`,
 		Example: `  portcullis ports
   portcullis ports --node n1 -o wide
   portcullis ports 30062
@@ -65,7 +66,8 @@ Exit code: 0, or 2 for bad usage, or a cluster or input that cannot be read.`,
 	f.StringArrayVarP(&o.files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
 	f.StringVar(&o.node, "node", "", "only what is held on the node `NAME`, by all that is held everywhere too")
 	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "tell of all namespaces, as without -n")
-	o.addFlags(cmd, portsForms())
+	o.reading.addFlags(f)
+	o.reportOptions.addFlags(cmd, portsForms())
 	return cmd
 }
 
@@ -98,7 +100,11 @@ func (o *portsOptions) run(ctx context.Context, s streams, args []string) error 
 	if asked != nil {
 		kinds = append(kinds, pools())
 	}
-	objects, err := o.objects(ctx, s, p, o.files, kinds)
+	in, err := o.objects(ctx, s, p, &o.reading, o.files, kinds)
+	if err != nil {
+		return err
+	}
+	objects, incomplete, err := in.existing(p)
 	if err != nil {
 		return err
 	}
@@ -114,7 +120,10 @@ func (o *portsOptions) run(ctx context.Context, s streams, args []string) error 
 	}
 	stop()
 	wide := o.output == "wide"
-	return o.write(s.out, l, func(w io.Writer) error { return l.WriteTable(w, time.Now(), wide) })
+	if err := o.write(s.out, l, func(w io.Writer) error { return l.WriteTable(w, time.Now(), wide) }); err != nil {
+		return err
+	}
+	return incomplete
 }
 
 // number is a port that is asked for, of one protocol or of all.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -39,7 +40,7 @@ its virtual servers, is printed by ipset and ipvsadm.
 
 With --diff, say which rules of a listing of the node (iptables-save, or nft -j list ruleset) are missing, stale or foreign.
 
-Exit code: 0, with --diff 1 if there is a difference, 2 bad usage or unreadable input.`,
+Exit code: 0, 1 if some of the files could not be read, or with --diff if there is a difference, 2 bad usage.`,
 		Example: `  kubectl get nodes,services,endpointslices,pods -A -o yaml > cluster.yaml
   portcullis rules -f cluster.yaml --node n1 --cluster-cidr 10.244.0.0/16
   portcullis rules -f cluster.yaml --node n1 --service-proxy nftables --host-port portmap-nftables -o nft
@@ -88,20 +89,20 @@ func (o *rulesOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	if !ok {
 		return fmt.Errorf("--output %q is none of restore, save, nft, ipvsadm, ipset, json", o.output)
 	}
-	w, err := o.world(stdin, stderr)
+	w, incomplete, err := o.world(stdin, stderr)
 	if err != nil {
 		return err
 	}
 	rs := plane.Rules(w)
 	if o.diff != "" {
-		return o.compare(rs, family, stdin, stdout)
+		return cmp.Or(o.compare(rs, family, stdin, stdout), incomplete)
 	}
 	if o.output != "json" {
 		if err := holdNames(w); err != nil {
 			return err
 		}
 	}
-	return write(rs)
+	return cmp.Or(write(rs), incomplete)
 }
 
 // holdNames refuses names that Kubernetes does not accept: what is behind a newline would be a rule of its own to the tool that

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -68,7 +69,7 @@ func (o *traceOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	if plane.Started, err = parseStarted(o.started); err != nil {
 		return err
 	}
-	w, err := o.world(stdin, stderr)
+	w, incomplete, err := o.world(stdin, stderr)
 	if err != nil {
 		return err
 	}
@@ -93,9 +94,9 @@ func (o *traceOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	}
 	t := report.NewTrace(answer)
 	if o.output == "json" {
-		return t.WriteJSON(stdout)
+		return cmp.Or(t.WriteJSON(stdout), incomplete)
 	}
-	return t.WriteText(stdout, packet)
+	return cmp.Or(t.WriteText(stdout, packet), incomplete)
 }
 
 func parseStarted(names []string) (explain.Order, error) {

@@ -19,6 +19,7 @@ import (
 // whyOptions are the flags of `portcullis why`.
 type whyOptions struct {
 	reportOptions
+	reading
 	files []string
 }
 
@@ -38,7 +39,8 @@ that waits, else the template as one more pod to be.
 It reads nodes, services and pods of all namespaces from the cluster and writes nothing; with -f it reads them from files
 and needs no cluster.
 
-Exit code: 0 a node fits or the pod is on one, 1 no node fits, 2 bad usage, or there is no such pod.`,
+Exit code: 0 a node fits or the pod is on one, 1 no node fits, or some of the files could not be read, 2 bad usage, or there is
+no such pod.`,
 		Example: `  portcullis why tomcat-5d8f9c6b7-x2x7k
   portcullis why shop/tomcat-5d8f9c6b7-x2x7k -o json
   portcullis why deployment/tomcat -n shop --context production
@@ -54,7 +56,8 @@ Exit code: 0 a node fits or the pod is on one, 1 no node fits, 2 bad usage, or t
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&o.files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
-	o.addFlags(cmd, forms("PodReport"))
+	o.reading.addFlags(f)
+	o.reportOptions.addFlags(cmd, forms("PodReport"))
 	return cmd
 }
 
@@ -66,7 +69,7 @@ func (o *whyOptions) run(ctx context.Context, s streams, name string) error {
 	p := &progress{w: s.err, watched: s.watched}
 	stop := p.start()
 	defer stop()
-	subject, v, err := o.find(ctx, s, p, name)
+	subject, v, incomplete, err := o.find(ctx, s, p, name)
 	if err != nil {
 		return err
 	}
@@ -78,27 +81,36 @@ func (o *whyOptions) run(ctx context.Context, s streams, name string) error {
 	if r.Node == "" && r.Summary.Fits == 0 {
 		return &findingsError{r.Summary.Nodes}
 	}
-	return nil
+	return incomplete
 }
 
-// find reads the objects and finds the pod that is asked about.
-func (o *whyOptions) find(ctx context.Context, s streams, p *progress, name string) (*corev1.Pod, *view, error) {
-	if len(o.files) > 0 {
-		a, err := parseAsked(name, o.overrides.Context.Namespace)
-		if err != nil {
-			return nil, nil, err
-		}
-		objects, err := read(o.files, s, p)
-		if err != nil {
-			return nil, nil, err
-		}
-		v := viewOf(objects)
-		pod, err := v.find(a, v.listed)
-		if err == nil && len(v.nodes) == 0 {
-			err = errors.New("there is no Node among the objects: add them, as kubectl get nodes -o yaml prints them")
-		}
-		return pod, v, err
+// find reads the objects and finds the pod that is asked about. incomplete is an error if some of the files were not read.
+func (o *whyOptions) find(ctx context.Context, s streams, p *progress, name string) (pod *corev1.Pod, v *view, incomplete, err error) {
+	if len(o.files) == 0 {
+		pod, v, err = o.findInCluster(ctx, p, name)
+		return pod, v, nil, err
 	}
+	a, err := parseAsked(name, o.overrides.Context.Namespace)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	in, err := o.read(o.files, s, p)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	objects, incomplete, err := in.existing(p)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	v = viewOf(objects)
+	pod, err = v.find(a, v.listed)
+	if err == nil && len(v.nodes) == 0 {
+		err = errors.New("there is no Node among the objects: add them, as kubectl get nodes -o yaml prints them")
+	}
+	return pod, v, incomplete, err
+}
+
+func (o *whyOptions) findInCluster(ctx context.Context, p *progress, name string) (*corev1.Pod, *view, error) {
 	r, err := o.reader(p)
 	if err != nil {
 		return nil, nil, err

@@ -50,7 +50,7 @@ func (j *Judge) exists(e entity) []check.Finding {
 		in.OldService = e.service // the API server has taken it: what matters is whether it would again
 	}
 	if e.isResting() {
-		j.holds(e.subject)
+		j.holds(e.subject, e.claims())
 		return nil
 	}
 	return j.ask(in, e.subject)
@@ -88,6 +88,9 @@ func (j *Judge) byAge(objects []runtime.Object) []entity {
 			continue
 		}
 		e := entity{subject: s, stored: isStored(object)}
+		if !e.stored {
+			s.validate(object)
+		}
 		if m, err := meta.Accessor(object); err == nil {
 			e.created = m.GetCreationTimestamp().Time
 		}

@@ -36,6 +36,7 @@ type Judge struct {
 	holders     map[ports.Ref]runtime.Object // what is in the ledger
 	ledger      ledger.Ledger
 	evidence    ledger.Ledger // of ports that are not declared
+	judged      map[ports.Ref]bool
 	limits      *restrictions
 }
 
@@ -59,7 +60,7 @@ func (e *InvalidError) Unwrap() error { return e.Err }
 func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Time) (*Judge, error) {
 	limits, err := newRestrictions(settings, state, inputs, now)
 	plane := explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback)
-	j := &Judge{settings: settings, plane: plane, state: map[ports.Ref]runtime.Object{}, holders: map[ports.Ref]runtime.Object{}, limits: limits}
+	j := &Judge{settings: settings, plane: plane, state: map[ports.Ref]runtime.Object{}, holders: map[ports.Ref]runtime.Object{}, judged: map[ports.Ref]bool{}, limits: limits}
 	all := slices.Concat(state, inputs)
 	j.volumes = extract.NewVolumes(all)
 	j.nodePorts = settings.NodePorts.WithServiceLB(all, settings.Check.Trusted)
@@ -83,7 +84,7 @@ func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Ti
 			continue
 		}
 		j.state[s.owner().Ref] = object
-		j.holds(s)
+		j.holds(s, s.claims())
 		if s.service != nil {
 			limits.holds(s.service)
 		}
@@ -112,6 +113,15 @@ func (s subject) claims() []ports.Claim {
 	return s.workload.Claims
 }
 
+// validate adds what the API server refuses of an object that it has not seen.
+func (s subject) validate(object runtime.Object) {
+	if s.service != nil {
+		s.service.Invalid = extract.Invalid(object)
+	} else {
+		s.workload.Invalid = extract.Invalid(object)
+	}
+}
+
 // read extracts what is judged of an object; false for kinds that claim nothing.
 func (j *Judge) read(object runtime.Object) (subject, bool) {
 	if svc, ok := object.(*corev1.Service); ok {
@@ -138,9 +148,11 @@ func (j *Judge) Judge(object runtime.Object) []check.Finding {
 	if !ok {
 		return nil
 	}
+	s.validate(object)
 	in := check.Input{Service: s.service, Workload: s.workload}
 	if old, stands := j.state[s.owner().Ref]; stands {
 		if before, ok := j.read(old); ok {
+			before.validate(old)
 			in.OldService, in.OldWorkload = before.service, before.workload
 		}
 	}
@@ -162,13 +174,19 @@ func (j *Judge) ask(in check.Input, s subject) []check.Finding {
 		slices.SortFunc(findings, check.Finding.Compare)
 		j.limits.holds(in.Service)
 	}
-	j.holds(s)
+	claims := s.claims()
+	if ref := s.owner().Ref; j.judged[ref] { // two inputs of one name: whichever will be there, it is in the way of others
+		_, before, _ := in.Held.Owner(ref)
+		claims = slices.Concat(before, claims)
+	}
+	j.judged[s.owner().Ref] = true
+	j.holds(s, claims)
 	return findings
 }
 
-// holds puts a subject where later ones meet it.
-func (j *Judge) holds(s subject) {
-	j.ledger.Replace(s.owner(), s.claims())
+// holds puts a subject, with claims, where later ones meet it.
+func (j *Judge) holds(s subject, claims []ports.Claim) {
+	j.ledger.Replace(s.owner(), claims)
 	j.holders[s.owner().Ref] = s.object
 	if s.workload != nil && len(s.workload.Probed) > 0 {
 		j.evidence.Replace(s.owner(), s.workload.Probed)

@@ -85,6 +85,7 @@ func questions() []question {
 		rollouts,
 		stricterThere,
 		wrongCases,
+		invalid,
 		healthCheckChanges,
 		numberChanges,
 		createRefuses,

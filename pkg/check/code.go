@@ -4,7 +4,7 @@ import "fmt"
 
 // Code names a question and outlives its wording: codes are never renumbered or reused, and each has a page in docs/.
 // The first two digits are the block: 01 malformed or self-contradicting, 02 conflict with a holder, 03 ranges, pools
-// and reservations, 04 rollout and placement, 05 Service edits and wiring, 06 data plane.
+// and reservations, 04 rollout and placement, 05 Service edits and wiring, 06 data plane, 07 input that is not read.
 type Code string
 
 // The catalogue. New codes go to the end of their block.
@@ -16,6 +16,10 @@ const (
 	InitContainersMeet Code = "PC0105"
 	WrongCase          Code = "PC0106"
 	HealthCheckFixed   Code = "PC0107"
+	PortInvalid        Code = "PC0108"
+	PortNameTwice      Code = "PC0109"
+	HostPortDiffers    Code = "PC0110"
+	FieldWrongCase     Code = "PC0111" // raised by whoever reads files
 
 	Held          Code = "PC0201"
 	WorkloadsMeet Code = "PC0202"
@@ -60,6 +64,11 @@ const (
 	OrderDependent Code = "PC0602"
 	Captured       Code = "PC0603"
 	FamilyMismatch Code = "PC0604"
+
+	Unread             Code = "PC0701" // raised by whoever reads files, as the next
+	FieldUnread        Code = "PC0702"
+	NameTwice          Code = "PC0703"
+	RestrictionInvalid Code = "PC0704"
 )
 
 // Severity says how bad a finding is.
@@ -102,6 +111,15 @@ const (
 	EveryNodeTaken     Case = "every eligible node is taken"            // PC0202
 	SomeNodesTaken     Case = "some eligible nodes are taken"           // PC0202
 	TooManyTogether    Case = "together they want more nodes"           // PC0202
+	NumberMissing      Case = "a port without a number"                 // PC0108
+	NotANumber         Case = "a value that is no number"               // PC0108
+	QuotedNumber       Case = "a number in quotes"                      // PC0108
+	BadPortName        Case = "no name of a container's port"           // PC0108
+	BadServicePortName Case = "no name of a Service's port"             // PC0108
+	NameMissing        Case = "one of several ports without a name"     // PC0108
+	UnknownProtocol    Case = "no protocol"                             // PC0108
+	BadAppProtocol     Case = "no application protocol"                 // PC0108
+	NoPorts            Case = "a Service without ports"                 // PC0108
 	LeavesNoNode       Case = "no node is left to the holder"           // PC0202
 	MayMeetThere       Case = "the holder's pods may come there"        // PC0202
 	NotGivenYet        Case = "a cluster IP that is yet to be given"    // PC0204
@@ -151,6 +169,10 @@ const (
 	EachGetsSome       Case = "each gets some"                          // PC0601
 	FamilyAbsent       Case = "pods have no such address"               // PC0604
 	OneFamilyOnly      Case = "one of two families"                     // PC0604
+	WholeObject        Case = "the whole object is passed over"         // PC0702
+	NoMatterOfPorts    Case = "the object claims no ports"              // PC0702
+	TooManySockets     Case = "too many sockets"                        // PC0702
+	FormTaken          Case = "the later one is taken"                  // PC0703
 )
 
 // Entry is one line of the catalogue.
@@ -171,6 +193,10 @@ func Catalogue() []Entry {
 		{InitContainersMeet, "two init containers of a pod use the same host port", Info, nil},
 		{WrongCase, "a value that the API spells in another case", Error, nil},
 		{HealthCheckFixed, "a healthCheckNodePort that is changed while it is in use", Error, nil},
+		{PortInvalid, "a port that no API server accepts", Error, map[Case]Severity{NoPorts: Warning, NameMissing: Warning}},
+		{PortNameTwice, "two ports of one name", Error, nil},
+		{HostPortDiffers, "a hostPort that is not the containerPort, on the host network", Error, nil},
+		{FieldWrongCase, "a field that the API spells in another case", Error, nil},
 		{Held, "the port is held by somebody else", Error, map[Case]Severity{HolderHasNoNode: Warning}},
 		{WorkloadsMeet, "two workloads want the same host port on the same nodes", Error, map[Case]Severity{SomeNodesTaken: Warning, TooManyTogether: Warning, MayMeetThere: Warning}},
 		{InFlight, "another request for the port is under way", Error, nil},
@@ -208,6 +234,10 @@ func Catalogue() []Entry {
 		{OrderDependent, "who gets the packets depends on which component started first", Warning, nil},
 		{Captured, "a hostPort that takes the packets for every cluster IP", Warning, nil},
 		{FamilyMismatch, "a hostIP of an address family that does not match the cluster's", Warning, nil},
+		{Unread, "a manifest that cannot be read", Error, nil},
+		{FieldUnread, "a field that cannot be read", Error, map[Case]Severity{NoMatterOfPorts: Info}},
+		{NameTwice, "two different objects of one name", Warning, nil},
+		{RestrictionInvalid, "a pool, policy or claim that the API server refuses", Error, nil},
 	}
 }
 

@@ -8,6 +8,26 @@ import (
 
 func foundEdits() map[check.Code][]scene {
 	return map[check.Code][]scene{
+		check.PortInvalid: {
+			{why: "of a Service", now: "Service a NodePort 80/TCP invalid:PC0108=spec.ports[0].port", want: []string{"PC0108 error spec.ports[0].port"}},
+			{why: "what a patch need not have", now: "Service a NodePort invalid:PC0108=spec.ports=a_Service_without_ports", want: []string{"PC0108 warning spec.ports (a Service without ports)"}},
+			{
+				why: "names that a patch need not have", now: "Service a NodePort invalid:PC0108=spec.ports[0].name=one_of_several_ports_without_a_name",
+				want: []string{"PC0108 warning spec.ports[0].name (one of several ports without a name)"},
+			},
+			{why: "of a pod", now: "Pod a: hostPort * 80/TCP @?; invalid=PC0108=ports[1].containerPort", want: []string{"PC0108 error ports[1].containerPort"}},
+			{
+				why: "that stood in a file before", old: "Deployment a: invalid=PC0108=ports[0].hostPort", now: "Deployment a: invalid=PC0108=ports[0].hostPort; invalid=PC0109=ports[1].name",
+				want: []string{"PC0108 error standing ports[0].hostPort", "PC0109 error ports[1].name"},
+			},
+		},
+		check.PortNameTwice: {
+			{why: "of a Service", now: "Service a NodePort 80/TCP invalid:PC0109=spec.ports[1].name", want: []string{"PC0109 error spec.ports[1].name"}},
+			{why: "of a pod", now: "Pod a: invalid=PC0109=ports[1].name", want: []string{"PC0109 error ports[1].name"}},
+		},
+		check.HostPortDiffers: {
+			{why: "on the host network", now: "DaemonSet a hostNetwork main: hostNetwork * 80/TCP @every; invalid=PC0110=ports[0].hostPort", want: []string{"PC0110 error ports[0].hostPort"}},
+		},
 		check.WrongCase: {
 			{why: "a policy", now: "Service a NodePort 80/TCP spelled:spec.externalTrafficPolicy=local/Local", want: []string{"PC0106 error spec.externalTrafficPolicy and Local"}},
 			{why: "a protocol of a pod", now: "Pod a: spelled=tcp/TCP", want: []string{"PC0106 error ports[0].protocol and TCP"}},
@@ -82,7 +102,11 @@ func foundEdits() map[check.Code][]scene {
 
 func silentEdits() map[check.Code][]scene {
 	return map[check.Code][]scene{
-		check.WrongCase: {{why: "nothing misspelled", now: "Service a NodePort 80/TCP policy:Local"}},
+		// What is no reason for them: TestInvalid of pkg/extract, and the API server's own validation (test/upstream/conformance).
+		check.PortInvalid:     {{why: "nothing invalid", now: "Service a NodePort 80/TCP"}},
+		check.PortNameTwice:   {{why: "nothing invalid", now: "Deployment a: hostPort * 80/TCP @?"}},
+		check.HostPortDiffers: {{why: "nothing invalid", now: "Pod a hostNetwork main: hostNetwork * 80/TCP @?"}},
+		check.WrongCase:       {{why: "nothing misspelled", now: "Service a NodePort 80/TCP policy:Local"}},
 		check.HealthCheckFixed: {
 			{why: "left out, it is put back", old: "Service a LoadBalancer 80:30080/TCP health:30081", now: "Service a LoadBalancer 80:30080/TCP"},
 			{why: "the first one", old: "Service a LoadBalancer 80:30080/TCP", now: "Service a LoadBalancer 80:30080/TCP health:30081"},

@@ -21,6 +21,7 @@ type Service struct {
 	ExternalIPs           []netip.Addr // spec.externalIPs; the zero address for what is none
 	Claims                []ports.Claim
 	Misspelled            []Misspelled
+	Invalid               []Invalid
 	Backends              []Backend   // the pods and templates that it selects, as far as they are known
 	Endpoints             []Endpoints // of its name, in any namespace, where it has no selector
 }
@@ -78,6 +79,7 @@ type Workload struct {
 	Probed           []ports.Claim // what a probe shows that a container of the host network listens on, and ports do not declare
 	Unparsed         []Unparsed    // hostIPs that are no addresses, and so claim nothing
 	Misspelled       []Misspelled
+	Invalid          []Invalid
 	OneKey           []OneKey
 	Requests         []HostPortRequest // host ports that it asks for by annotation
 	Eligible         []string          // the nodes that its pods may run on, sorted; nil: not known

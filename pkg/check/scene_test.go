@@ -28,11 +28,11 @@ import (
 //
 // where ADDRESS is "*", an address or a wildcard, and SCOPE is "?" (no node yet), "?2" or "?2{n1,n2}" (two of these), "n1",
 // "{n1,n2}" (each), "every" or "address"; "hostIP=TEXT 80/TCP" is one with a hostIP that is no address, "spelled=tcp/TCP" a
-// value in the wrong case, "probe * 80/TCP @n1" a port that is not declared and has a probe, "asks=play/1" an annotation that asks for a host port for the 1 port called play, "onekey=80" an entry with the containerPort of the one before. The i-th claim stands in the
+// value in the wrong case, "probe * 80/TCP @n1" a port that is not declared and has a probe, "invalid=PC0108=FIELD" one that the API server refuses, "asks=play/1" an annotation that asks for a host port for the 1 port called play, "onekey=80" an entry with the containerPort of the one before. The i-th claim stands in the
 // field "ports[i].KIND", or "CONTAINER.ports[i].KIND". A Service is
 //
 //	Service NAME TYPE [NAME=]PORT[:NODEPORT]/PROTOCOL[>TARGET] … [health:NODEPORT] [ip:ADDRESS …] [lb:ADDRESS …] [at:CLUSTERIP …]
-//		[label:KEY=VALUE] [unused:NODEPORT] [unallocated] [chosen] [policy:POLICY] [spelled:FIELD=tcp/TCP]
+//		[label:KEY=VALUE] [unused:NODEPORT] [unallocated] [chosen] [policy:POLICY] [spelled:FIELD=tcp/TCP] [invalid:CODE=FIELD]
 //		[backend:NAME[PORTNAME/PROTOCOL/NUMBER,…]] [endpoints:NAMESPACE[PORTNAME,…]]
 //
 // where unused is a healthCheckNodePort that nothing uses.
@@ -254,6 +254,8 @@ func mustWorkload(line string) *check.Workload {
 		case strings.HasPrefix(words[0], "spelled="):
 			value, known, _ := strings.Cut(words[0][len("spelled="):], "/")
 			w.Misspelled = append(w.Misspelled, check.Misspelled{Field: fmt.Sprintf("ports[%d].protocol", i), Value: value, Known: known})
+		case strings.HasPrefix(words[0], "invalid="):
+			w.Invalid = append(w.Invalid, mustInvalid(words[0][len("invalid="):]))
 		case strings.HasPrefix(words[0], "onekey="):
 			w.OneKey = append(w.OneKey, check.OneKey{
 				Field: fmt.Sprintf("ports[%d]", i), Other: fmt.Sprintf("ports[%d]", i-1), Value: words[0][len("onekey="):],
@@ -263,6 +265,16 @@ func mustWorkload(line string) *check.Workload {
 		}
 	}
 	return w
+}
+
+// mustInvalid reads "CODE=FIELD", or "CODE=FIELD=CASE" with the case's words joined by _.
+func mustInvalid(text string) check.Invalid {
+	code, field, ok := strings.Cut(text, "=")
+	if !ok {
+		panic(fmt.Sprintf("invalid %q: want CODE=FIELD", text))
+	}
+	field, named, _ := strings.Cut(field, "=")
+	return check.Invalid{Code: check.Code(code), Case: check.Case(strings.ReplaceAll(named, "_", " ")), Field: field, Value: "0"}
 }
 
 // mustRollout reads what stands behind an owner: "rolls 3/1/0".
@@ -406,6 +418,7 @@ func serviceWords() map[string]func(*check.Service, string) {
 			is, known, _ := strings.Cut(rest, "/")
 			s.Misspelled = append(s.Misspelled, check.Misspelled{Field: field, Value: is, Known: known})
 		},
+		"invalid": func(s *check.Service, value string) { s.Invalid = append(s.Invalid, mustInvalid(value)) },
 		"backend": func(s *check.Service, value string) {
 			name, list, _ := strings.Cut(strings.TrimSuffix(value, "]"), "[")
 			b := check.Backend{Ref: mustOwner("Deployment " + name).Ref}

@@ -7,38 +7,41 @@ import (
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // file reads the objects of one file.
 func (r *reader) file(s source, data []byte) {
 	f := &file{reader: r, source: s}
-	if bytes.Contains(data, []byte("{{")) {
+	if bytes.Contains(data, []byte("{{")) || bytes.Contains(data, []byte("${")) {
 		f.lines = bytes.Split(data, []byte("\n"))
 	}
-	documents, err := parse(s.path, data)
 	var c converter
-	for i, root := range documents {
-		if root == nil {
-			continue
+	documents := parse(s.path, data)
+	f.holdsObjects = s.path == stdinPath || slices.ContainsFunc(documents, func(d document) bool {
+		return d.err != nil && mayBeObject(d.text) || d.root != nil && isObject(d.root)
+	})
+	for i, d := range documents {
+		switch {
+		case d.err != nil:
+			f.unread([]lineError{*d.err}, f.holdsObjects)
+		case d.root != nil:
+			v, at, errs := c.value(d.root)
+			f.unread(errs, isObject(d.root))
+			if !slices.ContainsFunc(errs, func(e lineError) bool { return !e.again }) {
+				f.document(part{value: v, at: at, document: i})
+			}
 		}
-		v, at, errs := c.value(root)
-		for _, err := range errs {
-			f.fail(err.line, err.err)
-		}
-		if len(errs) == 0 {
-			f.document(part{value: v, at: at, document: i})
-		}
-	}
-	if err != nil {
-		f.fail(err.line, err.err)
 	}
 }
 
 type file struct {
 	*reader
 	source
-	lines [][]byte // only if something in the file looks like a template
+	lines        [][]byte // only if something in the file looks like a template
+	holdsObjects bool     // or is meant to: so may a document that is broken
+	isTemplate   bool     // that it looks like one is said once
 }
 
 // part is a document, or an item of a list.
@@ -49,33 +52,65 @@ type part struct {
 	within   []step // the item's path in its document
 }
 
+// unread records why a document cannot be read: it is skipped unless it is, or may be, an object.
+func (f *file) unread(errs []lineError, isObject bool) {
+	for _, e := range errs {
+		switch {
+		case isObject:
+			f.fail(e.line, e.err)
+		case !e.again:
+			f.skip(f.path, e.line, e.err.Error())
+			return // what else is wrong with it does not matter
+		}
+	}
+}
+
+// isObject reports whether a document names an apiVersion and a kind.
+func isObject(root *yaml.Node) bool {
+	has := map[string]bool{}
+	for i := 0; root.Kind == yaml.MappingNode && i < len(root.Content); i += 2 {
+		has[root.Content[i].Value] = true
+	}
+	return has["apiVersion"] && has["kind"]
+}
+
 func (f *file) fail(line int, err error) {
-	if line > 0 && line <= len(f.lines) && bytes.Contains(f.lines[line-1], []byte("{{")) {
+	if line > 0 && line <= len(f.lines) && isTemplate(string(f.lines[line-1])) {
+		if f.isTemplate {
+			return
+		}
+		f.isTemplate = true
 		err = fmt.Errorf("%w (this looks like a template: render it first)", err)
 	}
 	f.reader.fail(f.path, line, err)
+}
+
+// isTemplate reports whether a text is to be replaced by something else: by Helm, or by Flux and envsubst.
+func isTemplate(text string) bool {
+	return strings.Contains(text, "{{") || strings.Contains(text, "${")
 }
 
 // document reads an object, or the objects of a list.
 func (f *file) document(p part) {
 	fields, ok := p.value.(map[string]any)
 	if !ok {
-		f.noObject(p, "it does not hold fields")
+		f.noObject(p, "it does not hold fields", false)
 		return
 	}
 	apiVersion, hasVersion := fields["apiVersion"].(string)
 	kind, hasKind := fields["kind"].(string)
+	_, hasMetadata := fields["metadata"].(map[string]any)
 	switch {
 	case fields["apiVersion"] != nil && !hasVersion:
-		f.noObject(p, "its apiVersion is no text")
+		f.noObject(p, "its apiVersion is no text", fields["kind"] != nil)
 	case fields["kind"] != nil && !hasKind:
-		f.noObject(p, "its kind is no text")
+		f.noObject(p, "its kind is no text", apiVersion != "")
 	case apiVersion == "" && kind == "":
-		f.noObject(p, "it has no apiVersion and no kind")
+		f.noObject(p, "it has no apiVersion and no kind", false)
 	case apiVersion == "":
-		f.noObject(p, "it has no apiVersion")
+		f.noObject(p, "it has no apiVersion", hasMetadata)
 	case kind == "":
-		f.noObject(p, "it has no kind")
+		f.noObject(p, "it has no kind", hasMetadata)
 	case f.isList(apiVersion, kind, fields):
 		f.list(p, fields, apiVersion, kind)
 	default:
@@ -83,17 +118,18 @@ func (f *file) document(p part) {
 	}
 }
 
-// noObject tells of a document that is no object: a mistake, unless it lies in a folder among others.
-func (f *file) noObject(p part, why string) {
+// noObject records a document that is no object. It is skipped, unless it seems to be meant as one: as the item of a list,
+// or because it has an apiVersion or a kind, and metadata. A Chart.yaml has an apiVersion alone.
+func (f *file) noObject(p part, why string, isMeant bool) {
 	why = "no Kubernetes object: " + why
-	if f.inFolder && len(p.within) == 0 {
+	switch {
+	case len(p.within) > 0:
+		f.fail(p.at.line(), errors.New(formatPath(p.within)+": "+why))
+	case isMeant:
+		f.fail(p.at.line(), errors.New(why))
+	default:
 		f.skip(f.path, p.at.line(), why)
-		return
 	}
-	if len(p.within) > 0 {
-		why = formatPath(p.within) + ": " + why
-	}
-	f.fail(p.at.line(), errors.New(why))
 }
 
 // isList reports whether an object is a list of others: List, a kind that the scheme has as a list, or one that ends
@@ -144,19 +180,10 @@ func (f *file) object(p part, fields map[string]any, apiVersion, kind string) {
 		f.fail(line, fmt.Errorf("%s: %q is no GROUP/VERSION", formatPath(append(slices.Clone(p.within), fieldStep("apiVersion"))), apiVersion))
 		return
 	}
-	object, wrong := decode(f.scheme, version.WithKind(kind), fields)
-	for _, w := range wrong {
-		f.fail(lineOf(p.at, w.path), fmt.Errorf("%s%w", prefix(slices.Concat(p.within, w.path)), w.err))
+	o := &Object{Path: f.path, Line: p.at.line(), Document: p.document, root: p.at}
+	if o.Object, o.Misfits, err = decode(f.scheme, becomes(version.WithKind(kind), fields), fields); err != nil {
+		f.fail(o.Line, err)
+		return
 	}
-	if len(wrong) == 0 {
-		f.input.Objects = append(f.input.Objects,
-			&Object{Object: object, Path: f.path, Line: p.at.line(), Document: p.document, root: p.at})
-	}
-}
-
-func prefix(path []step) string {
-	if len(path) == 0 {
-		return ""
-	}
-	return formatPath(path) + ": "
+	f.input.Objects = append(f.input.Objects, o)
 }

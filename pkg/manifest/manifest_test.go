@@ -45,6 +45,25 @@ func parsed(t *testing.T, text string) Input {
 	return in
 }
 
+// wrong writes a line for everything that is not read.
+func wrong(in Input) string {
+	var b strings.Builder
+	if err := in.Err(); err != nil {
+		b.WriteString(err.Error() + "\n")
+	}
+	for _, o := range in.Objects {
+		for _, m := range o.Misfits {
+			if m.Known != "" {
+				fmt.Fprintf(&b, "%s:%d: %s is spelled %s\n", o.Path, o.LineOf(m.Field), m.Field, m.Known)
+			}
+		}
+	}
+	for _, s := range in.Skipped {
+		fmt.Fprintf(&b, "skipped %s\n", s)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
 // svc is a Service in one line.
 func svc(name string) string {
 	return "{apiVersion: v1, kind: Service, metadata: {name: " + name + "}}"
@@ -70,7 +89,11 @@ func TestParse(t *testing.T) {
 		{"JSON between dashes", jsonPod + "\n---\n" + jsonPod, "f:1 #0 v1 Pod p\nf:3 #1 v1 Pod p"},
 		{"JSON surrogates", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"\ud83d\ude00"}}`, "f:1 #0 v1 Pod 😀"},
 		{"unknown kind", "apiVersion: example.com/v1\nkind: Web\nmetadata: {name: w}\nspec: {hostPort: abc}", "f:1 #0 example.com/v1 Web w untyped"},
-		{"unknown version", "apiVersion: extensions/v1beta1\nkind: Deployment\nmetadata: {name: d}", "f:1 #0 extensions/v1beta1 Deployment d untyped"},
+		{"unknown version", "apiVersion: apps/v3\nkind: Deployment\nmetadata: {name: d}", "f:1 #0 apps/v3 Deployment d untyped"},
+		{"a version that is gone", "apiVersion: extensions/v1beta1\nkind: Deployment\nmetadata: {name: d}", "f:1 #0 apps/v1 Deployment d"},
+		{"list of a version that is gone", "apiVersion: apps/v1beta2\nkind: DaemonSetList\nitems:\n- metadata: {name: d}", "f:4 #0 apps/v1 DaemonSet d"},
+		{"a CronJob of a version that is gone", "apiVersion: batch/v1beta1\nkind: CronJob\nmetadata: {name: c}", "f:1 #0 batch/v1 CronJob c"},
+		{"another kind of that version", "apiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: {name: i}", "f:1 #0 extensions/v1beta1 Ingress i untyped"},
 		{"unknown fields are let alone", "apiVersion: v1\nkind: Pod\nspec: {nonsense: 1}\nstatis: {}", "f:1 #0 v1 Pod "},
 		{"List", "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Pod\n- # b\n  apiVersion: v1\n  kind: Service\n", "f:4 #0 v1 Pod \nf:7 #0 v1 Service "},
 		{"List in a List", "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: List\n  items:\n  - {apiVersion: v1, kind: Pod}\n", "f:7 #0 v1 Pod "},
@@ -91,18 +114,25 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestWrong parses files that are named themselves, and compares the whole error.
+// TestWrong compares all that is said of what cannot be read.
 func TestWrong(t *testing.T) {
 	const pod = "apiVersion: v1\nkind: Pod\n"
 	for _, tt := range []struct{ name, text, want string }{
-		{"no object", "a: 1", "f:1: no Kubernetes object: it has no apiVersion and no kind"},
-		{"no kind", "# a\napiVersion: v1", "f:2: no Kubernetes object: it has no kind"},
-		{"no apiVersion", "kind: Pod", "f:1: no Kubernetes object: it has no apiVersion"},
+		{"no object", "a: 1", "skipped f:1: no Kubernetes object: it has no apiVersion and no kind"},
+		{"no kind", "# a\napiVersion: v1", "skipped f:2: no Kubernetes object: it has no kind"},
+		{"no apiVersion", "kind: Pod", "skipped f:1: no Kubernetes object: it has no apiVersion"},
+		{"no apiVersion, but meant as one", "kind: Pod\nmetadata: {name: a}", "f:1: no Kubernetes object: it has no apiVersion"},
+		{"no kind, but meant as one", "apiVersion: v1\nmetadata: {name: a}", "f:1: no Kubernetes object: it has no kind"},
+		{"a chart", "apiVersion: v2\nname: web\ntype: application", "skipped f:1: no Kubernetes object: it has no kind"},
+		{"a pipeline of something else", "kind: pipeline\ntype: docker", "skipped f:1: no Kubernetes object: it has no apiVersion"},
+		{"values with a field twice", "mode: 0644\npath: /etc/x\nmode: 0600\n", "skipped f:1: no Kubernetes object: it has no apiVersion and no kind"},
+		{"broken values that name objects", "scale:\n  ref: {apiVersion: apps/v1, kind: Deployment}\n  x: {{ .a }}\n", "skipped f:3: a field's name cannot be a mapping or a list"},
+		{"broken values that name objects, no YAML", "scale:\n  ref:\n    apiVersion: apps/v1\n    kind: Deployment\n  x: [\n", "skipped f:5: no valid YAML: did not find expected node content"},
 		{"number for apiVersion", "apiVersion: 1\nkind: Pod", "f:1: no Kubernetes object: its apiVersion is no text"},
 		{"list for kind", "apiVersion: v1\nkind: [Pod]", "f:1: no Kubernetes object: its kind is no text"},
 		{"strange apiVersion", "kind: Pod\napiVersion: a/b/c", `f:2: apiVersion: "a/b/c" is no GROUP/VERSION`},
-		{"word", "hello", "f:1: no Kubernetes object: it does not hold fields"},
-		{"list", "- a", "f:1: no Kubernetes object: it does not hold fields"},
+		{"word", "hello", "skipped f:1: no Kubernetes object: it does not hold fields"},
+		{"list", "- a", "skipped f:1: no Kubernetes object: it does not hold fields"},
 		{"item without kind", "apiVersion: v1\nkind: List\nitems:\n- a: 1\n- b", "f:4: items[0]: no Kubernetes object: it has no apiVersion and no kind\nf:5: items[1]: no Kubernetes object: it does not hold fields"},
 		{"items that are no list", "apiVersion: v1\nkind: PodList\nitems: {}", "f:3: items: want a list"},
 
@@ -119,7 +149,7 @@ func TestWrong(t *testing.T) {
 		{"JSON stream that breaks", "{\"apiVersion\": \"v1\", \"kind\": \"Pod\"}\n{\"a\": x}", "f:2: no valid JSON: invalid character 'x' looking for beginning of value"},
 		{"template", "apiVersion: v1\nkind: {{ .Values.kind }}\n", "f:2: a field's name cannot be a mapping or a list (this looks like a template: render it first)"},
 		{"template control", "{{- if .a }}\napiVersion: v1\nkind: Pod\n{{- end }}\n", "f:1: no valid JSON: invalid character '{' (this looks like a template: render it first)"},
-		{"the errors before a broken document are told as well", "a: 1\n---\n[", "f:1: no Kubernetes object: it has no apiVersion and no kind\nf:3: no valid YAML: did not find expected node content"},
+		{"no object and a broken document", "a: 1\n---\n[", "skipped f:1: no Kubernetes object: it has no apiVersion and no kind\nskipped f:3: no valid YAML: did not find expected node content"},
 
 		{"same field twice", pod + "metadata:\n  name: a\n  name: a\n", `f:5: "name" is given twice, first on line 4; keep one`},
 		{"same field twice in JSON", "{\"apiVersion\": \"v1\", \"kind\": \"Pod\",\n \"kind\": \"Pod\"}", `f:2: "kind" is given twice, first on line 1; keep one`},
@@ -147,33 +177,56 @@ func TestWrong(t *testing.T) {
 		{"quantity", pod + "spec: {containers: [{resources: {limits: {\ncpu: x}}}]}", "f:4: spec.containers[0].resources.limits.cpu: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"},
 		{"behind an alias", "x: &x\n  hostPort: a\n" + pod + "spec: {containers: [{ports: [*x]}]}", `f:2: spec.containers[0].ports[0].hostPort: want a whole number of 32 bits, not "a"`},
 		{"behind a merge key", "x: &x\n  hostPort: a\n" + pod + "spec: {containers: [{ports: [{<<: [*x], containerPort: 1}]}]}", `f:2: spec.containers[0].ports[0].hostPort: want a whole number of 32 bits, not "a"`},
-		{"in a list", "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Service\n  spec:\n    healthCheckNodePort: a\n", `f:7: items[0].spec.healthCheckNodePort: want a whole number of 32 bits, not "a"`},
+		{"in a list", "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Service\n  spec:\n    healthCheckNodePort: a\n", `f:7: spec.healthCheckNodePort: want a whole number of 32 bits, not "a"`},
 		{"metadata of an unknown kind", "apiVersion: a/v1\nkind: B\nmetadata:\n  name: 5\n", `f:4: metadata.name: want text, not 5: put it in quotes`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Parse("f", []byte(tt.text), Scheme())
-			if err == nil {
-				t.Fatalf("Parse(%q) has no error, want %q", tt.text, tt.want)
-			}
-			if diff := cmp.Diff(tt.want, err.Error()); diff != "" {
-				t.Errorf("Parse(%q), error (-want +got):\n%s", tt.text, diff)
+			in, _ := Parse("f", []byte(tt.text), Scheme())
+			if diff := cmp.Diff(tt.want, wrong(in)); diff != "" {
+				t.Errorf("Parse(%q) (-want +got):\n%s", tt.text, diff)
 			}
 		})
 	}
 }
 
 func TestWhatIsRightIsReadNextToErrors(t *testing.T) {
-	in, err := Parse("f", []byte(svc("a")+"\n---\na: 1\n---\n"+svc("b")+"\n---\n["), Scheme())
-	if err == nil {
-		t.Error("there is no error")
+	const broken = "apiVersion: v1\nkind: Service\nspec: {\n  ports: [\n"
+	for _, tt := range []struct{ name, text, want, wrong string }{
+		{"before and between", svc("a") + "\n---\na: 1\n---\n" + svc("b") + "\n---\n" + broken, "f:1 #0 v1 Service a\nf:5 #2 v1 Service b",
+			"f:9: no valid YAML: did not find expected node content\nskipped f:3: no Kubernetes object: it has no apiVersion and no kind"},
+		{"behind", broken + "---\n# b\n" + svc("b") + "\n", "f:7 #1 v1 Service b", "f:3: no valid YAML: did not find expected node content"},
+		{"behind directives", "%YAML 1.1\n# a\n---\n" + svc("a") + "\n---\n" + broken + "---\r\n" + svc("b"), "f:4 #0 v1 Service a\nf:11 #2 v1 Service b",
+			"f:8: no valid YAML: did not find expected node content"},
+		{"between JSON", `{"apiVersion": "v1", "kind": "Pod"}` + "\n---\n" + `{"apiVersion": "v1", "kind": [}` + "\n---\n" + `{"apiVersion": "v1", "kind": "Pod"}`,
+			"f:1 #0 v1 Pod \nf:5 #2 v1 Pod ", "f:3: no valid YAML: did not find expected node content"},
+		{"dashes in a text", "apiVersion: v1\nkind: ConfigMap\ndata:\n  a: |\n    ---\n    {{ x\n---\n" + broken, "f:1 #0 v1 ConfigMap ", "f:10: no valid YAML: did not find expected node content"},
+		{"a chart's template", "{{- if .Values.on }}\napiVersion: v1\nkind: Service\n---\n" + svc("b") + "\n---\n{{- end }}\n", "f:5 #1 v1 Service b",
+			"f:1: no valid JSON: invalid character '{' (this looks like a template: render it first)"},
+		{"a field twice", "apiVersion: v1\nkind: Pod\nmetadata: {name: a, name: b}\n", "f:1 #0 v1 Pod b", `f:3: "name" is given twice, first on line 3; keep one`},
+		{"a broken end", svc("a") + "\n---\nspec: [\n", "f:1 #0 v1 Service a", "f:3: no valid YAML: did not find expected node content"},
+		{"an item", "apiVersion: v1\nkind: List\nitems:\n- a: 1\n- " + svc("b"), "f:5 #0 v1 Service b", "f:4: items[0]: no Kubernetes object: it has no apiVersion and no kind"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			in, _ := Parse("f", []byte(tt.text), Scheme())
+			got := wrong(in)
+			in.Skipped = nil
+			if diff := cmp.Diff(tt.want+"\n"+tt.wrong, summary(t, in)+"\n"+got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
-	if diff := cmp.Diff("f:1 #0 v1 Service a\nf:5 #2 v1 Service b", summary(t, in)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+}
+
+// TestManyBrokenDocuments: the first hundred are enough to know what is going on.
+func TestManyBrokenDocuments(t *testing.T) {
+	in, _ := Parse("f", []byte(svc("a")+strings.Repeat("\n---\n{apiVersion: v1, kind: [", 5000)), Scheme())
+	if last := in.Unread[len(in.Unread)-1]; len(in.Objects) != 1 || len(in.Unread) != maxBroken+1 || last.Line != 2*maxBroken+1 {
+		t.Errorf("%d objects, %d unread, the last is %v", len(in.Objects), len(in.Unread), last)
 	}
 }
 
 func TestErrorIsTyped(t *testing.T) {
-	_, err := Parse("f", []byte("a: 1"), Scheme())
+	_, err := Parse("f", []byte("apiVersion: v1\nkind: [Pod]"), Scheme())
 	var e *Error
 	if !errors.As(err, &e) || e.Path != "f" || e.Line != 1 || errors.Unwrap(e) == nil {
 		t.Errorf("error = %#v, want an *Error of line 1 of f", err)
@@ -246,9 +299,14 @@ func TestFewLinesCannotFillTheMemory(t *testing.T) {
 		{"JSON brackets", `{"a":` + strings.Repeat("[", 1<<20), "nested deeper than 1000"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Parse("f", []byte(tt.text), Scheme())
-			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("error = %.300v, want %q", err, tt.want)
+			in, _ := Parse("f", []byte(tt.text), Scheme())
+			if got := wrong(in); !strings.HasPrefix(got, "skipped ") || !strings.Contains(got, tt.want) {
+				t.Errorf("%.300s, want it skipped: %q", got, tt.want)
+			}
+			text := strings.ReplaceAll(tt.text, "\n", "\n  ")
+			in, _ = Parse("f", []byte("{apiVersion: v1, kind: Pod}\n---\nkind: Pod\napiVersion: v1\nspec:\n  "+text), Scheme())
+			if got := wrong(in); len(in.Objects) != 1 || got == "" || strings.HasPrefix(got, "skipped ") {
+				t.Errorf("in an object: %.300s, %d objects; want one, and the other unread", got, len(in.Objects))
 			}
 		})
 	}
@@ -336,12 +394,12 @@ func TestSamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := Read(append(files, filepath.Join(samples, "conflicts")), nil, Scheme())
+	in, err := Read(append(files, filepath.Join(samples, "conflicts")), Options{Scheme: Scheme()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(in.Skipped) > 0 {
-		t.Errorf("skipped: %v", in.Skipped)
+	if got := wrong(in); got != "" {
+		t.Errorf("not read:\n%s", got)
 	}
 	names, paths := map[string]string{}, map[string]bool{}
 	for _, o := range in.Objects {

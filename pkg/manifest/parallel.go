@@ -42,5 +42,5 @@ func (r *reader) readAll(sources []source, read func(source) ([]byte, error)) []
 func (r *reader) add(other *reader) {
 	r.input.Objects = append(r.input.Objects, other.input.Objects...)
 	r.input.Skipped = append(r.input.Skipped, other.input.Skipped...)
-	r.errs = append(r.errs, other.errs...)
+	r.input.Unread = append(r.input.Unread, other.input.Unread...)
 }

@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,20 +18,21 @@ func TestReadInOrder(t *testing.T) {
 		files[name] = strings.Repeat(svc("a")+"\n---\n", 1+i*37%11) + svc(name) + "\n"
 		wantObjects = append(wantObjects, name)
 		if i%7 == 0 {
-			files[name] += "---\n[\n"
+			files[name] += "---\napiVersion: v1\nkind: [\n"
 			wantErrors = append(wantErrors, name)
 		}
 	}
 	tree(t, files)
-	in, err := Read([]string{"."}, nil, Scheme())
+	in, err := Read([]string{"."}, Options{Scheme: Scheme()})
+	if err != nil {
+		t.Fatal(err)
+	}
 	var objects, errs []string
 	for _, o := range in.Objects {
 		objects = append(objects, o.Path)
 	}
-	for _, err := range each(err) {
-		if e, ok := errors.AsType[*Error](err); ok {
-			errs = append(errs, e.Path)
-		}
+	for _, err := range in.Unread {
+		errs = append(errs, err.Path)
 	}
 	if diff := cmp.Diff(wantObjects, slices.Compact(objects)); diff != "" {
 		t.Errorf("objects (-want +got):\n%s", diff)

@@ -6,7 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
+	"iter"
+	"regexp"
 	"sort"
 	"strconv"
 	"strings"
@@ -17,15 +18,116 @@ import (
 // maxDepth bounds how deep values may nest, aliases followed; nothing in Kubernetes comes near.
 const maxDepth = 1000
 
+// maxBroken bounds how many documents of a file may be broken before the rest of it is left unread: a file of many is
+// none that somebody wrote.
+const maxBroken = 100
+
 // lineError is an error whose file is not known yet.
 type lineError struct {
-	line int
-	err  error
+	line  int
+	err   error
+	again bool // a field is given twice: the last one counts, as it does for kubectl
 }
 
-// parse returns the documents of a file, the empty ones as nil. With an error it returns those before it.
-func parse(path string, data []byte) ([]*yaml.Node, *lineError) {
+// document is a document of a file.
+type document struct {
+	root *yaml.Node // nil: it is empty, or broken
+	err  *lineError // why it is broken; nil if it is not
+	text []byte     // of a broken one, and what stands before it up to the last dashes
+}
+
+// parse returns the documents of a file. One that is broken hides none of the others: dashes begin a document whatever
+// stands before them.
+func parse(path string, data []byte) []document {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	roots, err := parseStream(path, data)
+	if err == nil {
+		return wholeDocuments(roots)
+	}
+	var all []document
+	broken := 0
+	for line, text := range chunks(data) {
+		roots, err := parseStream(path, text)
+		for _, root := range roots {
+			moveDown(root, line)
+		}
+		all = append(all, wholeDocuments(roots)...)
+		if err == nil {
+			continue
+		}
+		err.line = line + max(1, err.line)
+		all = append(all, document{err: err, text: text})
+		if broken++; broken == maxBroken {
+			err := &lineError{line: err.line, err: fmt.Errorf("%d documents of this file are broken, and what follows is not read", broken)}
+			return append(all, document{err: err, text: data})
+		}
+	}
+	return all
+}
+
+func wholeDocuments(roots []*yaml.Node) []document {
+	var all []document
+	for _, root := range roots {
+		all = append(all, document{root: root})
+	}
+	return all
+}
+
+// chunks cuts a text before each line of dashes, and yields the pieces with the number of lines before them. Directives
+// belong to the document behind the dashes.
+func chunks(data []byte) iter.Seq2[int, []byte] {
+	return func(yield func(int, []byte) bool) {
+		begin, beginLine, at, line, isEmpty := 0, 0, 0, 0, true
+		for text := range bytes.Lines(data) {
+			if isDashes(text) && !isEmpty {
+				if !yield(beginLine, data[begin:at]) {
+					return
+				}
+				begin, beginLine = at, line
+			}
+			trimmed := bytes.TrimSpace(text)
+			isEmpty = isEmpty && (len(trimmed) == 0 || trimmed[0] == '#' || text[0] == '%')
+			at += len(text)
+			line++
+		}
+		yield(beginLine, data[begin:])
+	}
+}
+
+// isDashes reports whether a line begins a document.
+func isDashes(line []byte) bool {
+	rest, ok := bytes.CutPrefix(line, []byte("---"))
+	return ok && (len(rest) == 0 || rest[0] == ' ' || rest[0] == '\t' || rest[0] == '\r' || rest[0] == '\n')
+}
+
+// moveDown adds to the line of a node and of all below it.
+func moveDown(n *yaml.Node, lines int) {
+	if n == nil || lines == 0 {
+		return
+	}
+	n.Line += lines
+	for _, child := range n.Content {
+		moveDown(child, lines)
+	}
+}
+
+// The names of the fields that every object has, where a document that cannot be parsed shows them: at the beginning of a
+// line, or anywhere in one that is written with braces.
+var (
+	blockNames = [...]*regexp.Regexp{regexp.MustCompile(`(?m)^["']?apiVersion["']?[ \t]*:`), regexp.MustCompile(`(?m)^["']?kind["']?[ \t]*:`)}
+	flowNames  = [...]*regexp.Regexp{regexp.MustCompile(`[{,\s]["']?apiVersion["']?\s*:`), regexp.MustCompile(`[{,\s]["']?kind["']?\s*:`)}
+)
+
+// mayBeObject reports whether a text that cannot be parsed shows an apiVersion and a kind.
+func mayBeObject(text []byte) bool {
+	has := func(names [2]*regexp.Regexp) bool { return names[0].Match(text) && names[1].Match(text) }
+	begin := bytes.TrimLeft(text, " \t\r\n-")
+	isFlow := bytes.HasPrefix(begin, []byte("{")) && !bytes.HasPrefix(begin, []byte("{{"))
+	return has(blockNames) || isFlow && has(flowNames)
+}
+
+// parseStream returns the documents of a text, the empty ones as nil. With an error it returns those before it.
+func parseStream(path string, data []byte) ([]*yaml.Node, *lineError) {
 	if !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) {
 		return parseYAML(data)
 	}
@@ -35,7 +137,7 @@ func parse(path string, data []byte) ([]*yaml.Node, *lineError) {
 	}
 	// It may be YAML that begins with a flow mapping. If it is neither, the reading that got further was meant.
 	asYAML, yamlErr := parseYAML(data)
-	if yamlErr != nil && (filepath.Ext(path) == ".json" || jsonErr.line >= yamlErr.line) {
+	if yamlErr != nil && (hasExtension(path, ".json") || jsonErr.line >= yamlErr.line) {
 		return asJSON, jsonErr
 	}
 	return asYAML, yamlErr
@@ -57,7 +159,7 @@ func parseYAML(data []byte) ([]*yaml.Node, *lineError) {
 	if n := syntaxLine(rest[:min(len(rest), 1<<20)], what); n > 0 {
 		line = from + n
 	}
-	return documents, &lineError{line, fmt.Errorf("no valid YAML: %s", what)}
+	return documents, &lineError{line: line, err: fmt.Errorf("no valid YAML: %s", what)}
 }
 
 func skipLines(data []byte, n int) []byte {
@@ -143,7 +245,7 @@ func parseJSON(data []byte) ([]*yaml.Node, *lineError) {
 			return documents, nil
 		}
 		if err != nil {
-			return documents, &lineError{p.lineHere(), fmt.Errorf("no valid JSON: %w", err)}
+			return documents, &lineError{line: p.lineHere(), err: fmt.Errorf("no valid JSON: %w", err)}
 		}
 		if node.Tag == "!!null" {
 			node = nil

@@ -17,26 +17,36 @@ const (
 )
 
 // source is something to be read.
-type source struct {
-	path     string
-	inFolder bool // found there; not named itself
-}
+type source struct{ path string }
 
-// sources lists the files that paths stand for.
-func (r *reader) sources(paths []string) []source {
+// sources lists the files that paths stand for, but for those that exclude leaves out. The error is about paths that do
+// not exist, and patterns that are malformed.
+func (r *reader) sources(paths, exclude []string) ([]source, error) {
 	var found []source
+	var errs []error
 	for _, path := range paths {
-		switch info, err := os.Stat(path); {
+		info, err := os.Stat(path)
+		folder := filepath.Dir(path)
+		if err == nil && info.IsDir() {
+			folder = path
+		}
+		left, bad := excluded(folder, exclude)
+		if bad != nil {
+			return nil, bad
+		}
+		switch {
 		case path == stdinPath:
 			found = append(found, source{path: path})
 		case err != nil:
-			r.fail(path, 0, plainError(err))
+			errs = append(errs, &Error{Path: path, Err: plainError(err)})
 		case info.IsDir():
-			files := r.folder(path)
+			files := r.folder(path, filter{excluded: left})
 			if len(files) == 0 {
-				r.skip(path, 0, "the folder holds no *.yaml, *.yml or *.json file")
+				r.skip(path, 0, "the folder holds no *.yaml, *.yml or *.json file that is read")
 			}
 			found = append(found, files...)
+		case left.leaveOut(path, false):
+			r.skip(path, 0, "excluded")
 		default:
 			found = append(found, source{path: path})
 		}
@@ -47,29 +57,30 @@ func (r *reader) sources(paths []string) []source {
 		again := seen[clean]
 		seen[clean] = true
 		return again
-	})
+	}), errors.Join(errs...)
 }
 
 // folder lists the files below a folder, sorted by name folder by folder.
-func (r *reader) folder(path string) []source {
+func (r *reader) folder(path string, left filter) []source {
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		r.fail(path, 0, plainError(err))
 		return nil
 	}
+	left.ignored = r.ignoredIn(path, left.ignored)
 	var found []source
 	for _, entry := range entries {
 		name := filepath.Join(path, entry.Name())
 		switch {
-		case strings.HasPrefix(entry.Name(), "."):
+		case strings.HasPrefix(entry.Name(), "."), left.leavesOut(name, entry.IsDir()):
 		case entry.IsDir():
-			found = append(found, r.folder(name)...)
+			found = append(found, r.folder(name, left)...)
 		case entry.Type()&fs.ModeSymlink != 0:
 			found = append(found, r.link(name)...)
 		case isManifest(name) && !entry.Type().IsRegular():
 			r.skip(name, 0, "not a regular file; name it itself to read it")
 		case isManifest(name):
-			found = append(found, source{path: name, inFolder: true})
+			found = append(found, source{path: name})
 		}
 	}
 	return found
@@ -86,13 +97,16 @@ func (r *reader) link(path string) []source {
 	case info.IsDir():
 		r.skip(path, 0, "a symbolic link to a folder is not followed; name it itself to read it")
 	case isManifest(path) && info.Mode().IsRegular():
-		return []source{{path: path, inFolder: true}}
+		return []source{{path: path}}
 	}
 	return nil
 }
 
-func isManifest(path string) bool {
-	return slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path))
+func isManifest(path string) bool { return hasExtension(path, ".yaml", ".yml", ".json") }
+
+// hasExtension reports whether a name ends in one of extensions, in any case.
+func hasExtension(path string, extensions ...string) bool {
+	return slices.Contains(extensions, strings.ToLower(filepath.Ext(path)))
 }
 
 func (s source) read(stdin io.Reader) ([]byte, error) {

@@ -22,38 +22,98 @@ type wrongField struct {
 	err  error
 }
 
-// decode turns fields into an object of the type that the scheme has for its kind, or returns what does not fit.
-func decode(scheme *runtime.Scheme, kind schema.GroupVersionKind, fields map[string]any) (runtime.Object, []wrongField) {
+// decode turns fields into an object of the type that the scheme has for its kind, without those that do not fit. It takes
+// them out of fields. The error is about the object as a whole.
+func decode(scheme *runtime.Scheme, kind schema.GroupVersionKind, fields map[string]any) (runtime.Object, []Misfit, error) {
+	if !scheme.Recognizes(kind) {
+		return decodeUntyped(fields, nil)
+	}
+	object, wrong, err := decodeTyped(scheme, kind, fields)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case len(wrong) == 0:
+		return object, wrongCase(reflect.TypeOf(object).Elem(), fields), nil
+	case isOurs(kind.Group):
+		return decodeUntyped(fields, wrong)
+	}
+	found := append(misfits(wrong), wrongCase(reflect.TypeOf(object).Elem(), fields)...)
+	remove(fields, wrong)
+	if object, wrong, err = decodeTyped(scheme, kind, fields); err != nil || len(wrong) > 0 { // there were more than are looked for
+		object, _, err = decodeUntyped(fields, nil)
+	}
+	return object, found, err
+}
+
+func decodeTyped(scheme *runtime.Scheme, kind schema.GroupVersionKind, fields map[string]any) (runtime.Object, []wrongField, error) {
 	data, err := json.Marshal(fields)
 	if err != nil {
-		return nil, []wrongField{{err: err}}
-	}
-	if !scheme.Recognizes(kind) {
-		return decodeUntyped(data, fields)
+		return nil, nil, err
 	}
 	object, err := scheme.New(kind)
 	if err != nil {
-		return nil, []wrongField{{err: err}}
+		return nil, nil, err
 	}
 	if !isOurs(kind.Group) {
 		err = kjson.UnmarshalCaseSensitivePreserveInts(data, object)
-		return object, misfits(object, fields, err)
+		return object, misfitting(object, fields, err), nil
 	}
 	unknown, err := kjson.UnmarshalStrict(data, object, kjson.DisallowUnknownFields)
-	return object, append(misfits(object, fields, err), unknownFields(unknown)...)
+	return object, append(misfitting(object, fields, err), unknownFields(unknown)...), nil
 }
 
-// decodeUntyped reads an object of a kind that nobody knows; its metadata are everybody's.
-func decodeUntyped(data []byte, fields map[string]any) (runtime.Object, []wrongField) {
+// decodeUntyped reads an object of a kind that nobody knows, or that has wrong fields; its metadata are everybody's.
+func decodeUntyped(fields map[string]any, wrong []wrongField) (runtime.Object, []Misfit, error) {
+	data, err := json.Marshal(fields)
+	if err != nil {
+		return nil, nil, err
+	}
 	var metadata metav1.PartialObjectMetadata
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &metadata); err != nil {
-		return nil, misfits(&metadata, fields, err)
+		found := misfitting(&metadata, fields, err)
+		if remove(fields, found); wrong == nil {
+			wrong = found // otherwise they are among the others
+		}
+		if data, err = json.Marshal(fields); err != nil {
+			return nil, nil, err
+		}
 	}
 	object := &unstructured.Unstructured{}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &object.Object); err != nil {
-		return nil, []wrongField{{err: err}}
+		return nil, nil, err
 	}
-	return object, nil
+	return object, misfits(wrong), nil
+}
+
+func misfits(wrong []wrongField) []Misfit {
+	var all []Misfit
+	for _, w := range wrong {
+		all = append(all, Misfit{Field: formatPath(w.path), Err: w.err})
+	}
+	return all
+}
+
+// remove takes fields out of an object. The items of a list keep their places.
+func remove(fields map[string]any, wrong []wrongField) {
+	for _, w := range wrong {
+		var v any = fields
+		for i, s := range w.path {
+			isLast := i == len(w.path)-1
+			switch in := v.(type) {
+			case map[string]any:
+				if v = in[s.name]; isLast {
+					delete(in, s.name)
+				}
+			case []any:
+				if s.index < 0 || s.index >= len(in) {
+					continue
+				}
+				if v = in[s.index]; isLast {
+					in[s.index] = nil
+				}
+			}
+		}
+	}
 }
 
 // isOurs reports whether a group is Portcullis': in its kinds an unknown field is a mistake, never another version's.
@@ -74,10 +134,10 @@ func unknownFields(errs []error) []wrongField {
 	return wrong
 }
 
-// misfits finds the fields that do not fit object's type, once err has told that there are some. The decoder tells of
+// misfitting finds the fields that do not fit object's type, once err has told that there are some. The decoder tells of
 // the first one only, and not which item of a list it is in. So every value is decoded by itself, inside empty
 // surroundings: one that fails there is to blame.
-func misfits(object any, fields map[string]any, err error) []wrongField {
+func misfitting(object any, fields map[string]any, err error) []wrongField {
 	if err == nil {
 		return nil
 	}
@@ -139,11 +199,14 @@ func (s *search) fits(path []step, value, full any) bool {
 // explain says what is wanted instead of v.
 func explain(err error, v any) error {
 	var mismatch *json.UnmarshalTypeError
+	text, isText := v.(string)
 	if !errors.As(err, &mismatch) {
-		return plainJSON(err)
+		if err = plainJSON(err); isText && isTemplate(text) {
+			err = fmt.Errorf("%q does not fit (this looks like a template: render it first)", text)
+		}
+		return err
 	}
 	var want, todo string
-	text, isText := v.(string)
 	switch kind := mismatch.Type.Kind(); {
 	case kind >= reflect.Int && kind <= reflect.Uint64:
 		want = fmt.Sprintf("a whole number of %d bits", mismatch.Type.Bits())
@@ -163,6 +226,9 @@ func explain(err error, v any) error {
 		want = "a mapping"
 	default:
 		want = "a " + kind.String()
+	}
+	if isText && isTemplate(text) {
+		todo = " (this looks like a template: render it first)"
 	}
 	return fmt.Errorf("want %s, not %s%s", want, show(v), todo)
 }

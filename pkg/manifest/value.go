@@ -48,7 +48,7 @@ func (c *converter) at(s spot, n *yaml.Node, depth int) (any, error) {
 }
 
 func (c *converter) fail(n *yaml.Node, format string, args ...any) {
-	c.errs = append(c.errs, lineError{n.Line, fmt.Errorf(format, args...)})
+	c.errs = append(c.errs, lineError{line: n.Line, err: fmt.Errorf(format, args...)})
 }
 
 // stop is fail for what leaves nothing to go on with.
@@ -129,7 +129,7 @@ func (c *converter) twice(n *yaml.Node) {
 		}
 		key, ok := c.key(n.Content[i])
 		if line, again := first[key]; again {
-			c.fail(n.Content[i], "%q is given twice, first on line %d; keep one", key, line)
+			c.errs = append(c.errs, lineError{n.Content[i].Line, fmt.Errorf("%q is given twice, first on line %d; keep one", key, line), true})
 		} else if ok {
 			first[key] = n.Content[i].Line
 		}

@@ -19,21 +19,27 @@ func NewAuditReport() *AuditReport {
 // WriteTable writes the report for a person: a line for each finding, with the nodes that it is about, then each in words.
 func (r *AuditReport) WriteTable(w io.Writer, colour bool) error {
 	if len(r.Findings) == 0 {
-		_, err := fmt.Fprintln(w, "no findings")
-		return err
+		return r.writeSummary(w, "")
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(t, "%s\tCODE\tOBJECT\tNODES\n", painted("SEVERITY", colour))
 	for _, f := range r.Findings {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", painted(f.Severity, colour), f.Code, f.Object, Escape(orDash(list(f.Nodes))))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", painted(f.Severity, colour), f.Code, f.about(), Escape(orDash(list(f.Nodes))))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
 	for _, f := range r.Findings {
-		fmt.Fprintln(w, Escape(fmt.Sprintf("%s: %s: %s", f.Object, f.Field, f.Message)))
+		fmt.Fprintln(w, Escape(fmt.Sprintf("%s: %s", f.about(), of(f.Field, f.Message))))
 	}
-	_, err := fmt.Fprintf(w, "\n%s\nExplain a code: portcullis lint --explain %s\n", r.Summary, r.Findings[0].Code)
-	return err
+	return r.writeSummary(w, r.Findings[0].Code)
+}
+
+// about is what a finding of an audit is about: the object, or the file that cannot be read.
+func (f Finding) about() string {
+	if f.Object == (Object{}) {
+		return f.Source.String()
+	}
+	return f.Object.String()
 }

@@ -8,7 +8,7 @@ import (
 
 // Judged is one object of the input and what was found about it.
 type Judged struct {
-	Object   Object
+	Object   Object // zero: what cannot be read
 	Source   Source
 	Failures []Finding // those that make the run fail
 	Notes    []Finding // the others
@@ -20,12 +20,14 @@ type (
 		Name     string       `xml:"name,attr"`
 		Tests    int          `xml:"tests,attr"`
 		Failures int          `xml:"failures,attr"`
+		Skipped  int          `xml:"skipped,attr,omitempty"`
 		Suites   []junitSuite `xml:"testsuite"`
 	}
 	junitSuite struct {
 		Name     string      `xml:"name,attr"`
 		Tests    int         `xml:"tests,attr"`
 		Failures int         `xml:"failures,attr"`
+		Skipped  int         `xml:"skipped,attr,omitempty"`
 		Cases    []junitCase `xml:"testcase"`
 	}
 	junitCase struct {
@@ -33,7 +35,11 @@ type (
 		ClassName string        `xml:"classname,attr"`
 		File      string        `xml:"file,attr,omitempty"`
 		Failure   *junitFailure `xml:"failure"`
+		Skipped   *junitSkipped `xml:"skipped"`
 		Out       string        `xml:"system-out,omitempty"`
+	}
+	junitSkipped struct {
+		Message string `xml:"message,attr"`
 	}
 	junitFailure struct {
 		Type    string `xml:"type,attr"`
@@ -44,16 +50,20 @@ type (
 
 // WriteJUnit writes a JUnit report of a command: a suite for each file, a case for each object that was judged. A case fails if one
 // of its findings makes the run fail, so that the report and the exit code (--fail-on) agree; other findings are output
-// of the case, failed or not. Where nothing was judged one case says so: a report without cases is an error to many
-// readers.
-func WriteJUnit(w io.Writer, command string, judged []Judged) error {
+// of the case, failed or not. A kind that is not judged is a case that is skipped. Where nothing was judged one case says
+// so: a report without cases is an error to many readers. inputs may be nil.
+func WriteJUnit(w io.Writer, command string, judged []Judged, inputs *Inputs) error {
 	all := junitSuites{Name: "portcullis " + command, Suites: junitFiles(judged)}
+	if inputs != nil && len(inputs.NotJudged) > 0 {
+		all.Suites = append(all.Suites, junitNotJudged(all.Name, inputs.NotJudged))
+	}
 	if all.Suites == nil {
 		all.Suites = []junitSuite{{Name: all.Name, Tests: 1, Cases: []junitCase{{Name: "nothing to find fault with", ClassName: all.Name}}}}
 	}
 	for _, s := range all.Suites {
 		all.Tests += s.Tests
 		all.Failures += s.Failures
+		all.Skipped += s.Skipped
 	}
 	if _, err := io.WriteString(w, xml.Header); err != nil {
 		return err
@@ -88,16 +98,31 @@ func junitFiles(judged []Judged) []junitSuite {
 	return suites
 }
 
+func junitNotJudged(name string, kinds []KindCount) junitSuite {
+	s := junitSuite{Name: name, Tests: len(kinds), Skipped: len(kinds)}
+	for _, k := range kinds {
+		s.Cases = append(s.Cases, junitCase{Name: k.String(), ClassName: name, Skipped: &junitSkipped{"this kind is not judged"}})
+	}
+	return s
+}
+
 func junitOf(j Judged) junitCase {
-	c := junitCase{Name: j.Object.String(), ClassName: junitPath(j.Source), Out: lines(j.Notes)}
+	c := junitCase{Name: j.name(), ClassName: junitPath(j.Source), Out: lines(j.Notes)}
 	if j.Source.isFile() {
 		c.File = junitPath(j.Source)
 	}
 	if len(j.Failures) > 0 {
 		first := j.Failures[0]
-		c.Failure = &junitFailure{Type: first.Code, Message: first.Field + ": " + first.Message, Text: lines(j.Failures)}
+		c.Failure = &junitFailure{Type: first.Code, Message: of(first.Field, first.Message), Text: lines(j.Failures)}
 	}
 	return c
+}
+
+func (j Judged) name() string {
+	if j.Object == (Object{}) {
+		return "what cannot be read in " + j.Source.String()
+	}
+	return j.Object.String()
 }
 
 func junitPath(s Source) string {
@@ -114,7 +139,7 @@ func junitPath(s Source) string {
 func lines(findings []Finding) string {
 	var all []string
 	for _, f := range findings {
-		all = append(all, f.Source.String()+": "+f.Severity+": "+f.Field+": "+f.Message)
+		all = append(all, f.Source.String()+": "+f.Severity+": "+of(f.Field, f.Message))
 	}
 	return strings.Join(all, "\n")
 }

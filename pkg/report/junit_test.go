@@ -14,6 +14,7 @@ import (
 type junit struct {
 	Tests    int     `xml:"tests,attr"`
 	Failures int     `xml:"failures,attr"`
+	Skipped  int     `xml:"skipped,attr"`
 	Suites   []suite `xml:"testsuite"`
 }
 
@@ -21,6 +22,7 @@ type suite struct {
 	Name     string     `xml:"name,attr"`
 	Tests    int        `xml:"tests,attr"`
 	Failures int        `xml:"failures,attr"`
+	Skipped  int        `xml:"skipped,attr"`
 	Cases    []testCase `xml:"testcase"`
 }
 
@@ -40,7 +42,7 @@ type failure struct {
 
 func asJUnit(t *testing.T, judged []report.Judged) junit {
 	t.Helper()
-	text := written(t, func(w io.Writer) error { return report.WriteJUnit(w, "lint", judged) })
+	text := written(t, func(w io.Writer) error { return report.WriteJUnit(w, "lint", judged, nil) })
 	var read junit
 	if err := xml.Unmarshal([]byte(text), &read); err != nil {
 		t.Fatalf("%v in %s", err, text)

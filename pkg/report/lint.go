@@ -23,6 +23,7 @@ type LintReport struct {
 	Kind       string    `json:"kind"`
 	Findings   []Finding `json:"findings"`
 	Summary    Summary   `json:"summary"`
+	Inputs     *Inputs   `json:"inputs,omitempty"` // of what was read; nil: not counted
 }
 
 // Finding is one finding of a report.
@@ -142,8 +143,7 @@ func (r *LintReport) WriteJSON(w io.Writer) error {
 // WriteTable writes the report for a person, with the severities in colour or not.
 func (r *LintReport) WriteTable(w io.Writer, colour bool) error {
 	if len(r.Findings) == 0 {
-		_, err := fmt.Fprintln(w, "no findings")
-		return err
+		return r.writeSummary(w, "")
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(t, "%s\tCODE\tOBJECT\tSOURCE\n", painted("SEVERITY", colour))
@@ -158,7 +158,19 @@ func (r *LintReport) WriteTable(w io.Writer, colour bool) error {
 		fmt.Fprintln(w, f)
 	}
 	worst := slices.MaxFunc(r.Findings, func(a, b Finding) int { return cmp.Compare(rank(a), rank(b)) })
-	_, err := fmt.Fprintf(w, "\n%s\nExplain a code: portcullis lint --explain %s\n", r.Summary, worst.Code)
+	return r.writeSummary(w, worst.Code)
+}
+
+// writeSummary ends a table: how many findings there are, what was judged, and where to read more about a code, if any.
+func (r *LintReport) writeSummary(w io.Writer, code string) error {
+	text := r.Summary.String() + "\n"
+	if r.Inputs != nil {
+		text += r.Inputs.String() + "\n"
+	}
+	if code != "" {
+		text = "\n" + text + "Explain a code: portcullis lint --explain " + code + "\n"
+	}
+	_, err := io.WriteString(w, text)
 	return err
 }
 
@@ -180,7 +192,7 @@ func painted(cell string, colour bool) string {
 
 // String returns a finding in one line, as compilers do: where, what.
 func (f Finding) String() string {
-	return Escape(fmt.Sprintf("%s: %s: %s", f.Source, f.Field, f.Message))
+	return Escape(fmt.Sprintf("%s: %s", f.Source, of(f.Field, f.Message)))
 }
 
 // String returns "web.yaml:12", or "cluster".
@@ -188,11 +200,19 @@ func (s Source) String() string {
 	if s.Path == "" {
 		return clusterName
 	}
+	if s.Line == 0 { // all of the file
+		return Escape(s.Path)
+	}
 	return fmt.Sprintf("%s:%d", Escape(s.Path), s.Line)
 }
 
-// String returns "Service default/web", or "Node n1" without a namespace.
-func (o Object) String() string { return Escape(o.Kind + " " + qualified(o)) }
+// String returns "Service default/web", "Node n1" without a namespace, or "-" where no object could be read.
+func (o Object) String() string {
+	if o == (Object{}) {
+		return "-"
+	}
+	return Escape(o.Kind + " " + qualified(o))
+}
 
 func qualified(o Object) string {
 	if o.Namespace == "" {
@@ -222,13 +242,13 @@ func (s Summary) String() string {
 }
 
 // WriteGitHub writes the findings as workflow commands, which GitHub shows beside the lines of a pull request. There is
-// no line to show one of standard input or of a cluster beside: its message names the object.
+// no line to show one of standard input or of a cluster beside: its message names the object. What was not judged is a notice.
 func (r *LintReport) WriteGitHub(w io.Writer) error {
 	levels := map[string]string{"error": "error", "warning": "warning", "info": "notice"}
 	escape := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
 	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
 	for _, f := range r.Findings {
-		where, text := fmt.Sprintf("file=%s,line=%d,", property.Replace(f.Source.file()), max(1, f.Source.Line)), f.Field+": "+f.Message
+		where, text := fmt.Sprintf("file=%s,line=%d,", property.Replace(f.Source.file()), max(1, f.Source.Line)), of(f.Field, f.Message)
 		if !f.Source.isFile() {
 			where, text = "", f.Object.String()+": "+text
 		}
@@ -237,5 +257,9 @@ func (r *LintReport) WriteGitHub(w io.Writer) error {
 			return err
 		}
 	}
-	return nil
+	if r.Inputs == nil || len(r.Inputs.NotJudged) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "::notice title=portcullis::%s\n", escape.Replace(r.Inputs.String()))
+	return err
 }

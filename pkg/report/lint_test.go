@@ -138,11 +138,11 @@ func TestTable(t *testing.T) {
 	const want = `SEVERITY  CODE    OBJECT            SOURCE
 error     PC0201  Service ns/<web>  a,b:c.yaml:7
 warning   PC0104  Service ns/<web>  -:1
-info      PC0101  Node n1           ./a 100%.yaml:0
+info      PC0101  Node n1           ./a 100%.yaml
 
 a,b:c.yaml:7: spec.ports[0].nodePort: 30080/TCP is held by Deployment default/a (spec.containers[0].ports[0].hostPort) on node n1; choose another nodePort, or leave it out to get a free one (PC0201)
 -:1: spec.ports[1].nodePort: 30081 is left over from a type with node ports; the API server drops it now and refuses it next time; remove nodePort from the manifest (PC0104)
-./a 100%.yaml:0: f: "100%\n" is no IP address, so that port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)
+./a 100%.yaml: f: "100%\n" is no IP address, so that port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)
 
 1 error, 1 warning, 1 info
 Explain a code: portcullis lint --explain PC0201

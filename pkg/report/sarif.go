@@ -32,6 +32,11 @@ type (
 	sarifRun struct {
 		Tool    sarifTool     `json:"tool"`
 		Results []sarifResult `json:"results"`
+
+		Properties *sarifProperties `json:"properties,omitempty"`
+	}
+	sarifProperties struct {
+		Inputs *Inputs `json:"inputs"`
 	}
 	sarifTool struct {
 		Driver sarifDriver `json:"driver"`
@@ -66,7 +71,7 @@ type (
 	}
 	sarifLocation struct {
 		PhysicalLocation sarifPhysical  `json:"physicalLocation"`
-		LogicalLocations []sarifLogical `json:"logicalLocations"`
+		LogicalLocations []sarifLogical `json:"logicalLocations,omitempty"`
 	}
 	sarifPhysical struct {
 		ArtifactLocation sarifArtifact `json:"artifactLocation"`
@@ -94,6 +99,9 @@ func (r *LintReport) WriteSARIF(w io.Writer, version, folder string) error {
 		Tool:    sarifTool{sarifDriver{Name: "portcullis", InformationURI: home, Version: version, Rules: sarifRules()}},
 		Results: []sarifResult{},
 	}
+	if r.Inputs != nil {
+		run.Properties = &sarifProperties{r.Inputs}
+	}
 	index := map[string]int{}
 	for i, rule := range run.Tool.Driver.Rules {
 		index[rule.ID] = i
@@ -103,10 +111,10 @@ func (r *LintReport) WriteSARIF(w io.Writer, version, folder string) error {
 		key := f.identity()
 		seen[key]++
 		run.Results = append(run.Results, sarifResult{
-			RuleID: f.Code, RuleIndex: index[f.Code], Level: sarifLevel(f.Severity), Message: sarifText{f.Field + ": " + f.Message},
+			RuleID: f.Code, RuleIndex: index[f.Code], Level: sarifLevel(f.Severity), Message: sarifText{of(f.Field, f.Message)},
 			Locations: []sarifLocation{{
 				PhysicalLocation: sarifPhysical{artifact(f.Source, folder), sarifRegion{max(1, f.Source.Line)}},
-				LogicalLocations: []sarifLogical{{Name: f.Object.Name, FullyQualifiedName: f.Object.String(), Kind: "resource"}},
+				LogicalLocations: f.Object.logical(),
 			}},
 			PartialFingerprints: map[string]string{fingerprintName: fingerprint(key, seen[key])},
 		})
@@ -115,6 +123,14 @@ func (r *LintReport) WriteSARIF(w io.Writer, version, folder string) error {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(sarifLog{Schema: sarifSchema, Version: "2.1.0", Runs: []sarifRun{run}})
+}
+
+// logical is an object's name; none where no object could be read.
+func (o Object) logical() []sarifLogical {
+	if o == (Object{}) {
+		return nil
+	}
+	return []sarifLogical{{Name: o.Name, FullyQualifiedName: o.String(), Kind: "resource"}}
 }
 
 func sarifRules() []sarifRule {
@@ -158,11 +174,15 @@ func artifact(s Source, folder string) sarifArtifact {
 	return sarifArtifact{URI: uri.String()}
 }
 
-// identity is what makes two findings of two runs the same: not its line, which moves, nor its file, which is renamed.
+// identity is what makes two findings of two runs the same: not its line, which moves, nor its file, which is renamed, unless
+// no object could be read from it.
 func (f Finding) identity() string {
 	parts := []string{f.Code, f.Object.APIVersion, f.Object.Kind, f.Object.Namespace, f.Object.Name, f.Field}
 	if h := f.Holder; h != nil {
 		parts = append(parts, h.Kind, h.Namespace, h.Name)
+	}
+	if f.Object == (Object{}) {
+		parts = append(parts, f.Source.file(), f.Message) // nothing else is known of it
 	}
 	return strings.Join(parts, "\x00")
 }

@@ -15,7 +15,15 @@ import (
 const MaxSentence = 256
 
 // Sentence tells a finding in one line of at most MaxSentence characters, the field first and the code last.
-func Sentence(f check.Finding) string { return Escape(f.Field) + ": " + Message(f) }
+func Sentence(f check.Finding) string { return of(Escape(f.Field), Message(f)) }
+
+// of puts the field before what is wrong with it. What cannot be read at all has none.
+func of(field, text string) string {
+	if field == "" {
+		return text
+	}
+	return field + ": " + text
+}
 
 // Message tells a finding without its field, for where the field is shown beside it. Where names are too long for all
 // of it, the way out is shortened, then the holder's field left out, then the rest is cut; the way out and the code stay. What the
@@ -103,6 +111,15 @@ func words(f check.Finding) (what, way string) {
 			fmt.Sprintf("choose a number inside it, or leave %s out to get one", f.Claim.Kind)
 	case check.DaemonSocket:
 		return fmt.Sprintf("%s belongs to %s, a daemon of every node", f.Claim.Number(), f.Holder.Name), wayOut(f.Claim)
+	case check.PortInvalid:
+		return invalidPort(f)
+	case check.PortNameTwice:
+		return fmt.Sprintf("%q is the name of %s already", f.Value, f.Other), "give one of the two another name"
+	case check.HostPortDiffers:
+		return fmt.Sprintf("%s is not the containerPort, %s, and on the host network both are the port that the process listens on", f.Value, f.Other),
+			"leave hostPort out, or correct one of the two"
+	case check.FieldWrongCase:
+		return fmt.Sprintf("the API does not know this field, it knows %s, and takes what stands here for nothing", f.Other), "write " + f.Other
 	case check.WrongCase:
 		return fmt.Sprintf("the API does not know %q, it knows %s", f.Value, f.Other), "write " + f.Other
 	case check.HealthCheckFixed:
@@ -142,6 +159,8 @@ func words(f check.Finding) (what, way string) {
 		return inDataPlane(f)
 	case check.NoNodesAddress, check.FamilyMismatch:
 		return ofAddresses(f)
+	case check.Unread, check.FieldUnread, check.NameTwice, check.RestrictionInvalid:
+		return ofReading(f)
 	default:
 		return string(f.Code), "see its page"
 	}

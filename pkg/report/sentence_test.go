@@ -3,6 +3,7 @@ package report_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -44,7 +45,7 @@ func sentences() []said {
 	)
 	n1, n5 := []string{"n1"}, []string{"n1", "n2", "n3", "n4", "n5"}
 	tomcat := by("Deployment", "tomcat", template, claim(ports.HostPort, "*:9000/TCP", ports.NodeScope("n1")))
-	return append(append(moreSentences(), restrictedSentences()...), []said{
+	return append(slices.Concat(moreSentences(), restrictedSentences(), readingSentences()), []said{
 		{check.Finding{Code: check.HostIPInvalid, Field: "spec.containers[0].ports[0].hostIP", Value: "local\nhost", Other: "8080/TCP"},
 			`spec.containers[0].ports[0].hostIP: "local\nhost" is no IP address, so that port 8080/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)`},
 		{check.Finding{Code: check.SocketTwice, Field: podField, Other: "spec.initContainers[0].ports[0].hostPort", Claim: claim(ports.HostPort, "[::1]:80/TCP", ports.Scope{})},
@@ -131,6 +132,31 @@ func moreSentences() []said {
 	v6 := by("Pod", "b", podField, claim(ports.HostPort, "[::]:80/TCP", ports.NodeScope("n1")))
 	v4 := claim(ports.HostPort, "0.0.0.0:80/TCP", ports.NodeScope("n1"))
 	return []said{
+		{check.Finding{Code: check.PortInvalid, Field: port0, Value: "300080"}, port0 + ": 300080 is no port number; write a number from 1 to 65535 (PC0108)"},
+		{check.Finding{Code: check.PortInvalid, Case: check.NumberMissing, Field: "spec.containers[0].ports[0].containerPort"},
+			"spec.containers[0].ports[0].containerPort: there is no number; write a number from 1 to 65535 (PC0108)"},
+		{check.Finding{Code: check.PortInvalid, Case: check.NotANumber, Field: port0, Objection: errors.New(`want a whole number of 32 bits, not "http"`)},
+			port0 + `: want a whole number of 32 bits, not "http"; write a number from 1 to 65535 (PC0108)`},
+		{check.Finding{Code: check.PortInvalid, Case: check.QuotedNumber, Field: target0, Value: "8080"},
+			target0 + `: "8080" is a text, and the name of a port has a letter; remove the quotes (PC0108)`},
+		{check.Finding{Code: check.PortInvalid, Case: check.BadPortName, Field: target0, Value: "my_port"},
+			target0 + `: "my_port" is no name of a port; write at most 15 lower-case letters, digits and single hyphens, with a letter among them (PC0108)`},
+		{check.Finding{Code: check.PortInvalid, Case: check.BadServicePortName, Field: name0, Value: "a.b"},
+			name0 + `: "a.b" is no name of a Service's port; write at most 63 lower-case letters, digits and hyphens (PC0108)`},
+		{check.Finding{Code: check.PortInvalid, Case: check.NameMissing, Field: name0},
+			name0 + ": the Service has several ports, and this one has no name; give each of them a name (PC0108)"},
+		{check.Finding{Code: check.PortInvalid, Case: check.UnknownProtocol, Field: "spec.ports[0].protocol", Value: "HTTP"},
+			`spec.ports[0].protocol: "HTTP" is no protocol of a port; write TCP, UDP or SCTP, or leave protocol out for TCP (PC0108)`},
+		{check.Finding{Code: check.PortInvalid, Case: check.BadAppProtocol, Field: "spec.ports[0].appProtocol", Value: "a b"},
+			`spec.ports[0].appProtocol: "a b" is no name of an application protocol; write one such as http, or kubernetes.io/h2c (PC0108)`},
+		{check.Finding{Code: check.PortInvalid, Case: check.NoPorts, Field: "spec.ports"},
+			"spec.ports: the Service has no ports; add one, or make it headless by clusterIP: None (PC0108)"},
+		{check.Finding{Code: check.PortNameTwice, Field: name0, Value: "http", Other: "spec.ports[1]"},
+			name0 + `: "http" is the name of spec.ports[1] already; give one of the two another name (PC0109)`},
+		{check.Finding{Code: check.HostPortDiffers, Field: podField, Value: "9101", Other: "9100"},
+			podField + ": 9101 is not the containerPort, 9100, and on the host network both are the port that the process listens on; leave hostPort out, or correct one of the two (PC0110)"},
+		{check.Finding{Code: check.FieldWrongCase, Field: "spec.containers[0].ports[0].hostport", Other: "hostPort"},
+			"spec.containers[0].ports[0].hostport: the API does not know this field, it knows hostPort, and takes what stands here for nothing; write hostPort (PC0111)"},
 		{check.Finding{Code: check.WrongCase, Field: "spec.externalTrafficPolicy", Value: "local", Other: "Local"},
 			`spec.externalTrafficPolicy: the API does not know "local", it knows Local; write Local (PC0106)`},
 		{check.Finding{Code: check.HealthCheckFixed, Field: "spec.healthCheckNodePort", Value: "30082", Other: "30081"},
@@ -266,7 +292,7 @@ func TestSentences(t *testing.T) {
 		if got := report.Sentence(s.finding); got != s.want {
 			t.Errorf("%s %q\ngot  %s\nwant %s", s.finding.Code, s.finding.Case, got, s.want)
 		}
-		if got := report.Message(s.finding); s.finding.Field+": "+got != s.want {
+		if got := report.Message(s.finding); s.finding.Field != "" && s.finding.Field+": "+got != s.want {
 			t.Errorf("%s %q without its field: %s", s.finding.Code, s.finding.Case, got)
 		}
 	}
@@ -326,7 +352,7 @@ func checkLine(t *testing.T, f check.Finding, line string) {
 		t.Errorf("%s: not one line of text: %q", f.Code, line)
 	case !strings.HasSuffix(line, "("+string(f.Code)+")"):
 		t.Errorf("%s: the code is not at the end: %s", f.Code, line)
-	case !strings.HasPrefix(line, f.Field+": "):
+	case f.Field != "" && !strings.HasPrefix(line, f.Field+": "):
 		t.Errorf("%s: the field is not at the start: %s", f.Code, line)
 	}
 }

@@ -51,6 +51,33 @@ func inRollouts(f check.Finding) (what, way string) {
 	}
 }
 
+// invalidPort tells why the API server refuses a port.
+func invalidPort(f check.Finding) (what, way string) {
+	const number = "write a number from 1 to 65535"
+	switch f.Case {
+	case check.NumberMissing:
+		return "there is no number", number
+	case check.NotANumber:
+		return f.Objection.Error(), number
+	case check.QuotedNumber:
+		return fmt.Sprintf("%q is a text, and the name of a port has a letter", f.Value), "remove the quotes"
+	case check.BadPortName:
+		return fmt.Sprintf("%q is no name of a port", f.Value), "write at most 15 lower-case letters, digits and single hyphens, with a letter among them"
+	case check.BadServicePortName:
+		return fmt.Sprintf("%q is no name of a Service's port", f.Value), "write at most 63 lower-case letters, digits and hyphens"
+	case check.NameMissing:
+		return "the Service has several ports, and this one has no name", "give each of them a name"
+	case check.UnknownProtocol:
+		return fmt.Sprintf("%q is no protocol of a port", f.Value), "write TCP, UDP or SCTP, or leave protocol out for TCP"
+	case check.BadAppProtocol:
+		return fmt.Sprintf("%q is no name of an application protocol", f.Value), "write one such as http, or kubernetes.io/h2c"
+	case check.NoPorts:
+		return "the Service has no ports", "add one, or make it headless by clusterIP: None"
+	default:
+		return f.Value + " is no port number", number
+	}
+}
+
 // elsewhere is a way out: another number, in another place.
 func elsewhere(c ports.Claim, where string) string {
 	if c.Kind == ports.HostNetwork {

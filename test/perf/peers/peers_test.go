@@ -22,7 +22,7 @@ var seed = flag.Uint64("seed", 1, "what the manifests are made from")
 // TestManifests holds the files to what the comparison rests on: as many objects as were asked for, nothing malformed.
 func TestManifests(t *testing.T) {
 	const n = 1234
-	in, err := manifest.Read([]string{manifests(t, n)}, nil, manifest.Scheme())
+	in, err := manifest.Read([]string{manifests(t, n)}, manifest.Options{Scheme: manifest.Scheme()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,12 @@ func judge(t *testing.T, config string, state []string, files ...string) []repor
 	return r.Findings
 }
 
-func sentence(f report.Finding) string { return f.Field + ": " + f.Message }
+func sentence(f report.Finding) string {
+	if f.Field == "" { // what cannot be read has none
+		return f.Message
+	}
+	return f.Field + ": " + f.Message
+}
 
 // file writes a block of a page into a file of its own.
 func (b block) file(t *testing.T) string {

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portcullis-k8s/portcullis/pkg/report"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
+)
+
+// TestOrderOfFiles: whatever order files are given in, the same is found, as badly. Of two inputs that clash the later one is
+// told and the earlier one is its holder, so that a finding is about the pair.
+func TestOrderOfFiles(t *testing.T) {
+	r := seed.Rand(t)
+	meetings, unread := 0, 0
+	for range seed.Rounds(200, 2000) {
+		d := fileDraw{r}
+		files, names := map[string]string{}, []string{}
+		for i, text := range d.files() {
+			name := fmt.Sprintf("f%d.yaml", i)
+			files[name], names = text, append(names, name)
+		}
+		folder(t, files)
+		first := pairs(t, names)
+		meetings += strings.Count(first, " and ")
+		unread += strings.Count(first, "PC07")
+		for range 4 {
+			r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+			if diff := cmp.Diff(first, pairs(t, names)); diff != "" {
+				var all strings.Builder
+				for _, name := range names {
+					fmt.Fprintf(&all, "--- %s\n%s", name, files[name])
+				}
+				t.Fatalf("%v (-first +in this order):\n%s\n%s", names, diff, all.String())
+			}
+		}
+		if err := os.Chdir("/"); err != nil { // the folder goes
+			t.Fatal(err)
+		}
+	}
+	if meetings < 200 || unread < 50 {
+		t.Errorf("%d pairs, %d not read: that proves little", meetings, unread)
+	}
+}
+
+// pairs lints files and returns a sorted line for each finding: its severity and code, and the object with its field, or both
+// objects of a pair.
+func pairs(t *testing.T, names []string) string {
+	t.Helper()
+	o := runCommand(t, "", append([]string{"lint", "-o", "json"}, names...)...)
+	var r report.LintReport
+	if err := json.Unmarshal([]byte(o.stdout), &r); err != nil {
+		t.Fatalf("%v in %s%s", err, o.stdout, o.stderr)
+	}
+	var lines []string
+	for _, f := range r.Findings {
+		who := []string{f.Object.String()}
+		switch {
+		case f.Holder != nil:
+			who = append(who, f.Holder.Kind+" "+f.Holder.Namespace+"/"+f.Holder.Name)
+		case f.Code == "PC0703": // about one of two forms
+		case f.Code == "PC0701":
+			who = []string{f.Source.String()}
+		default:
+			who[0] += " " + f.Field
+		}
+		slices.Sort(who)
+		lines = append(lines, fmt.Sprintf("%s %s %s", f.Severity, f.Code, strings.Join(who, " and ")))
+	}
+	slices.Sort(lines)
+	lines = slices.Compact(lines) // of two forms of one object each may be the later, or neither
+	return strings.Join(lines, "\n") + "\n" + r.Inputs.String() + fmt.Sprint("\nexit ", o.exit)
+}
+
+// fileDraw draws manifests from few names and numbers, so that Services meet each other and workloads. Workloads do not meet each
+// other: where their pods may run is a question of its own.
+type fileDraw struct{ *rand.Rand }
+
+func (d fileDraw) pick(from ...string) string { return from[d.IntN(len(from))] }
+
+// port is a number of a Service, or none.
+func (d fileDraw) port() string {
+	return d.pick("30000", "30001", "30002", "30010", "30011", "30012", "9100", "70000", `"http"`)
+}
+
+// files are texts of one to three documents.
+func (d fileDraw) files() []string {
+	var files []string
+	for range 2 + d.IntN(5) {
+		var documents []string
+		for range 1 + d.IntN(3) {
+			documents = append(documents, d.document())
+		}
+		files = append(files, strings.Join(documents, "\n---\n")+"\n")
+	}
+	return files
+}
+
+func (d fileDraw) document() string {
+	i := d.IntN(6)
+	name := string(rune('a' + i))
+	pod := func(first int) string {
+		port := d.pick(fmt.Sprint(first+i), fmt.Sprint(first+i), fmt.Sprint(first+i), "70000", `"http"`)
+		return fmt.Sprintf("{hostNetwork: %s, containers: [{name: c, ports: [{containerPort: %s, hostPort: %[2]s}]}]}", d.pick("false", "false", "true"), port)
+	}
+	switch d.IntN(10) {
+	case 0, 1, 2:
+		return fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: %s}, spec: {type: NodePort, ports: [{port: 80, nodePort: %s}]}}", name, d.port())
+	case 3, 4:
+		return fmt.Sprintf("{apiVersion: v1, kind: Pod, metadata: {name: %s}, spec: %s}", name, pod(30000))
+	case 5, 6:
+		return fmt.Sprintf("{apiVersion: %s, kind: DaemonSet, metadata: {name: %s}, spec: {selector: {matchLabels: {app: %[2]s}}, template: {metadata: {labels: {app: %[2]s}}, spec: %s}}}",
+			d.pick("apps/v1", "extensions/v1beta1"), name, pod(30010))
+	case 7:
+		return fmt.Sprintf("{apiVersion: example.com/v1, kind: Web, metadata: {name: %s}}", name)
+	case 8:
+		return d.pick("apiVersion: v1\nkind: Service\nspec: [", "replicas: 1", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {a: 1}")
+	default:
+		return fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: %s, uid: u, resourceVersion: \"%d\"}, spec: {type: NodePort, ports: [{port: 80, nodePort: %s}]}}",
+			name, 1+d.IntN(20), d.port())
+	}
+}
