@@ -27,6 +27,11 @@ func Everything(settings *extract.Settings, objects []runtime.Object, now time.T
 	j, err := New(settings, nil, objects, now)
 	existing := j.byAge(objects)
 	var findings []check.Finding
+	for _, object := range objects {
+		if node, ok := object.(*corev1.Node); ok {
+			findings = append(findings, extract.BadReservations(node)...)
+		}
+	}
 	for i, e := range existing {
 		findings = append(findings, j.exists(e)...)
 		if tell != nil {

@@ -64,6 +64,9 @@ func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Ti
 		case *corev1.Node:
 			nodes = append(nodes, o)
 			j.ledger.ReplaceNode(o.Name, extract.NodeAddresses(o))
+			if owner, claims := extract.Reservation(o); len(claims) > 0 {
+				j.ledger.Replace(owner, claims)
+			}
 		case *networkingv1.ServiceCIDR:
 			cidrs = append(cidrs, o)
 		}
@@ -126,6 +129,9 @@ func (j *Judge) read(object runtime.Object) (subject, bool) {
 
 // Judge returns the findings about an object, sorted, and puts it into the ledger, where it stands in the way of later ones.
 func (j *Judge) Judge(object runtime.Object) []check.Finding {
+	if node, ok := object.(*corev1.Node); ok {
+		return extract.BadReservations(node) // the ports that it reserves are in the ledger from the beginning
+	}
 	s, ok := j.read(object)
 	if !ok {
 		return nil

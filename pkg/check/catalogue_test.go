@@ -42,9 +42,10 @@ func cases() map[check.Case]check.Code {
 }
 
 // raisedElsewhere are the codes that need a walk through rules, which pkg/explain raises, that of a choice that fails, which
-// is raised by whoever chooses, and that of a request beside another one, which the webhook raises: their tests show them.
+// is raised by whoever chooses, that of a request beside another one, which the webhook raises, and that of an annotation,
+// which whoever reads it raises: their tests show them.
 func raisedElsewhere() []check.Code {
-	return []check.Code{check.Shadowed, check.OrderDependent, check.Captured, check.PoolExhausted, check.InFlight}
+	return []check.Code{check.Shadowed, check.OrderDependent, check.Captured, check.PoolExhausted, check.InFlight, check.BadReservation}
 }
 
 // TestCatalogueIsCovered shows that no code, and no case of one, is without an example and a guard.

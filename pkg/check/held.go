@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -78,8 +79,13 @@ func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Confl
 	var findings []Finding
 	index := map[ports.Ref]int{}
 	everywhere := map[ports.Ref]bool{}
+	var reserving ports.Ref // the first node that reserves the port by its annotation
 	for _, c := range conflicts {
 		root := s.held.Root(c.Held.Owner)
+		if root.Kind == NodeKind {
+			root = cmp.Or(reserving, root) // one finding, however many nodes reserve the port
+			reserving = root
+		}
 		i, known := index[root]
 		if !known {
 			i = len(findings)
@@ -90,7 +96,7 @@ func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Confl
 			})
 		}
 		f := &findings[i]
-		if c.Held.Owner.Ref != root {
+		if c.Held.Owner.Ref != root && c.Held.Owner.Kind != NodeKind {
 			f.Holder.Pods += isPod(c.Held.Owner)
 		}
 		f.Nodes = append(f.Nodes, c.Nodes...)

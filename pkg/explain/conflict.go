@@ -52,8 +52,8 @@ func (e Evidence) OrderDependent() bool {
 // that have no address yet, and Services whose endpoints are not known, get addresses made up for the purpose. It reports
 // false if rules have nothing to say about the two: where both are of one kind.
 func (p Plane) Conflict(f check.Finding) (Evidence, bool) {
-	if f.Holder == nil || f.Claim.Owner == nil {
-		return Evidence{}, false
+	if f.Holder == nil || f.Claim.Owner == nil || f.Holder.Kind == check.NodeKind {
+		return Evidence{}, false // what listens on a port that a node reserves is not known
 	}
 	s := &scene{held: f.Holder.Claim.Address, wanted: f.Claim.Address}
 	one, ok := s.place(f.Object, f.Claim)

@@ -117,6 +117,8 @@ func words(f check.Finding) (what, way string) {
 		return reserved(f), wayOut(f.Claim)
 	case check.ExceptionEnds:
 		return exception(f)
+	case check.BadReservation:
+		return f.Value + ", so that it reserves no port", "correct the entry; the others count"
 	case check.TooFewNodes, check.RolloutStalls, check.SurgeInPlace:
 		return inRollouts(f)
 	case check.StricterThere:
@@ -192,11 +194,19 @@ func withoutUse(f check.Finding) (what, way string) {
 
 // heldBy: "9000/TCP is held by Deployment default/tomcat (spec...hostPort) on node n1".
 func heldBy(f check.Finding) string {
-	s := fmt.Sprintf("%s is held by %s%s", f.Claim.Number(), holder(f.Holder), where(f))
+	s := taken(f) + where(f)
 	if f.Claim.Kind.InNodePortBook() && f.Holder.Claim.Kind.InNodePortBook() && f.Claim.Protocol != f.Holder.Claim.Protocol {
 		s += ", and a node port number belongs to one Service whatever the protocol"
 	}
 	return s
+}
+
+// taken names the holder: "9000/TCP is held by Pod shop/a (spec...hostPort)", "9100/TCP is reserved (metadata.annotations[...])".
+func taken(f check.Finding) string {
+	if f.Holder.Kind == check.NodeKind {
+		return fmt.Sprintf("%s is reserved (%s)", f.Claim.Number(), f.Holder.Field)
+	}
+	return fmt.Sprintf("%s is held by %s", f.Claim.Number(), holder(f.Holder))
 }
 
 func holder(h *check.Holder) string {
@@ -220,7 +230,7 @@ func where(f check.Finding) string {
 }
 
 func meeting(f check.Finding) string {
-	s := fmt.Sprintf("%s is held by %s", f.Claim.Number(), holder(f.Holder))
+	s := taken(f)
 	switch {
 	case f.Case == check.TooManyTogether:
 		return together(f)

@@ -42,11 +42,17 @@ func sentences() []said {
 		port0    = "spec.ports[0].nodePort"
 		port1    = "spec.ports[1].nodePort"
 	)
+	const nodeField = "metadata.annotations[portcullis.dev/reserved-ports]"
+	reserving := by(check.NodeKind, "n1", nodeField, claim(ports.HostNetwork, "*:9100/TCP", ports.NodeScope("n1")))
 	n1, n5 := []string{"n1"}, []string{"n1", "n2", "n3", "n4", "n5"}
 	tomcat := by("Deployment", "tomcat", template, claim(ports.HostPort, "*:9000/TCP", ports.NodeScope("n1")))
 	return append(append(moreSentences(), restrictedSentences()...), []said{
 		{check.Finding{Code: check.HostIPInvalid, Field: "spec.containers[0].ports[0].hostIP", Value: "local\nhost", Other: "8080/TCP"},
 			`spec.containers[0].ports[0].hostIP: "local\nhost" is no IP address, so that port 8080/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)`},
+		{check.Finding{Code: check.BadReservation, Field: nodeField, Value: `"x" is not PORT/PROTOCOL, like 9100/TCP`},
+			nodeField + `: "x" is not PORT/PROTOCOL, like 9100/TCP, so that it reserves no port; correct the entry; the others count (PC0316)`},
+		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("9100/TCP"), Nodes: n1, Holder: reserving},
+			podField + ": 9100/TCP is reserved (" + nodeField + ") on node n1; choose another hostPort, or expose the pod by a Service (PC0201)"},
 		{check.Finding{Code: check.SocketTwice, Field: podField, Other: "spec.initContainers[0].ports[0].hostPort", Claim: claim(ports.HostPort, "[::1]:80/TCP", ports.Scope{})},
 			podField + ": [::1]:80/TCP is claimed already by spec.initContainers[0].ports[0].hostPort of the same pod; give one of the two another hostPort (PC0102)"},
 		{check.Finding{Code: check.SocketTwice, Field: "spec.containers[1].ports[0].containerPort", Other: "spec.containers[0].ports[0].containerPort", Claim: claim(ports.HostNetwork, "*:80/TCP", ports.Scope{})},
