@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/audit"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/explain"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
@@ -26,8 +28,9 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/rules/walk"
 )
 
-// about tells of a number: of each protocol that somebody holds it with, else of the one that was asked for.
-func (h *holdings) about(asked number, node string, objects []*manifest.Object) ([]report.PortNumber, error) {
+// about tells of a number: of each protocol that somebody holds it with, else of the one that was asked for. What would become
+// of who wants it now is judged in a namespace.
+func (h *holdings) about(asked number, node, namespace string, objects []*manifest.Object) ([]report.PortNumber, error) {
 	held := h.listed("", "", &asked)
 	protocols := []ports.Protocol{asked.protocol}
 	if asked.any {
@@ -44,12 +47,16 @@ func (h *holdings) about(asked number, node string, objects []*manifest.Object) 
 	if err != nil {
 		return nil, err
 	}
+	judge, err := audit.New(h.settings, bare(objects), nil, time.Now())
+	if err != nil {
+		return nil, located(err, objects)
+	}
 	var all []report.PortNumber
 	for _, protocol := range protocols {
 		of := slices.DeleteFunc(slices.Clone(held), func(one report.HeldPort) bool { return one.Claim.Protocol != protocol })
 		n := report.PortNumber{
 			Port: int(asked.port), Protocol: protocol.String(), Free: len(of) == 0,
-			LiesIn: h.liesIn(asked.port, set), Situations: []report.PortSituation{}, Serves: h.serves(of), New: h.wanted(asked.port, protocol),
+			LiesIn: h.liesIn(asked.port, set), Situations: []report.PortSituation{}, Serves: h.serves(of), New: wanted(judge, &h.settings.Check, namespace, asked.port, protocol),
 		}
 		h.addSituations(&n, asked.port, protocol, node, of)
 		all = append(all, n)
@@ -148,39 +155,18 @@ func isPodReady(pod *corev1.Pod) bool {
 	})
 }
 
-// wanted judges a new Service and a new pod that want a number.
-func (h *holdings) wanted(port uint16, protocol ports.Protocol) []report.PortWanted {
-	meta := metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, GenerateName: "new-"}
-	svc := &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{{
+// wanted judges a new Service and a new pod that want a number, as the webhook would: in a namespace, without labels.
+func wanted(judge *audit.Judge, settings *check.Settings, namespace string, port uint16, protocol ports.Protocol) []report.PortWanted {
+	meta := metav1.ObjectMeta{Namespace: namespace, GenerateName: "new-"}
+	nodePort, _ := judge.WouldFind(&corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{{
 		Port: int32(port), NodePort: int32(port), Protocol: corev1.Protocol(protocol.String()), TargetPort: intstr.FromInt32(int32(port)),
-	}}}}
-	pod := &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{
+	}}}})
+	hostPort, room := judge.WouldFind(&corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{
 		ContainerPort: int32(port), HostPort: int32(port), Protocol: corev1.Protocol(protocol.String()),
-	}}}}}}
-	in := check.Input{Held: h.ledger.Snapshot(), Settings: &h.settings.Check, Families: check.Families(extract.ClusterFamilies(h.nodes, nil))}
-	byService, byPod := in, in
-	byService.Service, byPod.Workload = extract.Service(svc, h.settings.NodePorts), extract.Pod(pod, nil, h.settings.Check.Trusted)
-	nodePort := report.NewPortWanted(ports.NodePort, check.Check(byService), &h.settings.Check)
-	hostPort := report.NewPortWanted(ports.HostPort, check.Check(byPod), &h.settings.Check)
-	seeker := check.NewSeeker(byPod.Workload, in.Held, h.settings.Check.Reserved)
-	for _, node := range h.nodes {
-		reserved, _ := extract.ReservedPorts(node) // what is malformed in it reserves nothing
-		hostPort.Nodes++
-		obstacles := seeker.On(node.Name, reserved)
-		if len(obstacles) == 0 {
-			hostPort.Free++
-		}
-		for _, o := range obstacles {
-			holder := report.Holder{Kind: o.Holder.Kind, Namespace: o.Holder.Namespace, Name: o.Holder.Name}
-			if !slices.Contains(hostPort.TakenBy, holder) {
-				hostPort.TakenBy = append(hostPort.TakenBy, holder)
-			}
-		}
+	}}}}}})
+	return []report.PortWanted{
+		report.NewPortWanted(ports.NodePort, nodePort, check.Room{}, settings), report.NewPortWanted(ports.HostPort, hostPort, room, settings),
 	}
-	if hostPort.Outcome == report.PortRefused {
-		hostPort.TakenBy = nil // the message names them
-	}
-	return []report.PortWanted{nodePort, hostPort}
 }
 
 // addSituations walks the packets for a number on one node of each kind: those with the same holders are alike.

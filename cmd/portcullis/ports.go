@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -41,10 +42,10 @@ for what is held everywhere, and <none> for a pod that has no node yet. Who else
 CONFLICT. HOLDER is the controller of a pod; -o wide names the pod and its field.
 
 With NUMBER: who holds it, or that it is free; which range or pool it is of; who gets its packets on which nodes, and by
-which rules; and what would become of a new nodePort or hostPort with it.
+which rules; and what would become of a new nodePort or hostPort with it in the namespace of -n, else in default.
 
-It lists nodes, services and pods, and with NUMBER pools where it may, and writes nothing; with -f it reads them from files
-and needs no cluster. Without -n it tells of all namespaces.
+It lists nodes, services and pods, and with NUMBER what else it may: controllers, namespaces, pools, policies and claims. It
+writes nothing; with -f it reads them from files and needs no cluster. Without -n it tells of all namespaces.
 
 Exit code: 0, or 2 for bad usage, or a cluster or input that cannot be read.`,
 		Example: `  portcullis ports
@@ -96,7 +97,7 @@ func (o *portsOptions) run(ctx context.Context, s streams, args []string) error 
 	defer stop()
 	kinds := holders()
 	if asked != nil {
-		kinds = append(kinds, pools())
+		kinds = slices.Concat(kinds, templates(), restrictions())
 	}
 	objects, err := o.objects(ctx, s, p, o.files, kinds)
 	if err != nil {
@@ -108,7 +109,7 @@ func (o *portsOptions) run(ctx context.Context, s streams, args []string) error 
 	}
 	l := report.NewPortList(h.listed(namespace, o.node, asked))
 	if asked != nil {
-		if l.About, err = h.about(*asked, o.node, objects); err != nil {
+		if l.About, err = h.about(*asked, o.node, cmp.Or(namespace, metav1.NamespaceDefault), objects); err != nil {
 			return err
 		}
 	}

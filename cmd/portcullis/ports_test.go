@@ -104,10 +104,15 @@ func TestPortsNumber(t *testing.T) {
 	service := "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: NodePort, clusterIP: 10.96.0.1, selector: {app: s}, ports: [{port: 80, targetPort: http, nodePort: 30070}]}}\n"
 	folder(t, map[string]string{
 		"state.yaml": portsCluster(), "config.yaml": noDaemons, "pool.yaml": portsCluster() + and + teamPool,
-		"served.yaml": strings.Join([]string{auditNodes, service, serving("a", "n1", "8"), serving("b", "n2", "9"), strings.Replace(serving("c", "n2", "10"), `"True"`, `"False"`, 1)}, and),
-		"idle.yaml":   strings.Join([]string{auditNodes, service, strings.Replace(serving("c", "n2", "10"), `"True"`, `"False"`, 1)}, and),
-		"ipvs.yaml":   "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: ipvs}}",
-		"nft.yaml":    "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: nftables, hostPort: portmap-nftables}}",
+		"served.yaml":    strings.Join([]string{auditNodes, service, serving("a", "n1", "8"), serving("b", "n2", "9"), strings.Replace(serving("c", "n2", "10"), `"True"`, `"False"`, 1)}, and),
+		"idle.yaml":      strings.Join([]string{auditNodes, service, strings.Replace(serving("c", "n2", "10"), `"True"`, `"False"`, 1)}, and),
+		"full.yaml":      fourOnThree(),
+		"roomy.yaml":     fourOnThree() + and + "{apiVersion: v1, kind: Node, metadata: {name: n4}}\n",
+		"reserving.yaml": portsReserved,
+		"closed.yaml": portsReserved + and + "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}\n" + and + "{apiVersion: portcullis.dev/v1alpha1, kind: PortPolicy, metadata: {name: closed}, " +
+			"spec: {enforcement: Deny, namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}, hostPorts: {mode: Forbidden}}}\n",
+		"ipvs.yaml": "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: ipvs}}",
+		"nft.yaml":  "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: nftables, hostPort: portmap-nftables}}",
 	})
 	for _, c := range []struct {
 		args string
@@ -130,6 +135,12 @@ func TestPortsNumber(t *testing.T) {
 		{"30062 -f state.yaml --config nft.yaml", []string{"in another order of starts they go to another holder"}, nil},
 		{"30070 -f served.yaml", []string{"Service default/s has 2 ready endpoints\n", "--to-destination 10.244.0.8:8081", "Packets for 30070/TCP on nodes n1, n2:\n"}, []string{"Made up for the walk: an endpoint"}},
 		{"30070 -f idle.yaml", []string{"Service default/s has 0 ready endpoints\n", "has no endpoints"}, []string{"Made up for the walk: an endpoint"}},
+		{"9000 -f full.yaml", []string{"A new hostPort 9000/TCP: refused\n", "(PC0202)"}, []string{"but free on"}},
+		{"9000 -f roomy.yaml", []string{"A new hostPort 9000/TCP: allowed, but free on 1 of 4 nodes only: held by Deployment default/tomcat\n"}, []string{"PC0202"}},
+		{"9100 -f reserving.yaml", []string{"A new nodePort 9100/TCP: refused", "A new hostPort 9100/TCP: refused"}, []string{"but free on"}},
+		{"9100/UDP -f reserving.yaml", []string{"A new hostPort 9100/UDP: allowed, and free on all 1 nodes"}, nil},
+		{"9000 -f closed.yaml", []string{"A new hostPort 9000/TCP: refused", "(PC0311)"}, nil},
+		{"9000 -n shop -f closed.yaml", []string{"A new hostPort 9000/TCP: allowed"}, []string{"(PC0311)"}},
 		{"9100 -f state.yaml", []string{"from outside, from pods, from the node itself, over loopback: Pod shop/exporter\n"}, nil},
 	} {
 		o := runCommand(t, "", append([]string{"ports"}, strings.Fields(c.args)...)...)

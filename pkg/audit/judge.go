@@ -148,10 +148,24 @@ func (j *Judge) Judge(object runtime.Object) []check.Finding {
 	return j.ask(in, s)
 }
 
+// WouldFind returns what would be found about an object if it came now, and on which nodes there is room for it. The object does
+// not come: it stands in nobody's way.
+func (j *Judge) WouldFind(object runtime.Object) ([]check.Finding, check.Room) {
+	s, _ := j.read(object)
+	in := check.Input{Service: s.service, Workload: s.workload}
+	j.complete(&in)
+	return j.plane.Check(in), check.RoomFor(in)
+}
+
+// complete tells a question what it is asked against.
+func (j *Judge) complete(in *check.Input) {
+	in.Held, in.Settings, in.Families, in.ServiceRanges = j.ledger.Snapshot(), &j.settings.Check, j.families, j.ranges
+	j.limits.complete(in)
+}
+
 // ask completes a question, asks it, and records the answer's consequences.
 func (j *Judge) ask(in check.Input, s subject) []check.Finding {
-	in.Held, in.Settings, in.Families, in.ServiceRanges = j.ledger.Snapshot(), &j.settings.Check, j.families, j.ranges
-	j.limits.complete(&in)
+	j.complete(&in)
 	findings := j.plane.Check(in)
 	if in.Service != nil {
 		findings = append(findings, j.limits.choose(in)...)

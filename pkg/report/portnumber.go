@@ -56,14 +56,17 @@ type PortWanted struct {
 	Kind     string   `json:"kind"` // nodePort or hostPort
 	Outcome  string   `json:"outcome"`
 	Messages []string `json:"messages"`
-	Free     int      `json:"freeNodes"` // on how many nodes it would run; of a hostPort
-	Nodes    int      `json:"nodes"`
+	Free     int      `json:"freeNodes"` // on how many of Nodes a hostPort is free
+	Nodes    int      `json:"nodes"`     // that a pod without wishes may run on
 	TakenBy  []Holder `json:"takenBy,omitempty"` // on the other nodes
 }
 
-// NewPortWanted puts into words what is found about who wants a number. Notes are left out.
-func NewPortWanted(kind ports.Kind, findings []check.Finding, settings *check.Settings) PortWanted {
-	w := PortWanted{Kind: kind.String(), Outcome: PortAllowed, Messages: []string{}}
+// NewPortWanted puts into words what is found about who wants a number, and where there is room. Notes are left out.
+func NewPortWanted(kind ports.Kind, findings []check.Finding, room check.Room, settings *check.Settings) PortWanted {
+	w := PortWanted{
+		Kind: kind.String(), Outcome: PortAllowed, Messages: []string{},
+		Nodes: len(room.Nodes), Free: len(room.Nodes) - len(room.Taken),
+	}
 	for _, f := range findings {
 		switch e := settings.Enforce(f); {
 		case e == check.Deny:
@@ -74,6 +77,11 @@ func NewPortWanted(kind ports.Kind, findings []check.Finding, settings *check.Se
 			continue
 		}
 		w.Messages = append(w.Messages, Message(f))
+	}
+	if w.Outcome != PortRefused { // else the messages name them
+		for _, h := range room.Holders {
+			w.TakenBy = append(w.TakenBy, Holder{Kind: h.Kind, Namespace: h.Namespace, Name: h.Name})
+		}
 	}
 	return w
 }
