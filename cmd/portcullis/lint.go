@@ -182,6 +182,7 @@ func (o *lintOptions) run(s streams) error {
 	}
 	tellTooWide(p, state)
 	p.say(fmt.Sprintf("sorting %s objects", grouped(len(inputs)+len(state))))
+	settings = settings.WithEvidence(slices.Concat(bare(state), bare(inputs)))
 	j, err := audit.New(settings, bare(state), bare(inputs), time.Now())
 	if err != nil {
 		return located(err, slices.Concat(state, inputs))

@@ -108,8 +108,8 @@ func TestLint(t *testing.T) {
 		{"one on a node of the other", agent + and + agentOn2, nodes, []string{"error PC0202 on2 <- DaemonSet agent n2"}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			folder(t, map[string]string{"in.yaml": c.inputs, "state.yaml": c.state})
-			args := []string{"lint", "-f", "in.yaml", "-o", "json"}
+			folder(t, map[string]string{"in.yaml": c.inputs, "state.yaml": c.state, "config.yaml": iptablesConfig})
+			args := []string{"lint", "-f", "in.yaml", "-o", "json", "--config", "config.yaml"}
 			if c.state != "" {
 				args = append(args, "--state", "state.yaml")
 			}

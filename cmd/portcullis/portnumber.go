@@ -175,8 +175,15 @@ func (h *holdings) addSituations(n *report.PortNumber, port uint16, protocol por
 		n.Unknown = "there is no Node among the objects"
 		return
 	}
+	plane := explain.PlaneOf(h.settings.ServiceProxy, h.settings.HostPorts, !h.settings.NodePorts.IPv4Loopback)
+	for _, one := range held {
+		if unknown := plane.Unknown(one.Claim.Kind); one.Claim.Owner != nil && unknown != "" {
+			n.Unknown = report.UnknownComponent(unknown)
+			return
+		}
+	}
 	for _, g := range h.alike(only, held) {
-		s, made, err := h.situation(g.nodes, port, protocol, g.held)
+		s, made, err := h.situation(plane, g.nodes, port, protocol, g.held)
 		if err != nil {
 			n.Unknown = err.Error()
 			continue
@@ -203,6 +210,7 @@ func (h *holdings) alike(only string, held []report.HeldPort) []*group {
 	for _, node := range slices.SortedFunc(slices.Values(h.nodes), func(a, b *corev1.Node) int { return strings.Compare(a.Name, b.Name) }) {
 		var here []report.HeldPort
 		var key strings.Builder
+		fmt.Fprintln(&key, extract.IsWindows(node)) // which has rules of its own
 		for _, one := range held {
 			if one.Claim.Owner != nil && (one.Node == node.Name || one.Node == report.EveryNode) {
 				here = append(here, one)
@@ -224,7 +232,7 @@ func (h *holdings) alike(only string, held []report.HeldPort) []*group {
 }
 
 // situation walks the packets of every class on the first of nodes that are alike.
-func (h *holdings) situation(nodes []*corev1.Node, port uint16, protocol ports.Protocol, held []report.HeldPort) (report.PortSituation, []string, error) {
+func (h *holdings) situation(plane explain.Plane, nodes []*corev1.Node, port uint16, protocol ports.Protocol, held []report.HeldPort) (report.PortSituation, []string, error) {
 	st := h.stage(nodes[0], held)
 	w, err := extract.World(st.objects, extract.WorldOptions{
 		Node: nodes[0].Name, Portmap: rules.Portmap{MarkBit: portmapMarkBit},
@@ -236,7 +244,6 @@ func (h *holdings) situation(nodes []*corev1.Node, port uint16, protocol ports.P
 	if err != nil {
 		return report.PortSituation{}, nil, err
 	}
-	plane := explain.PlaneOf(h.settings.ServiceProxy, h.settings.HostPorts, !h.settings.NodePorts.IPv4Loopback)
 	host := explain.Host(w)
 	to := netip.AddrPortFrom(destination(w, held), port)
 	var winners []check.Winner

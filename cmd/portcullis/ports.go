@@ -103,7 +103,7 @@ func (o *portsOptions) run(ctx context.Context, s streams, args []string) error 
 	if err != nil {
 		return err
 	}
-	h := holdingsOf(objects, settings)
+	h := holdingsOf(objects, settings.WithEvidence(bare(objects)))
 	if o.node != "" && !h.hasNode(o.node) {
 		return fmt.Errorf("there is no Node %q; there are %s", o.node, strings.Join(h.nodeNames(), ", "))
 	}

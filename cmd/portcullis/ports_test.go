@@ -104,15 +104,18 @@ func TestPortsNumber(t *testing.T) {
 	service := "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: NodePort, clusterIP: 10.96.0.1, selector: {app: s}, ports: [{port: 80, targetPort: http, nodePort: 30070}]}}\n"
 	folder(t, map[string]string{
 		"state.yaml": portsCluster(), "config.yaml": noDaemons, "pool.yaml": portsCluster() + and + teamPool,
-		"served.yaml":    strings.Join([]string{auditNodes, service, serving("a", "n1", "8"), serving("b", "n2", "9"), strings.Replace(serving("c", "n2", "10"), `"True"`, `"False"`, 1)}, and),
-		"idle.yaml":      strings.Join([]string{auditNodes, service, strings.Replace(serving("c", "n2", "10"), `"True"`, `"False"`, 1)}, and),
+		"served.yaml":    strings.Join([]string{auditNodes, iptablesEverywhere, service, serving("a", "n1", "8"), serving("b", "n2", "9"), strings.Replace(serving("c", "n2", "10"), `"True"`, `"False"`, 1)}, and),
+		"idle.yaml":      strings.Join([]string{auditNodes, iptablesEverywhere, service, strings.Replace(serving("c", "n2", "10"), `"True"`, `"False"`, 1)}, and),
 		"full.yaml":      fourOnThree(),
 		"roomy.yaml":     fourOnThree() + and + "{apiVersion: v1, kind: Node, metadata: {name: n4}}\n",
 		"reserving.yaml": portsReserved,
 		"closed.yaml": portsReserved + and + "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}\n" + and + "{apiVersion: portcullis.dev/v1alpha1, kind: PortPolicy, metadata: {name: closed}, " +
 			"spec: {enforcement: Deny, namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}, hostPorts: {mode: Forbidden}}}\n",
-		"ipvs.yaml": "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: ipvs}}",
-		"nft.yaml":  "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: nftables, hostPort: portmap-nftables}}",
+		"unshown.yaml":  strings.ReplaceAll(portsCluster(), iptablesEverywhere, "{apiVersion: v1, kind: Node, metadata: {name: n9}}\n"),
+		"unserved.yaml": auditNodes + and + service,
+		"windows.yaml":  strings.Join([]string{strings.Replace(auditNodes, "{name: n1}", "{name: n1, labels: {kubernetes.io/os: windows}}", 1), iptablesEverywhere, service, serving("b", "n2", "9")}, and),
+		"ipvs.yaml":     "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: ipvs}}",
+		"nft.yaml":      "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: nftables, hostPort: portmap-nftables}}",
 	})
 	for _, c := range []struct {
 		args string
@@ -135,6 +138,11 @@ func TestPortsNumber(t *testing.T) {
 		{"30062 -f state.yaml --config nft.yaml", []string{"in another order of starts they go to another holder"}, nil},
 		{"30070 -f served.yaml", []string{"Service default/s has 2 ready endpoints\n", "--to-destination 10.244.0.8:8081", "Packets for 30070/TCP on nodes n1, n2:\n"}, []string{"Made up for the walk: an endpoint"}},
 		{"30070 -f idle.yaml", []string{"Service default/s has 0 ready endpoints\n", "has no endpoints"}, []string{"Made up for the walk: an endpoint"}},
+		{"30062 -f unshown.yaml", []string{"Who gets the packets for 30062/TCP is not known: nothing tells what maps host ports; name it as dataplane.hostPort"}, []string{"Packets for", "PC0601"}},
+		{"8080 -f unshown.yaml", []string{"Who gets the packets for 8080/TCP is not known: nothing tells what maps host ports; name it as dataplane.hostPort"}, []string{"Packets for"}},
+		{"30070 -f unserved.yaml", []string{"Who gets the packets for 30070/TCP is not known: nothing tells what serves node ports; name it as dataplane.serviceProxy"}, []string{"Packets for"}},
+		{"9100 -f unshown.yaml", []string{"Packets for 9100/TCP on node n3"}, []string{"is not known"}},
+		{"30070 -f windows.yaml", []string{"Packets for 30070/TCP on node n2:\n", "Who gets the packets for 30070/TCP is not known: node n1 runs Windows"}, []string{"n1, n2:"}},
 		{"9000 -f full.yaml", []string{"A new hostPort 9000/TCP: refused\n", "(PC0202)"}, []string{"but free on"}},
 		{"9000 -f roomy.yaml", []string{"A new hostPort 9000/TCP: allowed, but free on 1 of 4 nodes only: held by Deployment default/tomcat\n"}, []string{"PC0202"}},
 		{"9100 -f reserving.yaml", []string{"A new nodePort 9100/TCP: refused", "A new hostPort 9100/TCP: refused"}, []string{"but free on"}},

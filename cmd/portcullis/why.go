@@ -70,7 +70,7 @@ func (o *whyOptions) run(ctx context.Context, s streams, name string) error {
 	if err != nil {
 		return err
 	}
-	r := report.NewPodReport(v.placement(subject, settings))
+	r := report.NewPodReport(v.placement(subject, settings.WithEvidence(v.all)))
 	stop()
 	if err := o.write(s.out, r, func(w io.Writer) error { return r.WriteTable(w, time.Now()) }); err != nil {
 		return err

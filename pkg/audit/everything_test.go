@@ -19,7 +19,7 @@ import (
 
 func settings(t testing.TB) *extract.Settings {
 	t.Helper()
-	config, err := configv1alpha1.Load(nil)
+	config, err := configv1alpha1.Load([]byte("{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: iptables, hostPort: portmap-iptables}}"))
 	if err != nil {
 		t.Fatal(err)
 	}

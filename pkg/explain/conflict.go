@@ -50,10 +50,13 @@ func (e Evidence) OrderDependent() bool {
 
 // Conflict walks the packets that a finding's object and its holder both claim, on a node with nothing but these two. Pods
 // that have no address yet, and Services whose endpoints are not known, get addresses made up for the purpose. It reports
-// false if rules have nothing to say about the two: where both are of one kind.
+// false if rules have nothing to say about the two: where both are of one kind, or what installs them is not known.
 func (p Plane) Conflict(f check.Finding) (Evidence, bool) {
 	if f.Holder == nil || f.Claim.Owner == nil || f.Holder.Kind == check.NodeKind {
 		return Evidence{}, false // what listens on a port that a node reserves is not known
+	}
+	if p.Unknown(f.Claim.Kind) != "" || p.Unknown(f.Holder.Claim.Kind) != "" {
+		return Evidence{}, false
 	}
 	s := &scene{held: f.Holder.Claim.Address, wanted: f.Claim.Address}
 	one, ok := s.place(f.Object, f.Claim)

@@ -95,6 +95,32 @@ func TestConflict(t *testing.T) {
 	}
 }
 
+// TestNobodyServes: where nothing installs rules for one of the two, or what does is not known, nobody loses packets to it.
+func TestNobodyServes(t *testing.T) {
+	planes := func(p explain.ServiceProxy, m explain.HostPortMapper) explain.Plane { return plane(p, m, "") }
+	for _, c := range []struct {
+		why   string
+		plane explain.Plane
+		kind  ports.Kind
+		found bool
+	}{
+		{"nobody maps anything", planes(explain.NoServiceProxy, explain.NoHostPorts), ports.HostPort, false},
+		{"the Service never got any", planes(explain.NoServiceProxy, explain.PortmapIPTables), ports.HostPort, false},
+		{"nor from a process", planes(explain.NoServiceProxy, explain.PortmapIPTables), ports.HostNetwork, false},
+		{"the Service gets what is meant for the pod", planes(explain.IPTables, explain.NoHostPorts), ports.HostPort, true},
+		{"nothing is known", planes(explain.UnknownProxy, explain.UnknownMapper), ports.HostPort, false},
+		{"what maps host ports is not known", planes(explain.IPTables, explain.UnknownMapper), ports.HostPort, false},
+		{"which says nothing of a process", planes(explain.IPTables, explain.UnknownMapper), ports.HostNetwork, true},
+		{"what serves node ports is not known", planes(explain.UnknownProxy, explain.PortmapNFTables), ports.HostPort, false},
+		{"nor against a process", planes(explain.UnknownProxy, explain.PortmapNFTables), ports.HostNetwork, false},
+	} {
+		got := spoken(c.plane.Findings(&check.Workload{Claims: []ports.Claim{met(c.kind, "").Claim}}, []check.Finding{met(c.kind, "")}))
+		if (len(got) > 0) != c.found {
+			t.Errorf("%s: %q", c.why, got)
+		}
+	}
+}
+
 // TestOneAddress: a hostIP is an address of the node, and packets for others are not asked about.
 func TestOneAddress(t *testing.T) {
 	const want = "PC0601 (the holder gets none any more): from outside a, from pods a, from the node itself a"

@@ -37,11 +37,21 @@ func (p Plane) Findings(w *check.Workload, findings []check.Finding) []check.Fin
 		if e.OrderDependent() {
 			told.Code = check.OrderDependent
 		}
-		told.Case = caseOf(told)
+		if told.Case = caseOf(told); !p.concerns(told) {
+			continue
+		}
 		told.Severity = check.SeverityOf(told.Code, told.Case)
 		more = append(more, told)
 	}
 	return append(more, p.captured(w)...)
+}
+
+// concerns reports whether the two share packets at all: one of them gets some, and the other would.
+func (p Plane) concerns(f check.Finding) bool {
+	if f.Case == check.HolderShadowed && !p.serves(f.Holder.Claim.Kind) {
+		return false
+	}
+	return slices.ContainsFunc(f.Winners, func(w check.Winner) bool { return w.Who != ports.Ref{} })
 }
 
 // caseOf says who of the two gets the packets.

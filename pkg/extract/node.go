@@ -29,6 +29,11 @@ func NodeAddresses(node *corev1.Node) []netip.Addr {
 	return addresses
 }
 
+// IsWindows reports whether a node runs Windows, by its label or by what its kubelet says.
+func IsWindows(node *corev1.Node) bool {
+	return node.Labels[corev1.LabelOSStable] == "windows" || node.Status.NodeInfo.OperatingSystem == "windows"
+}
+
 // ReservedPortsAnnotation names ports of a node that no pod may have, because something on the node itself uses them:
 // "9100/TCP,80/TCP".
 const ReservedPortsAnnotation = "portcullis.dev/reserved-ports"

@@ -108,6 +108,15 @@ func NewPortSituation(nodes []string, winners []check.Winner, orderDependent boo
 	return s
 }
 
+// UnknownComponent tells that it is not known which component installs rules, and how to name it.
+func UnknownComponent(c explain.Component) string {
+	what, field := "serves node ports", "serviceProxy"
+	if c == explain.HostPortComponent {
+		what, field = "maps host ports", "hostPort"
+	}
+	return fmt.Sprintf("nothing tells what %s; name it as dataplane.%s of the configuration (--config)", what, field)
+}
+
 // NewPortUse tells of a Service how many of its pods are ready; ready is negative where that is not known.
 func NewPortUse(service ports.Ref, ready int) PortUse {
 	return PortUse{Service: *ownerOf(service), Ready: max(0, ready), Known: ready >= 0}

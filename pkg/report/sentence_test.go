@@ -135,7 +135,7 @@ func moreSentences() []said {
 		{check.Finding{Code: check.WorkloadsMeet, Case: check.TooManyTogether, Field: podField, Claim: hostPort("80/TCP"), Holder: by("Deployment", "b", podField, hostPort("80/TCP"))},
 			"spec.containers[0].ports[0].hostPort: 80/TCP is wanted by Deployment default/b (spec.containers[0].ports[0].hostPort) too, and wherever its pods run they meet one of this DaemonSet; choose another hostPort (PC0202)"},
 		{check.Finding{Code: check.InNodePorts, Field: podField, Claim: hostPort("31000/TCP"), Range: nodePorts},
-			"spec.containers[0].ports[0].hostPort: 31000 is inside the node port range 30000-32767, so that any Service may be given the number, and then take the packets; choose a hostPort outside it (PC0303)"},
+			"spec.containers[0].ports[0].hostPort: 31000 is inside the node port range 30000-32767, so that any Service may be given the number, and then the two would meet; choose a hostPort outside it (PC0303)"},
 		{check.Finding{Code: check.InEphemeral, Field: podField, Claim: hostPort("40000/TCP"), Range: ports.MustParseRange("32768-60999")},
 			"spec.containers[0].ports[0].hostPort: 40000 is among the ports 32768-60999 that outgoing connections of the nodes use, and may be in use; choose a hostPort elsewhere, or reserve it by net.ipv4.ip_local_reserved_ports on every node (PC0304)"},
 		{check.Finding{Code: check.InDynamicBand, Field: port0, Claim: nodePort("31000/TCP"), Range: band},
