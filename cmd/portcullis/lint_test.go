@@ -244,7 +244,7 @@ func TestLintDataPlane(t *testing.T) {
 	}
 	folder(t, files)
 	for config, want := range map[string]string{
-		"iptables.yaml": "the packets for 30062/TCP go to Service default/app1, wherever they come from",
+		"iptables.yaml": "the packets for 30062/TCP go to Service default/app1 if the Service has endpoints, wherever they come from",
 		"off.yaml":      "from outside, from pods and from the node itself go to Service default/app1, those over loopback to this object",
 		"ipvs.yaml":     "it takes the packets for 30062/TCP from Service default/app1, wherever they come from",
 		"nft.yaml":      "depends on whether kube-proxy or portmap was started first",

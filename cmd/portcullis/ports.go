@@ -147,13 +147,14 @@ func (n number) is(s ports.Socket) bool {
 type holdings struct {
 	*view
 	settings *extract.Settings
+	known    *extract.Services
 	ledger   ledger.Ledger
 	pods     map[ports.Ref]*check.Workload // those that hold ports
 	objects  map[ports.Ref]metav1.Object   // the pods and Services that do
 }
 
 func holdingsOf(objects []*manifest.Object, settings *extract.Settings) *holdings {
-	h := &holdings{view: viewOf(objects), settings: settings, pods: map[ports.Ref]*check.Workload{}, objects: map[ports.Ref]metav1.Object{}}
+	h := &holdings{view: viewOf(objects), settings: settings, known: extract.NewServices(bare(objects)), pods: map[ports.Ref]*check.Workload{}, objects: map[ports.Ref]metav1.Object{}}
 	for _, node := range h.nodes {
 		h.ledger.ReplaceNode(node.Name, extract.NodeAddresses(node))
 	}

@@ -5,6 +5,7 @@ package explain
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -61,6 +62,10 @@ type Plane struct {
 	Started      Order
 
 	NotOnLoopback bool // kube-proxy was started with --iptables-localhost-nodeports=false
+
+	// Services returns a Service as kube-proxy sees it, with placeholders for cluster IPs that it has not got yet, and whether
+	// its endpoints are known; nil for one that is not known, or that kube-proxy passes over. Nil: no Service is known.
+	Services func(service ports.Ref, placeholders []netip.Addr) (*rules.Service, bool)
 }
 
 // PlaneOf returns the plane of a configuration, which passed its own validation. Who started first it does not say.

@@ -46,7 +46,7 @@ func TestEvidence(t *testing.T) {
 		{"Cilium, whose part is not known", unknown, []string{daemons("kube-proxy", "", ""), daemons("cilium", "", ""), network("kube-system", portmap)}, "unknown unknown [* (not loopback)]"},
 		{"an agent that leaves Services alone", unknown, []string{daemons("kube-proxy", "", ""), daemons("calico-node", "", "")}, "iptables unknown [* (not ::1)]"},
 		{"portmap", unknown, []string{network("kube-flannel", portmap)}, "unknown portmap-iptables [* (not loopback)]"},
-		{"portmap with nft", unknown, []string{network("kube-system", portmap + `, "backend": "nftables"`)}, "unknown portmap-nftables [* (not loopback)]"},
+		{"portmap with nft", unknown, []string{network("kube-system", portmap+`, "backend": "nftables"`)}, "unknown portmap-nftables [* (not loopback)]"},
 		{"somebody's own file", unknown, []string{network("shop", portmap)}, "unknown unknown [* (not loopback)]"},
 		{"no portmap", unknown, []string{network("kube-system", `"type": "tuning"`)}, "unknown unknown [* (not loopback)]"},
 	} {

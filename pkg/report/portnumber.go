@@ -35,13 +35,16 @@ type PortSituation struct {
 type PortWinner struct {
 	Of    string `json:"of"`              // "from outside", "from pods"
 	Owner *Owner `json:"owner,omitempty"` // left out where nobody does
+	// Assumed says that so it is if Services have endpoints, of which nothing is known; Otherwise gets the packets if not.
+	Assumed   bool   `json:"assumed,omitempty"`
+	Otherwise *Owner `json:"otherwise,omitempty"`
 }
 
-// PortUse is a Service behind a number and how many of its pods are ready.
+// PortUse is a Service behind a number and how many of its endpoints are ready.
 type PortUse struct {
 	Service Owner `json:"service"`
 	Ready   int   `json:"readyEndpoints"`
-	Known   bool  `json:"known"` // it selects pods, so that they could be counted
+	Known   bool  `json:"known"` // its endpoints are, or those that its pods make
 }
 
 // The outcomes for who wants a number.
@@ -56,8 +59,8 @@ type PortWanted struct {
 	Kind     string   `json:"kind"` // nodePort or hostPort
 	Outcome  string   `json:"outcome"`
 	Messages []string `json:"messages"`
-	Free     int      `json:"freeNodes"` // on how many of Nodes a hostPort is free
-	Nodes    int      `json:"nodes"`     // that a pod without wishes may run on
+	Free     int      `json:"freeNodes"`         // on how many of Nodes a hostPort is free
+	Nodes    int      `json:"nodes"`             // that a pod without wishes may run on
 	TakenBy  []Holder `json:"takenBy,omitempty"` // on the other nodes
 }
 
@@ -86,11 +89,16 @@ func NewPortWanted(kind ports.Kind, findings []check.Finding, room check.Room, s
 	return w
 }
 
-// NewPortSituation puts into words who gets the packets. name tells who is behind a holder.
-func NewPortSituation(nodes []string, winners []check.Winner, orderDependent bool, outside explain.Answer, name func(ports.Ref) ports.Ref) PortSituation {
+// NewPortSituation puts into words who gets the packets, and who otherwise, where Services of which no endpoint is known have none.
+// name tells who is behind a holder.
+func NewPortSituation(nodes []string, winners, otherwise []check.Winner, orderDependent bool, outside explain.Answer, name func(ports.Ref) ports.Ref) PortSituation {
 	s := PortSituation{Nodes: nodes, Winners: []PortWinner{}, OrderDependent: orderDependent, Rules: []TraceStep{}}
-	for _, w := range winners {
-		s.Winners = append(s.Winners, PortWinner{w.Of, ownerOf(name(w.Who))})
+	for i, w := range winners {
+		winner := PortWinner{Of: w.Of, Owner: ownerOf(name(w.Who))}
+		if other := otherwise[i].Who; other != w.Who {
+			winner.Assumed, winner.Otherwise = true, ownerOf(name(other))
+		}
+		s.Winners = append(s.Winners, winner)
 	}
 	if len(outside.Paths) == 0 {
 		return s
@@ -117,9 +125,9 @@ func UnknownComponent(c explain.Component) string {
 	return fmt.Sprintf("nothing tells what %s; name it as dataplane.%s of the configuration (--config)", what, field)
 }
 
-// NewPortUse tells of a Service how many of its pods are ready; ready is negative where that is not known.
-func NewPortUse(service ports.Ref, ready int) PortUse {
-	return PortUse{Service: *ownerOf(service), Ready: max(0, ready), Known: ready >= 0}
+// NewPortUse tells of a Service how many of its endpoints are ready, if that is known.
+func NewPortUse(service ports.Ref, ready int, known bool) PortUse {
+	return PortUse{Service: *ownerOf(service), Ready: ready, Known: known}
 }
 
 // write writes what is told of the number for a person.
@@ -133,7 +141,7 @@ func (n *PortNumber) write(w io.Writer) error {
 		b.add("%s lies in %s", number, in)
 	}
 	for _, u := range n.Serves {
-		b.add("%s has %s", owned(&u.Service), endpoints(u))
+		b.add("%s", endpoints(u))
 	}
 	for _, s := range n.Situations {
 		b.gap()
@@ -156,11 +164,11 @@ func (n *PortNumber) write(w io.Writer) error {
 func endpoints(u PortUse) string {
 	switch {
 	case !u.Known:
-		return "no selector, so that its endpoints are not known"
+		return fmt.Sprintf("The endpoints of %s are not known: neither they nor pods that say whether they are ready are among the objects", owned(&u.Service))
 	case u.Ready == 1:
-		return "1 ready endpoint"
+		return owned(&u.Service) + " has 1 ready endpoint"
 	default:
-		return fmt.Sprintf("%d ready endpoints", u.Ready)
+		return fmt.Sprintf("%s has %d ready endpoints", owned(&u.Service), u.Ready)
 	}
 }
 
@@ -169,7 +177,11 @@ func (s PortSituation) write(b *textLines, number string) {
 	b.add("Packets for %s on %s:", number, nodes(s.Nodes))
 	var words []string
 	for _, w := range s.Winners {
-		words = append(words, winnerWords(w.Owner))
+		text := winnerWords(w.Owner)
+		if w.Assumed {
+			text += " if it has endpoints; else " + winnerWords(w.Otherwise)
+		}
+		words = append(words, text)
 	}
 	for i := 0; i < len(s.Winners); {
 		j, of := i, []string{}
@@ -190,7 +202,7 @@ func (s PortSituation) write(b *textLines, number string) {
 
 func winnerWords(o *Owner) string {
 	if o == nil {
-		return "nobody gets them, unless a process of the node listens"
+		return "nobody, unless a process of the node listens"
 	}
 	return owned(o)
 }
