@@ -89,8 +89,8 @@ func (p Plane) Conflict(f check.Finding, families check.Families) (Evidence, boo
 			families.IPv4, families.IPv6 = families.IPv4 || addr.Is4(), families.IPv6 || addr.Is6()
 		}
 	}
-	for _, where := range places(svc, f.Nodes) {
-		if !p.walk(&e, f, svc, where, families) {
+	for _, at := range places(svc, f.Nodes) {
+		if !p.walk(&e, f, svc, at, families) {
 			return Evidence{}, false
 		}
 	}
@@ -127,23 +127,43 @@ func (p Plane) known(owner ports.Ref, c ports.Claim) (*rules.Service, bool) {
 	return &one, known
 }
 
-// places returns the nodes, of those where two meet, that differ for a Service; no names of nodes: it may be any.
-func places(svc *rules.Service, nodes []string) []Where {
+// place is a node as a Service's rules tell it from others.
+type place struct {
+	where Where
+	node  string // the first of those that are alike
+}
+
+// places returns the nodes, of those where two meet, for which a Service's rules differ; no names of nodes: it may be any.
+func places(svc *rules.Service, nodes []string) []place {
 	if svc == nil || !svc.ExternalLocal && !svc.InternalLocal {
-		return []Where{Anywhere}
+		return []place{{}}
 	}
-	beside := map[string]bool{}
+	beside := map[string]map[rules.Family]bool{}
 	for _, p := range svc.Ports {
 		for _, e := range p.Endpoints {
-			beside[e.Node] = beside[e.Node] || isUsable(e)
+			if isUsable(e) {
+				if beside[e.Node] == nil {
+					beside[e.Node] = map[rules.Family]bool{}
+				}
+				beside[e.Node][rules.FamilyOf(e.Addr.Addr())] = true
+			}
 		}
 	}
-	var found []Where
-	if nodes == nil && slices.Contains(slices.Collect(maps.Values(beside)), true) || slices.ContainsFunc(nodes, func(n string) bool { return beside[n] }) {
-		found = append(found, Beside)
+	if nodes == nil {
+		nodes = append(slices.Sorted(maps.Keys(beside)), "") // and one that has none
 	}
-	if nodes == nil || slices.ContainsFunc(nodes, func(n string) bool { return !beside[n] }) {
-		found = append(found, Away)
+	var found []place
+	seen := map[[2]bool]bool{}
+	for _, node := range nodes {
+		has := beside[node]
+		if alike := [2]bool{has[rules.IPv4], has[rules.IPv6]}; !seen[alike] {
+			seen[alike] = true
+			where := Away
+			if has != nil {
+				where = Beside
+			}
+			found = append(found, place{where, node})
+		}
 	}
 	return found
 }
@@ -151,31 +171,26 @@ func places(svc *rules.Service, nodes []string) []Where {
 // isUsable reports whether kube-proxy may send packets to an endpoint: to those that end only where none is ready.
 func isUsable(e rules.Endpoint) bool { return e.Ready || e.Serving && e.Terminating }
 
-// at returns a Service as a node of the scene has it: with all of its endpoints on others, or one of them there.
-func at(svc *rules.Service, where Where) *rules.Service {
-	if svc == nil || where == Anywhere {
+// at returns a Service as it is seen on a node, which is that of the scene.
+func at(svc *rules.Service, p place) *rules.Service {
+	if svc == nil || p.where == Anywhere {
 		return svc
 	}
 	moved := *svc
 	moved.Ports = slices.Clone(svc.Ports)
 	for i := range moved.Ports {
 		moved.Ports[i].Endpoints = slices.Clone(moved.Ports[i].Endpoints)
-		there := ""
 		for j := range moved.Ports[i].Endpoints {
 			e := &moved.Ports[i].Endpoints[j]
-			if there == "" && isUsable(*e) {
-				there = e.Node
-			}
-			isThere := where == Beside && e.Node == there
-			e.Node = map[bool]string{true: sceneNode, false: "another"}[isThere]
+			e.Node = map[bool]string{true: sceneNode, false: "another"}[e.Node == p.node]
 		}
 	}
 	return &moved
 }
 
 // walk adds the classes of packets at one place; false if the two are no matter of rules.
-func (p Plane) walk(e *Evidence, f check.Finding, svc *rules.Service, where Where, families check.Families) bool {
-	s := &scene{held: f.Holder.Claim.Address, wanted: f.Claim.Address, service: at(svc, where)}
+func (p Plane) walk(e *Evidence, f check.Finding, svc *rules.Service, on place, families check.Families) bool {
+	s := &scene{held: f.Holder.Claim.Address, wanted: f.Claim.Address, service: at(svc, on)}
 	one, ok := s.place(f.Object, f.Claim)
 	other, also := s.place(f.Holder.Ref, f.Holder.Claim)
 	if !ok || !also || one == other {
@@ -201,7 +216,7 @@ func (p Plane) walk(e *Evidence, f check.Finding, svc *rules.Service, where Wher
 				continue
 			}
 			packet.Protocol = f.Claim.Protocol
-			c := Class{From: from, Family: family, Where: where, Path: walkers[0].Walk(packet)[0]}
+			c := Class{From: from, Family: family, Where: on.where, Path: walkers[0].Walk(packet)[0]}
 			c.Winner = Receiver(c.Path, s.listener)
 			for _, other := range walkers[1:] {
 				c.Flips = c.Flips || Receiver(other.Walk(packet)[0], s.listener) != c.Winner
