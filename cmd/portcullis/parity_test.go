@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -17,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
@@ -240,7 +242,7 @@ func (p *parity) request(hooks map[string]admission.Handler, object runtime.Obje
 	if err != nil {
 		p.Fatal(err)
 	}
-	response := hooks[path].Handle(p.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+	response := hooks[path].Handle(logf.IntoContext(p.Context(), logr.Discard()), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
 		UID: "u", Operation: admissionv1.Create, Namespace: "default", Name: ref.Name, Object: runtime.RawExtension{Raw: raw},
 		Kind: metav1.GroupVersionKind{Group: group, Version: "v1", Kind: ref.Kind}, Resource: metav1.GroupVersionResource{Group: group, Version: "v1", Resource: resource},
 	}})

@@ -89,7 +89,11 @@ func (p Plane) Conflict(f check.Finding, families check.Families) (Evidence, boo
 			families.IPv4, families.IPv6 = families.IPv4 || addr.Is4(), families.IPv6 || addr.Is6()
 		}
 	}
-	for _, at := range places(svc, f.Nodes) {
+	nodes := f.Nodes
+	if e.Assumed {
+		nodes = nil // endpoints that are not known may be on any
+	}
+	for _, at := range places(svc, nodes) {
 		if !p.walk(&e, f, svc, at, families) {
 			return Evidence{}, false
 		}

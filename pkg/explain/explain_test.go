@@ -149,6 +149,8 @@ func TestKnownServices(t *testing.T) {
 		{"Local, on the node", true, []rules.Endpoint{endpoint("n1", true)}, true, []string{"n1"}, service, false},
 		{"Local, on another node, where only what comes from the cluster goes to it", true, []rules.Endpoint{endpoint("n9", true)}, true, []string{"n1"},
 			"PC0601 (each gets some): from outside a, from pods b, from the node itself b, over loopback b", false},
+		{"Local, somewhere", true, nil, false, []string{"n1"},
+			"PC0601 (each gets some): from outside on nodes with an endpoint b, from outside on nodes without an endpoint a, from pods b, from the node itself b, over loopback b", true},
 		{"Local, on one of two", true, []rules.Endpoint{endpoint("n1", true)}, true, []string{"n1", "n2"},
 			"PC0601 (each gets some): from outside on nodes with an endpoint b, from outside on nodes without an endpoint a, from pods b, from the node itself b, over loopback b", false},
 	} {
