@@ -243,8 +243,8 @@ func TestErrors(t *testing.T) {
 	}
 	for name, args := range map[string]runtime.Object{
 		"arguments of PortClaims: dataplane.serviceProxy: Invalid value: \"x\": write one of iptables, nftables, ipvs, userspace, none, unknown": &runtime.Unknown{Raw: []byte(`{"dataplane":{"serviceProxy":"x"}}`)},
-		"arguments of PortClaims: they are text/plain, want application/json":                                                           &runtime.Unknown{ContentType: "text/plain"},
-		"arguments of PortClaims: they are a *v1.Pod, want PortClaimsArgs in JSON":                                                      &corev1.Pod{},
+		"arguments of PortClaims: they are text/plain, want application/json":                                                                    &runtime.Unknown{ContentType: "text/plain"},
+		"arguments of PortClaims: they are a *v1.Pod, want PortClaimsArgs in JSON":                                                               &corev1.Pod{},
 	} {
 		if _, err := New(t.Context(), args, newHandle()); err == nil || err.Error() != name {
 			t.Errorf("New: %v, want %s", err, name)

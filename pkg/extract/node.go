@@ -79,7 +79,7 @@ func BadReservations(node *corev1.Node) []check.Finding {
 		return nil
 	}
 	var findings []check.Finding
-	for _, bad := range err.(interface{ Unwrap() []error }).Unwrap() { //nolint:errorlint // of errors.Join
+	for _, bad := range err.(interface{ Unwrap() []error }).Unwrap() {
 		findings = append(findings, check.ReservationFinding(NodeRef(node.Name), reservedPortsField, bad))
 	}
 	return findings
