@@ -113,7 +113,8 @@ func TestFilter(t *testing.T) {
 		{"a nodePort, other protocol", "", []*corev1.Service{nodePort("app", 9000)},
 			pod("new", list(corev1.ContainerPort{HostPort: 9000, ContainerPort: 80, Protocol: corev1.ProtocolUDP})), node("n", 1), ""},
 		{"a nodePort, other family", "", []*corev1.Service{nodePort("app", 9000)}, pod("new", list(at("::", port(9000)))), node("n", 1), ""},
-		{"a nodePort on loopback, iptables", "", []*corev1.Service{nodePort("app", 9000)}, pod("new", list(at("127.0.0.1", port(9000)))), node("n", 1),
+		{"a nodePort on loopback, not known", "", []*corev1.Service{nodePort("app", 9000)}, pod("new", list(at("127.0.0.1", port(9000)))), node("n", 1), ""},
+		{"a nodePort on loopback, iptables", `{"dataplane":{"serviceProxy":"iptables"}}`, []*corev1.Service{nodePort("app", 9000)}, pod("new", list(at("127.0.0.1", port(9000)))), node("n", 1),
 			"UnschedulableAndUnresolvable: " + by + "Service default/app"},
 		{"a nodePort on loopback, ipvs", `{"dataplane":{"serviceProxy":"ipvs"}}`, []*corev1.Service{nodePort("app", 9000)}, pod("new", list(at("127.0.0.1", port(9000)))), node("n", 1), ""},
 		{"a nodePort on primary addresses, the primary one", `{"dataplane":{"serviceProxy":"nftables"}}`, []*corev1.Service{nodePort("app", 9000)},
@@ -241,9 +242,9 @@ func TestErrors(t *testing.T) {
 		t.Errorf("without a node: %v", status)
 	}
 	for name, args := range map[string]runtime.Object{
-		"arguments of PortClaims: dataplane.serviceProxy: Invalid value: \"x\": write one of iptables, nftables, ipvs, userspace, none": &runtime.Unknown{Raw: []byte(`{"dataplane":{"serviceProxy":"x"}}`)},
-		"arguments of PortClaims: they are text/plain, want application/json":                                                           &runtime.Unknown{ContentType: "text/plain"},
-		"arguments of PortClaims: they are a *v1.Pod, want PortClaimsArgs in JSON":                                                      &corev1.Pod{},
+		"arguments of PortClaims: dataplane.serviceProxy: Invalid value: \"x\": write one of iptables, nftables, ipvs, userspace, none, unknown": &runtime.Unknown{Raw: []byte(`{"dataplane":{"serviceProxy":"x"}}`)},
+		"arguments of PortClaims: they are text/plain, want application/json":                                                                    &runtime.Unknown{ContentType: "text/plain"},
+		"arguments of PortClaims: they are a *v1.Pod, want PortClaimsArgs in JSON":                                                               &corev1.Pod{},
 	} {
 		if _, err := New(t.Context(), args, newHandle()); err == nil || err.Error() != name {
 			t.Errorf("New: %v, want %s", err, name)

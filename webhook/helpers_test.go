@@ -131,9 +131,10 @@ func newBench(t testing.TB, config string) *bench {
 
 func settingsOf(t testing.TB, config string) *extract.Settings {
 	t.Helper()
-	if config != "" {
-		config = "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\n" + config
+	if !strings.Contains(config, "dataplane:") {
+		config += "dataplane: {serviceProxy: iptables, hostPort: portmap-iptables}\n"
 	}
+	config = "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\n" + config
 	loaded, err := configv1alpha1.Load([]byte(config))
 	if err != nil {
 		t.Fatal(err)

@@ -31,8 +31,15 @@ const (
 )
 
 func auditCluster() string {
-	return strings.Join([]string{auditNodes, auditService, auditDeploy, fmt.Sprintf(auditPod, "n1"), fmt.Sprintf(auditPod, "n2"), auditNeighbor, auditEarly}, "---\n")
+	return strings.Join([]string{auditNodes, auditService, auditDeploy, fmt.Sprintf(auditPod, "n1"), fmt.Sprintf(auditPod, "n2"), auditNeighbor, auditEarly, iptablesEverywhere}, "---\n")
 }
+
+// iptablesConfig says what iptablesEverywhere shows.
+const iptablesConfig = "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: iptables, hostPort: portmap-iptables}}"
+
+// iptablesEverywhere shows kube-proxy and portmap, both with iptables.
+const iptablesEverywhere = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: kube-proxy, namespace: kube-system}, spec: {template: {spec: {containers: [{name: kube-proxy}]}}}}\n---\n" +
+	"{apiVersion: v1, kind: ConfigMap, metadata: {name: kube-flannel-cfg, namespace: kube-flannel}, data: {cni-conf.json: '{\"plugins\": [{\"type\": \"portmap\"}]}'}}\n"
 
 const auditSays = `SEVERITY  CODE    OBJECT                  NODES
 error     PC0201  Deployment default/web  n1, n2
@@ -49,6 +56,7 @@ Explain a code: portcullis lint --explain PC0201
 `
 
 func TestAudit(t *testing.T) {
+	filesSay := strings.Replace(auditSays, "6 objects, and 2", "7 objects, and 3", 1) // with what shows the data plane
 	folder(t, map[string]string{
 		"state.yaml": auditCluster(), "clean.yaml": auditNodes + and + auditService, "broken.yaml": "a: [",
 		"audited.yaml": "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, enforcement: {PC0201: Audit}}",
@@ -60,14 +68,14 @@ func TestAudit(t *testing.T) {
 		exit int
 		says string // all of it on stdout, or a part of what is wrong
 	}{
-		{"-f state.yaml", 1, auditSays},
-		{"-f state.yaml -A", 1, auditSays},
+		{"-f state.yaml", 1, filesSay},
+		{"-f state.yaml -A", 1, filesSay},
 		{"-f clean.yaml", 0, "no findings\njudged 1 object, and 2 of kinds that claim no ports\n"},
 		{"-f state.yaml -n shop -o github", 1, "::error file=state.yaml,line=13,title=PC0201::spec.containers[0].ports[0].hostPort: … (PC0201)\n"},
-		{"-f state.yaml -n nobody", 0, "no findings\njudged 6 objects, and 2 of kinds that claim no ports\n"},
-		{"-f state.yaml --fail-on never", 0, auditSays},
-		{"-f state.yaml --config audited.yaml", 0, auditSays},
-		{"-f state.yaml --config audited.yaml --fail-on warning", 1, auditSays},
+		{"-f state.yaml -n nobody", 0, "no findings\njudged 7 objects, and 3 of kinds that claim no ports\n"},
+		{"-f state.yaml --fail-on never", 0, filesSay},
+		{"-f state.yaml --config audited.yaml", 0, filesSay},
+		{"-f state.yaml --config audited.yaml --fail-on warning", 1, filesSay},
 		{"-f pool.yaml -o github", 1, "::warning file=pool.yaml,line=3,title=PC0307::spec.ports[0].nodePort: … (PC0307)\n"},
 
 		{"-f state.yaml -n shop -A", 2, "-n shop and -A: leave one of the two out"},
@@ -125,8 +133,8 @@ func TestAuditForms(t *testing.T) {
 		Tests    int `xml:"tests,attr"`
 		Failures int `xml:"failures,attr"`
 	}
-	if err := xml.Unmarshal([]byte(run("junit")), &suites); err != nil || suites.Tests != 6 || suites.Failures != 2 {
-		t.Errorf("junit: %v %+v, want 6 objects of which 2 fail", err, suites)
+	if err := xml.Unmarshal([]byte(run("junit")), &suites); err != nil || suites.Tests != 7 || suites.Failures != 2 {
+		t.Errorf("junit: %v %+v, want 7 objects of which 2 fail", err, suites)
 	}
 	if sarif := run("sarif"); strings.Count(sarif, `"ruleIndex"`) != 3 {
 		t.Errorf("sarif has not three results:\n%s", sarif)
@@ -170,8 +178,9 @@ func TestAuditReads(t *testing.T) {
 		"/api/v1/nodes": strings.ReplaceAll(auditNodes, "---", ","), "/api/v1/services": auditService, "/apis/apps/v1/deployments": auditDeploy,
 		"/api/v1/pods": strings.Join([]string{fmt.Sprintf(auditPod, "n1"), fmt.Sprintf(auditPod, "n2"), auditNeighbor, auditEarly}, ","),
 	}
+	folder(t, map[string]string{"config.yaml": iptablesConfig})
 	run := func(server string, args ...string) outcome {
-		return runCommand(t, "", append([]string{"audit", "--insecure-skip-tls-verify", "--server", server}, args...)...)
+		return runCommand(t, "", append([]string{"audit", "--config", "config.yaml", "--insecure-skip-tls-verify", "--server", server}, args...)...)
 	}
 	if o := run(clusterServer(t, lists)); o.exit != exitFindings || wordless(o.stdout) != auditSays || o.stderr != "" {
 		t.Errorf("exit %d: %s\n%s", o.exit, cmp.Diff(auditSays, wordless(o.stdout)), o.stderr)

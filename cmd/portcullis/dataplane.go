@@ -40,8 +40,8 @@ func (d *dataPlane) addFlags(cmd *cobra.Command) {
 	f.StringArrayVarP(&d.files, "filename", "f", nil, "`PATH` of the objects: a file, a folder (with all below it) or -; may be repeated")
 	d.reading.addFlags(f)
 	f.StringVar(&d.node, "node", "", "`NAME` of the node; may be left out where there is only one")
-	f.StringVar(&d.serviceProxy, "service-proxy", string(explain.IPTables), "kube-proxy's `MODE`: iptables, nftables, ipvs, userspace or none")
-	f.StringVar(&d.hostPort, "host-port", string(explain.PortmapIPTables), "`WHAT` maps host ports: portmap-iptables, portmap-nftables or none")
+	f.StringVar(&d.serviceProxy, "service-proxy", string(explain.IPTables), "kube-proxy's `MODE`: iptables, nftables, ipvs, userspace, none or unknown")
+	f.StringVar(&d.hostPort, "host-port", string(explain.PortmapIPTables), "`WHAT` maps host ports: portmap-iptables, portmap-nftables, none or unknown")
 	f.StringSliceVar(&d.clusterCIDRs, "cluster-cidr", nil, "kube-proxy's --cluster-cidr, one `CIDR` a family")
 	f.StringSliceVar(&d.nodePortAddresses, "node-port-addresses", nil, "kube-proxy's --nodeport-addresses: `CIDR`s, primary (the default with nftables), localhost or all (the default else)")
 	f.StringSliceVar(&d.nodeAddresses, "node-address", nil, "`IP` that is local to the node beside those of the Node object")
@@ -54,6 +54,21 @@ func (d *dataPlane) addFlags(cmd *cobra.Command) {
 func (d *dataPlane) plane() (explain.Plane, error) {
 	p := explain.Plane{ServiceProxy: explain.ServiceProxy(d.serviceProxy), HostPorts: explain.HostPortMapper(d.hostPort)}
 	return p, p.Validate()
+}
+
+// unknown returns an error where it is not known what a plane installs: a packet cannot be followed through that.
+func unknown(p explain.Plane) error {
+	var flags []string
+	if p.ServiceProxy == explain.UnknownProxy {
+		flags = append(flags, "--service-proxy")
+	}
+	if p.HostPorts == explain.UnknownMapper {
+		flags = append(flags, "--host-port")
+	}
+	if flags == nil {
+		return nil
+	}
+	return fmt.Errorf("which rules the node has is not known: name what installs them with %s", strings.Join(flags, " and "))
 }
 
 // objects reads the objects that are named. incomplete is an error if some of the files were not read.

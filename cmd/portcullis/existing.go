@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -47,7 +48,8 @@ func templates() []listing {
 		{"deployments.apps", &appsv1.DeploymentList{}, false}, {"statefulsets.apps", &appsv1.StatefulSetList{}, false},
 		{"daemonsets.apps", &appsv1.DaemonSetList{}, false}, {"replicasets.apps", &appsv1.ReplicaSetList{}, false},
 		{"replicationcontrollers", &corev1.ReplicationControllerList{}, false}, {"jobs.batch", &batchv1.JobList{}, false},
-		{"cronjobs.batch", &batchv1.CronJobList{}, false}, {"servicecidrs.networking.k8s.io", &networkingv1.ServiceCIDRList{}, false},
+		{"cronjobs.batch", &batchv1.CronJobList{}, false}, {"endpointslices.discovery.k8s.io", &discoveryv1.EndpointSliceList{}, false},
+		{"servicecidrs.networking.k8s.io", &networkingv1.ServiceCIDRList{}, false},
 	}
 }
 

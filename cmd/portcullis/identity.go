@@ -18,7 +18,9 @@ import (
 
 // claimsPorts reports whether an object is of a kind that can claim ports.
 func claimsPorts(object runtime.Object) bool {
-	switch object.(type) {
+	switch o := object.(type) {
+	case *corev1.Node:
+		return o.Annotations[extract.ReservedPortsAnnotation] != ""
 	case *corev1.Service, *corev1.Pod, *corev1.ReplicationController,
 		*appsv1.Deployment, *appsv1.DaemonSet, *appsv1.StatefulSet, *appsv1.ReplicaSet, *batchv1.Job, *batchv1.CronJob:
 		return true

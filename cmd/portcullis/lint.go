@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -187,6 +188,7 @@ func (o *lintOptions) run(s streams) error {
 	if err != nil {
 		return err
 	}
+	settings = settings.WithEvidence(slices.Concat(bare(state.latest()), bare(inputs.Objects)))
 	l := linter{settings: &settings.Check, failOn: failOn, report: report.NewLintReport()}
 	objects := inputs
 	if o.judgesRange() {
@@ -220,8 +222,9 @@ func (o *lintOptions) judge(l *linter, settings *extract.Settings, inputs, state
 		objects, judge = existing, j.LeftOutside
 	}
 	found := make([][]check.Finding, len(objects))
-	for i, object := range objects {
-		p.say(fmt.Sprintf("judging %s of %s objects", grouped(i+1), grouped(len(objects))))
+	for n, i := range podsLast(objects) {
+		object := objects[i]
+		p.say(fmt.Sprintf("judging %s of %s objects", grouped(n+1), grouped(len(objects))))
 		found[i] = judge(object.Object)
 		if !o.judgesRange() {
 			found[i] = slices.DeleteFunc(found[i], func(f check.Finding) bool { return isMissed(object, f) })
@@ -233,6 +236,23 @@ func (o *lintOptions) judge(l *linter, settings *extract.Settings, inputs, state
 		l.add(object, found[i])
 	}
 	return nil
+}
+
+// podsLast returns the places of objects in the order in which they are judged: as they come, but bare pods after all others. Of a
+// pod and a workload that takes its node the pod is in the wrong, as it will be when the workload's pods are there.
+func podsLast(objects []*manifest.Object) []int {
+	places := make([]int, len(objects))
+	for i := range places {
+		places[i] = i
+	}
+	isPod := func(i int) int {
+		if _, ok := objects[i].Object.(*corev1.Pod); ok {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(places, func(a, b int) int { return cmp.Compare(isPod(a), isPod(b)) })
+	return places
 }
 
 // writeFindings writes a report in one of outputs.

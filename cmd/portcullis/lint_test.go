@@ -115,8 +115,8 @@ func TestLint(t *testing.T) {
 		{"one on a node of the other", agent + and + agentOn2, nodes, []string{"error PC0202 on2 <- DaemonSet agent n2"}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			folder(t, map[string]string{"in.yaml": c.inputs, "state.yaml": c.state})
-			args := []string{"lint", "-f", "in.yaml", "-o", "json"}
+			folder(t, map[string]string{"in.yaml": c.inputs, "state.yaml": c.state, "config.yaml": iptablesConfig})
+			args := []string{"lint", "-f", "in.yaml", "-o", "json", "--config", "config.yaml"}
 			if c.state != "" {
 				args = append(args, "--state", "state.yaml")
 			}
@@ -251,7 +251,7 @@ func TestLintDataPlane(t *testing.T) {
 	}
 	folder(t, files)
 	for config, want := range map[string]string{
-		"iptables.yaml": "the packets for 30062/TCP go to Service default/app1, wherever they come from",
+		"iptables.yaml": "the packets for 30062/TCP go to Service default/app1 if the Service has endpoints, wherever they come from",
 		"off.yaml":      "from outside, from pods and from the node itself go to Service default/app1, those over loopback to this object",
 		"ipvs.yaml":     "it takes the packets for 30062/TCP from Service default/app1, wherever they come from",
 		"nft.yaml":      "depends on whether kube-proxy or portmap was started first",

@@ -62,9 +62,15 @@ func pairs(t *testing.T, names []string) string {
 	var lines []string
 	for _, f := range r.Findings {
 		who := []string{f.Object.String()}
+		if f.Holder != nil {
+			for _, h := range append([]report.Holder{*f.Holder}, f.Others...) {
+				two := []string{who[0], h.Kind + " " + h.Namespace + "/" + h.Name}
+				slices.Sort(two)
+				lines = append(lines, fmt.Sprintf("%s %s %s", f.Severity, pairCode(f.Code), strings.Join(two, " and ")))
+			}
+			continue
+		}
 		switch {
-		case f.Holder != nil:
-			who = append(who, f.Holder.Kind+" "+f.Holder.Namespace+"/"+f.Holder.Name)
 		case f.Code == "PC0703": // about one of two forms
 		case f.Code == "PC0701":
 			who = []string{f.Source.String()}
@@ -79,8 +85,15 @@ func pairs(t *testing.T, names []string) string {
 	return strings.Join(lines, "\n") + "\n" + r.Inputs.String() + fmt.Sprint("\nexit ", o.exit)
 }
 
-// fileDraw draws manifests from few names and numbers, so that Services meet each other and workloads. Workloads do not meet each
-// other: where their pods may run is a question of its own.
+// pairCode is one for the two codes of those who hold one port: which it is depends on which of them is a pod.
+func pairCode(code string) string {
+	if code == "PC0202" {
+		return "PC0201"
+	}
+	return code
+}
+
+// fileDraw draws manifests from few names and numbers, so that Services, workloads and pods meet each other.
 type fileDraw struct{ *rand.Rand }
 
 func (d fileDraw) pick(from ...string) string { return from[d.IntN(len(from))] }
@@ -106,18 +119,19 @@ func (d fileDraw) files() []string {
 func (d fileDraw) document() string {
 	i := d.IntN(6)
 	name := string(rune('a' + i))
-	pod := func(first int) string {
-		port := d.pick(fmt.Sprint(first+i), fmt.Sprint(first+i), fmt.Sprint(first+i), "70000", `"http"`)
-		return fmt.Sprintf("{hostNetwork: %s, containers: [{name: c, ports: [{containerPort: %s, hostPort: %[2]s}]}]}", d.pick("false", "false", "true"), port)
+	pod := func() string {
+		number := fmt.Sprint(30000 + i%3)
+		port := d.pick(number, number, number, number, "70000", `"http"`)
+		return fmt.Sprintf("{hostNetwork: %s, nodeName: %s, containers: [{name: c, ports: [{containerPort: %s, hostPort: %[3]s}]}]}", d.pick("false", "false", "true"), d.pick("''", "''", "n1", "n2"), port)
 	}
 	switch d.IntN(10) {
 	case 0, 1, 2:
 		return fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: %s}, spec: {type: NodePort, ports: [{port: 80, nodePort: %s}]}}", name, d.port())
 	case 3, 4:
-		return fmt.Sprintf("{apiVersion: v1, kind: Pod, metadata: {name: %s}, spec: %s}", name, pod(30000))
+		return fmt.Sprintf("{apiVersion: v1, kind: Pod, metadata: {name: %s}, spec: %s}", name, pod())
 	case 5, 6:
 		return fmt.Sprintf("{apiVersion: %s, kind: DaemonSet, metadata: {name: %s}, spec: {selector: {matchLabels: {app: %[2]s}}, template: {metadata: {labels: {app: %[2]s}}, spec: %s}}}",
-			d.pick("apps/v1", "extensions/v1beta1"), name, pod(30010))
+			d.pick("apps/v1", "extensions/v1beta1"), name, pod())
 	case 7:
 		return fmt.Sprintf("{apiVersion: example.com/v1, kind: Web, metadata: {name: %s}}", name)
 	case 8:

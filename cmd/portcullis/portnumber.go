@@ -6,15 +6,16 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/audit"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/explain"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
@@ -23,11 +24,11 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 	"github.com/portcullis-k8s/portcullis/pkg/rules"
-	"github.com/portcullis-k8s/portcullis/pkg/rules/walk"
 )
 
-// about tells of a number: of each protocol that somebody holds it with, else of the one that was asked for.
-func (h *holdings) about(asked number, node string, objects []*manifest.Object) ([]report.PortNumber, error) {
+// about tells of a number: of each protocol that somebody holds it with, else of the one that was asked for. What would become
+// of who wants it now is judged in a namespace.
+func (h *holdings) about(asked number, node, namespace string, objects []*manifest.Object) ([]report.PortNumber, error) {
 	held := h.listed("", "", &asked)
 	protocols := []ports.Protocol{asked.protocol}
 	if asked.any {
@@ -44,12 +45,16 @@ func (h *holdings) about(asked number, node string, objects []*manifest.Object) 
 	if err != nil {
 		return nil, err
 	}
+	judge, err := audit.New(h.settings, bare(objects), nil, time.Now())
+	if _, err := invalid(err, objects); err != nil { // of a pool or policy that is refused nothing is kept to
+		return nil, err
+	}
 	var all []report.PortNumber
 	for _, protocol := range protocols {
 		of := slices.DeleteFunc(slices.Clone(held), func(one report.HeldPort) bool { return one.Claim.Protocol != protocol })
 		n := report.PortNumber{
 			Port: int(asked.port), Protocol: protocol.String(), Free: len(of) == 0,
-			LiesIn: h.liesIn(asked.port, set), Situations: []report.PortSituation{}, Serves: h.serves(of), New: h.wanted(asked.port, protocol),
+			LiesIn: h.liesIn(asked.port, set), Situations: []report.PortSituation{}, Serves: h.serves(of), New: wanted(judge, &h.settings.Check, namespace, asked.port, protocol),
 		}
 		h.addSituations(&n, asked.port, protocol, node, of)
 		all = append(all, n)
@@ -100,21 +105,25 @@ func (h *holdings) liesIn(port uint16, set *pool.Set) []string {
 	return slices.Compact(in)
 }
 
-// serves tells of the Services among the holders how many of their pods are ready.
+// serves tells of the Services among the holders how many endpoints they have that are ready.
 func (h *holdings) serves(held []report.HeldPort) []report.PortUse {
 	uses := []report.PortUse{}
 	seen := map[ports.Ref]bool{}
 	for _, one := range held {
-		svc, ok := h.objects[ownerOf(one)].(*corev1.Service)
-		if !ok || seen[ownerOf(one)] {
+		if _, ok := h.objects[ownerOf(one)].(*corev1.Service); !ok || seen[ownerOf(one)] {
 			continue
 		}
 		seen[ownerOf(one)] = true
-		ready := -1
-		if len(svc.Spec.Selector) > 0 { // else its endpoints are somebody's own
-			ready = len(slices.DeleteFunc(h.backends(svc), func(pod *corev1.Pod) bool { return !isPodReady(pod) }))
+		svc, known := h.known.Service(ownerOf(one), []netip.Addr{netip.MustParseAddr(clusterIPToBe)})
+		ready := map[netip.Addr]bool{}
+		for i := 0; svc != nil && i < len(svc.Ports); i++ {
+			for _, e := range svc.Ports[i].Endpoints {
+				if e.Ready {
+					ready[e.Addr.Addr()] = true
+				}
+			}
 		}
-		uses = append(uses, report.NewPortUse(ownerOf(one), ready))
+		uses = append(uses, report.NewPortUse(ownerOf(one), len(ready), known))
 	}
 	return uses
 }
@@ -126,61 +135,18 @@ func ownerOf(one report.HeldPort) ports.Ref {
 	return one.Claim.Owner.Ref
 }
 
-// backends returns the pods that a Service selects.
-func (h *holdings) backends(svc *corev1.Service) []*corev1.Pod {
-	var found []*corev1.Pod
-	if len(svc.Spec.Selector) == 0 {
-		return nil
-	}
-	selector := labels.SelectorFromSet(svc.Spec.Selector)
-	for _, pod := range h.view.pods {
-		if cmp.Or(pod.Namespace, metav1.NamespaceDefault) == cmp.Or(svc.Namespace, metav1.NamespaceDefault) &&
-			!extract.IsFinished(pod) && selector.Matches(labels.Set(pod.Labels)) {
-			found = append(found, pod)
-		}
-	}
-	return found
-}
-
-func isPodReady(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-	})
-}
-
-// wanted judges a new Service and a new pod that want a number.
-func (h *holdings) wanted(port uint16, protocol ports.Protocol) []report.PortWanted {
-	meta := metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, GenerateName: "new-"}
-	svc := &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{{
+// wanted judges a new Service and a new pod that want a number, as the webhook would: in a namespace, without labels.
+func wanted(judge *audit.Judge, settings *check.Settings, namespace string, port uint16, protocol ports.Protocol) []report.PortWanted {
+	meta := metav1.ObjectMeta{Namespace: namespace, GenerateName: "new-"}
+	nodePort, _ := judge.WouldFind(&corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{{
 		Port: int32(port), NodePort: int32(port), Protocol: corev1.Protocol(protocol.String()), TargetPort: intstr.FromInt32(int32(port)),
-	}}}}
-	pod := &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{
+	}}}})
+	hostPort, room := judge.WouldFind(&corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{
 		ContainerPort: int32(port), HostPort: int32(port), Protocol: corev1.Protocol(protocol.String()),
-	}}}}}}
-	in := check.Input{Held: h.ledger.Snapshot(), Settings: &h.settings.Check, Families: check.Families(extract.ClusterFamilies(h.nodes, nil))}
-	byService, byPod := in, in
-	byService.Service, byPod.Workload = extract.Service(svc, h.settings.NodePorts), extract.Pod(pod, nil, h.settings.Check.Trusted)
-	nodePort := report.NewPortWanted(ports.NodePort, check.Check(byService), &h.settings.Check)
-	hostPort := report.NewPortWanted(ports.HostPort, check.Check(byPod), &h.settings.Check)
-	seeker := check.NewSeeker(byPod.Workload, in.Held, h.settings.Check.Reserved)
-	for _, node := range h.nodes {
-		reserved, _ := extract.ReservedPorts(node) // what is malformed in it reserves nothing
-		hostPort.Nodes++
-		obstacles := seeker.On(node.Name, reserved)
-		if len(obstacles) == 0 {
-			hostPort.Free++
-		}
-		for _, o := range obstacles {
-			holder := report.Holder{Kind: o.Holder.Kind, Namespace: o.Holder.Namespace, Name: o.Holder.Name}
-			if !slices.Contains(hostPort.TakenBy, holder) {
-				hostPort.TakenBy = append(hostPort.TakenBy, holder)
-			}
-		}
+	}}}}}})
+	return []report.PortWanted{
+		report.NewPortWanted(ports.NodePort, nodePort, check.Room{}, settings), report.NewPortWanted(ports.HostPort, hostPort, room, settings),
 	}
-	if hostPort.Outcome == report.PortRefused {
-		hostPort.TakenBy = nil // the message names them
-	}
-	return []report.PortWanted{nodePort, hostPort}
 }
 
 // addSituations walks the packets for a number on one node of each kind: those with the same holders are alike.
@@ -189,8 +155,15 @@ func (h *holdings) addSituations(n *report.PortNumber, port uint16, protocol por
 		n.Unknown = "there is no Node among the objects"
 		return
 	}
+	plane := explain.PlaneOf(h.settings.ServiceProxy, h.settings.HostPorts, !h.settings.NodePorts.IPv4Loopback)
+	for _, one := range held {
+		if unknown := plane.Unknown(one.Claim.Kind); one.Claim.Owner != nil && unknown != "" {
+			n.Unknown = report.UnknownComponent(unknown)
+			return
+		}
+	}
 	for _, g := range h.alike(only, held) {
-		s, made, err := h.situation(g.nodes, port, protocol, g.held)
+		s, made, err := h.situation(plane, g.nodes, port, protocol, g.held)
 		if err != nil {
 			n.Unknown = err.Error()
 			continue
@@ -217,6 +190,7 @@ func (h *holdings) alike(only string, held []report.HeldPort) []*group {
 	for _, node := range slices.SortedFunc(slices.Values(h.nodes), func(a, b *corev1.Node) int { return strings.Compare(a.Name, b.Name) }) {
 		var here []report.HeldPort
 		var key strings.Builder
+		fmt.Fprintln(&key, extract.IsWindows(node)) // which has rules of its own
 		for _, one := range held {
 			if one.Claim.Owner != nil && (one.Node == node.Name || one.Node == report.EveryNode) {
 				here = append(here, one)
@@ -237,53 +211,58 @@ func (h *holdings) alike(only string, held []report.HeldPort) []*group {
 	return groups
 }
 
-// situation walks the packets of every class on the first of nodes that are alike.
-func (h *holdings) situation(nodes []*corev1.Node, port uint16, protocol ports.Protocol, held []report.HeldPort) (report.PortSituation, []string, error) {
+// situation walks the packets of every class on the first of nodes that are alike; where endpoints are made up, without them too.
+func (h *holdings) situation(plane explain.Plane, nodes []*corev1.Node, port uint16, protocol ports.Protocol, held []report.HeldPort) (report.PortSituation, []string, error) {
 	st := h.stage(nodes[0], held)
-	w, err := extract.World(st.objects, extract.WorldOptions{
-		Node: nodes[0].Name, Portmap: rules.Portmap{MarkBit: portmapMarkBit},
-		Proxy: rules.Proxy{
-			LocalhostNodePorts: h.settings.NodePorts.IPv4Loopback, PrimaryNodePorts: h.settings.NodePorts.Primary,
-			NodePortAddresses: h.settings.NodePorts.Prefixes, Counters: true, Detector: rules.Detector{CIDRs: podNetworks(st.node)},
-		},
-	})
+	winners, flips, outside, err := h.winners(plane, st, slices.Concat(st.objects, st.assumed), port, protocol, held)
 	if err != nil {
 		return report.PortSituation{}, nil, err
 	}
-	plane := explain.PlaneOf(h.settings.ServiceProxy, h.settings.HostPorts, !h.settings.NodePorts.IPv4Loopback)
-	host := explain.Host(w)
-	to := netip.AddrPortFrom(destination(w, held), port)
-	var winners []check.Winner
-	var outside explain.Answer
-	flips := false
-	for _, class := range []struct {
-		from explain.From
-		word string
-	}{{explain.FromOutside, "external"}, {explain.FromPod, "pod"}, {explain.FromNode, "node"}, {explain.FromLoopback, "loopback"}} {
-		at := to
-		if class.from == explain.FromLoopback {
-			if to.Addr().Is6() {
-				continue
-			}
-			at = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
-		}
-		packet, err := explain.PacketFrom(w, class.word, at)
-		if err != nil {
-			continue // a node without pods
-		}
-		packet.Protocol = protocol
-		answer := plane.Trace(w, host, packet)
-		winners = append(winners, check.Winner{Of: string(class.from), Who: winnerOf(answer.Paths[0], at.Addr(), held)})
-		flips = flips || answer.OrderDependent
-		if class.from == explain.FromOutside {
-			outside = answer
+	otherwise := winners
+	if st.assumed != nil {
+		if otherwise, _, _, err = h.winners(plane, st, st.objects, port, protocol, held); err != nil {
+			return report.PortSituation{}, nil, err
 		}
 	}
 	var names []string
 	for _, node := range nodes {
 		names = append(names, node.Name)
 	}
-	return report.NewPortSituation(names, winners, flips, outside, h.rootOf), st.made, nil
+	return report.NewPortSituation(names, winners, otherwise, flips, outside, h.rootOf), st.made, nil
+}
+
+// winners walks the packets of every class through what objects lead to. It returns who gets them, whether that depends on the
+// order of starts, and the walk from outside.
+func (h *holdings) winners(plane explain.Plane, st *stage, objects []runtime.Object, port uint16, protocol ports.Protocol, held []report.HeldPort) ([]check.Winner, bool, explain.Answer, error) {
+	var outside explain.Answer
+	w, err := extract.World(objects, extract.WorldOptions{
+		Node: st.node.Name, Portmap: rules.Portmap{MarkBit: portmapMarkBit},
+		Proxy: rules.Proxy{
+			LocalhostNodePorts: h.settings.NodePorts.IPv4Loopback, PrimaryNodePorts: h.settings.NodePorts.Primary,
+			NodePortAddresses: h.settings.NodePorts.Prefixes, Counters: true, Detector: rules.Detector{CIDRs: podNetworks(st.node)},
+		},
+	})
+	if err != nil {
+		return nil, false, outside, err
+	}
+	host := explain.Host(w)
+	to := netip.AddrPortFrom(destination(w, held), port)
+	var winners []check.Winner
+	flips := false
+	for _, from := range explain.Froms() {
+		packet, ok := explain.PacketOf(w, from, to)
+		if !ok {
+			continue // a node without pods
+		}
+		packet.Protocol = protocol
+		answer := plane.Trace(w, host, packet)
+		winners = append(winners, check.Winner{Of: string(from), Who: explain.Receiver(answer.Paths[0], listenerOf(packet.Dst.Addr(), held))})
+		flips = flips || answer.OrderDependent
+		if from == explain.FromOutside {
+			outside = answer
+		}
+	}
+	return winners, flips, outside, nil
 }
 
 func podNetworks(node *corev1.Node) []netip.Prefix {
@@ -319,11 +298,8 @@ func destination(w *rules.World, held []report.HeldPort) netip.Addr {
 	return w.Node.IP(rules.IPv6)
 }
 
-// winnerOf is who gets the packets of a path: whoever's rule decided, else who listens on the node.
-func winnerOf(p walk.Path, at netip.Addr, held []report.HeldPort) ports.Ref {
-	if p.Verdict != walk.Accept || !p.Local {
-		return p.Origin.Owner
-	}
+// listenerOf is who among holders listens on the node.
+func listenerOf(at netip.Addr, held []report.HeldPort) ports.Ref {
 	for _, one := range held {
 		if kind := one.Claim.Kind; (kind == ports.HostNetwork || kind == ports.HealthCheckNodePort) && one.Claim.Address.Contains(at) {
 			return one.Claim.Owner.Ref
@@ -336,6 +312,7 @@ func winnerOf(p walk.Path, at netip.Addr, held []report.HeldPort) ports.Ref {
 type stage struct {
 	node    *corev1.Node
 	objects []runtime.Object
+	assumed []runtime.Object // endpoints of Services of which none is known
 	made    []string
 }
 
@@ -359,7 +336,8 @@ func (h *holdings) stage(node *corev1.Node, held []report.HeldPort) *stage {
 		seen[ownerOf(one)] = true
 		switch o := h.objects[ownerOf(one)].(type) {
 		case *corev1.Service:
-			s.addService(o.DeepCopy(), h.backends(o))
+			endpoints, known := h.known.Endpoints(o)
+			s.addService(o.DeepCopy(), endpoints, known)
 		case *corev1.Pod:
 			s.addPod(o.DeepCopy(), len(s.objects))
 		}
@@ -385,46 +363,32 @@ func (s *stage) address(n int) string {
 	return addr.String()
 }
 
-// addService adds a Service with the endpoints that its ready pods make, or one made up if there is none to be known of.
-func (s *stage) addService(svc *corev1.Service, pods []*corev1.Pod) {
+// addService adds a Service with its endpoints, or with one made up if none is known of.
+func (s *stage) addService(svc *corev1.Service, endpoints []runtime.Object, known bool) {
 	if svc.Spec.ClusterIP == "" {
-		svc.Spec.ClusterIP = "10.96.0.10"
+		svc.Spec.ClusterIP = clusterIPToBe
 		s.made = append(s.made, "a cluster IP of Services that have none yet")
 	}
+	s.objects = append(s.objects, svc)
+	if known {
+		s.objects = append(s.objects, endpoints...)
+		return
+	}
 	slice := &discoveryv1.EndpointSlice{
-		ObjectMeta: metav1.ObjectMeta{Namespace: svc.Namespace, Name: svc.Name, Labels: map[string]string{discoveryv1.LabelServiceName: svc.Name}},
+		ObjectMeta:  metav1.ObjectMeta{Namespace: svc.Namespace, Name: svc.Name, Labels: map[string]string{discoveryv1.LabelServiceName: svc.Name}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{s.address(20)}, NodeName: &s.node.Name}},
+	}
+	if strings.Contains(slice.Endpoints[0].Addresses[0], ":") {
+		slice.AddressType = discoveryv1.AddressTypeIPv6
 	}
 	for i := range svc.Spec.Ports {
 		p := &svc.Spec.Ports[i]
-		target, protocol := targetOf(p, pods), cmp.Or(p.Protocol, corev1.ProtocolTCP)
+		target, protocol := cmp.Or(p.TargetPort.IntVal, p.Port), cmp.Or(p.Protocol, corev1.ProtocolTCP)
 		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &p.Name, Port: &target, Protocol: &protocol})
 	}
-	for _, pod := range pods {
-		if pod.Status.PodIP != "" && isPodReady(pod) {
-			slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{pod.Status.PodIP}, NodeName: &pod.Spec.NodeName})
-		}
-	}
-	if len(pods) == 0 {
-		slice.Endpoints = []discoveryv1.Endpoint{{Addresses: []string{s.address(20)}, NodeName: &s.node.Name}}
-		s.made = append(s.made, "an endpoint of Services of which no pod is known")
-	}
-	slice.AddressType = discoveryv1.AddressTypeIPv4
-	if len(slice.Endpoints) > 0 && strings.Contains(slice.Endpoints[0].Addresses[0], ":") {
-		slice.AddressType = discoveryv1.AddressTypeIPv6
-	}
-	s.objects = append(s.objects, svc, slice)
+	s.assumed = append(s.assumed, slice)
 }
 
-// targetOf is the number to which a Service port leads, by what its pods call it.
-func targetOf(p *corev1.ServicePort, pods []*corev1.Pod) int32 {
-	for _, pod := range pods {
-		for i := range pod.Spec.Containers {
-			for _, c := range pod.Spec.Containers[i].Ports {
-				if p.TargetPort.StrVal != "" && c.Name == p.TargetPort.StrVal {
-					return c.ContainerPort
-				}
-			}
-		}
-	}
-	return cmp.Or(p.TargetPort.IntVal, p.Port)
-}
+// clusterIPToBe stands for that of a Service that has none yet.
+const clusterIPToBe = "10.96.0.10"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -42,10 +43,10 @@ for what is held everywhere, and <none> for a pod that has no node yet. Who else
 CONFLICT. HOLDER is the controller of a pod; -o wide names the pod and its field.
 
 With NUMBER: who holds it, or that it is free; which range or pool it is of; who gets its packets on which nodes, and by
-which rules; and what would become of a new nodePort or hostPort with it.
+which rules; and what would become of a new nodePort or hostPort with it in the namespace of -n, else in default.
 
-It lists nodes, services and pods, and with NUMBER pools where it may, and writes nothing; with -f it reads them from files
-and needs no cluster. Without -n it tells of all namespaces.
+It lists nodes, services and pods, and with NUMBER what else it may: controllers, namespaces, pools, policies and claims. It
+writes nothing; with -f it reads them from files and needs no cluster. Without -n it tells of all namespaces.
 
 Exit code: 0, 1 if some of the files could not be read, 2 bad usage, or a cluster that cannot be read.`,
 		Example: `  portcullis ports
@@ -98,7 +99,7 @@ func (o *portsOptions) run(ctx context.Context, s streams, args []string) error 
 	defer stop()
 	kinds := holders()
 	if asked != nil {
-		kinds = append(kinds, pools())
+		kinds = slices.Concat(kinds, templates(), restrictions())
 	}
 	in, err := o.objects(ctx, s, p, &o.reading, o.files, kinds)
 	if err != nil {
@@ -108,13 +109,13 @@ func (o *portsOptions) run(ctx context.Context, s streams, args []string) error 
 	if err != nil {
 		return err
 	}
-	h := holdingsOf(objects, settings)
+	h := holdingsOf(objects, settings.WithEvidence(bare(objects)))
 	if o.node != "" && !h.hasNode(o.node) {
 		return fmt.Errorf("there is no Node %q; there are %s", o.node, strings.Join(h.nodeNames(), ", "))
 	}
 	l := report.NewPortList(h.listed(namespace, o.node, asked))
 	if asked != nil {
-		if l.About, err = h.about(*asked, o.node, objects); err != nil {
+		if l.About, err = h.about(*asked, o.node, cmp.Or(namespace, metav1.NamespaceDefault), objects); err != nil {
 			return err
 		}
 	}
@@ -155,13 +156,14 @@ func (n number) is(s ports.Socket) bool {
 type holdings struct {
 	*view
 	settings *extract.Settings
+	known    *extract.Services
 	ledger   ledger.Ledger
 	pods     map[ports.Ref]*check.Workload // those that hold ports
 	objects  map[ports.Ref]metav1.Object   // the pods and Services that do
 }
 
 func holdingsOf(objects []*manifest.Object, settings *extract.Settings) *holdings {
-	h := &holdings{view: viewOf(objects), settings: settings, pods: map[ports.Ref]*check.Workload{}, objects: map[ports.Ref]metav1.Object{}}
+	h := &holdings{view: viewOf(objects), settings: settings, known: extract.NewServices(bare(objects)), pods: map[ports.Ref]*check.Workload{}, objects: map[ports.Ref]metav1.Object{}}
 	for _, node := range h.nodes {
 		h.ledger.ReplaceNode(node.Name, extract.NodeAddresses(node))
 	}

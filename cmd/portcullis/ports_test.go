@@ -102,12 +102,24 @@ func TestPortsNumber(t *testing.T) {
 		return fmt.Sprintf("{apiVersion: v1, kind: Pod, metadata: {name: %s, labels: {app: s}}, spec: {nodeName: %s, containers: [{name: c, ports: [{name: http, containerPort: 8081}]}]}, "+ready+"}\n", name, node, ip)
 	}
 	service := "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: NodePort, clusterIP: 10.96.0.1, selector: {app: s}, ports: [{port: 80, targetPort: http, nodePort: 30070}]}}\n"
+	const taker = "{apiVersion: v1, kind: Pod, metadata: {name: taker}, spec: {nodeName: n1, containers: [{name: c, ports: [{containerPort: 80, hostPort: 30070}]}]}, status: {podIP: 10.244.0.30}}\n"
+	const emptySlice = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: s-1, labels: {kubernetes.io/service-name: s}}, addressType: IPv4, ports: [{name: \"\", port: 8080}], endpoints: []}\n"
 	folder(t, map[string]string{
 		"state.yaml": portsCluster(), "config.yaml": noDaemons, "pool.yaml": portsCluster() + and + teamPool,
-		"served.yaml": strings.Join([]string{auditNodes, service, serving("a", "n1", "8"), serving("b", "n2", "9"), strings.Replace(serving("c", "n2", "10"), `"True"`, `"False"`, 1)}, and),
-		"idle.yaml":   strings.Join([]string{auditNodes, service, strings.Replace(serving("c", "n2", "10"), `"True"`, `"False"`, 1)}, and),
-		"ipvs.yaml":   "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: ipvs}}",
-		"nft.yaml":    "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: nftables, hostPort: portmap-nftables}}",
+		"served.yaml":    strings.Join([]string{auditNodes, iptablesEverywhere, service, serving("a", "n1", "8"), serving("b", "n2", "9"), strings.Replace(serving("c", "n2", "10"), `"True"`, `"False"`, 1)}, and),
+		"idle.yaml":      strings.Join([]string{auditNodes, iptablesEverywhere, service, strings.Replace(serving("c", "n2", "10"), `"True"`, `"False"`, 1)}, and),
+		"full.yaml":      fourOnThree(),
+		"roomy.yaml":     fourOnThree() + and + "{apiVersion: v1, kind: Node, metadata: {name: n4}}\n",
+		"reserving.yaml": portsReserved,
+		"closed.yaml": portsReserved + and + "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}\n" + and + "{apiVersion: portcullis.dev/v1alpha1, kind: PortPolicy, metadata: {name: closed}, " +
+			"spec: {enforcement: Deny, namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}, hostPorts: {mode: Forbidden}}}\n",
+		"unshown.yaml":     strings.ReplaceAll(portsCluster(), iptablesEverywhere, "{apiVersion: v1, kind: Node, metadata: {name: n9}}\n"),
+		"unserved.yaml":    auditNodes + and + service,
+		"empty-slice.yaml": strings.Join([]string{auditNodes, iptablesEverywhere, service, taker, emptySlice}, and),
+		"full-slice.yaml":  strings.Join([]string{auditNodes, iptablesEverywhere, service, taker, strings.Replace(emptySlice, "[]", "[{addresses: [10.244.0.9]}]", 1)}, and),
+		"windows.yaml":     strings.Join([]string{strings.Replace(auditNodes, "{name: n1}", "{name: n1, labels: {kubernetes.io/os: windows}}", 1), iptablesEverywhere, service, serving("b", "n2", "9")}, and),
+		"ipvs.yaml":        "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: ipvs}}",
+		"nft.yaml":         "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: nftables, hostPort: portmap-nftables}}",
 	})
 	for _, c := range []struct {
 		args string
@@ -122,14 +134,28 @@ func TestPortsNumber(t *testing.T) {
 		{"10250 -f state.yaml --config config.yaml", []string{"A new nodePort 10250/TCP: refused", "belongs to kubelet", "A new hostPort 10250/TCP: refused\n"}, []string{"is free"}},
 		{"8080 -f state.yaml", []string{"Packets for 8080/TCP on node n1:\n", "A new hostPort 8080/TCP: allowed, but free on 2 of 3 nodes only: held by Pod default/early and Pod shop/late\n",
 			"Made up for the walk: a podCIDR of the nodes\n"}, []string{"is free"}},
-		{"30062 -f state.yaml", []string{"Service default/app1 has no selector, so that its endpoints are not known\n",
-			"Packets for 30062/TCP on nodes n1, n2:\n  from outside, from pods, from the node itself, over loopback: Service default/app1\n", "Packets for 30062/TCP on node n3:\n",
+		{"30062 -f state.yaml", []string{"The endpoints of Service default/app1 are not known: ",
+			"Packets for 30062/TCP on nodes n1, n2:\n  from outside, from pods, from the node itself, over loopback: Service default/app1 if it has endpoints; else Deployment default/web\n", "Packets for 30062/TCP on node n3:\n",
 			"prerouting   nat KUBE-NODEPORTS: -p tcp -m comment --comment \"default/app1\" -m tcp --dport 30062 -j KUBE-EXT-"}, nil},
 		{"30062 -f state.yaml --node n3", []string{"Packets for 30062/TCP on node n3:\n"}, []string{"n1, n2:"}},
 		{"30062 -f state.yaml --config ipvs.yaml", []string{"Packets for 30062/TCP on nodes n1, n2:\n  from outside, from pods, from the node itself, over loopback: Deployment default/web\n"}, nil},
 		{"30062 -f state.yaml --config nft.yaml", []string{"in another order of starts they go to another holder"}, nil},
 		{"30070 -f served.yaml", []string{"Service default/s has 2 ready endpoints\n", "--to-destination 10.244.0.8:8081", "Packets for 30070/TCP on nodes n1, n2:\n"}, []string{"Made up for the walk: an endpoint"}},
 		{"30070 -f idle.yaml", []string{"Service default/s has 0 ready endpoints\n", "has no endpoints"}, []string{"Made up for the walk: an endpoint"}},
+		{"30062 -f unshown.yaml", []string{"Who gets the packets for 30062/TCP is not known: nothing tells what maps host ports; name it as dataplane.hostPort"}, []string{"Packets for", "PC0601"}},
+		{"8080 -f unshown.yaml", []string{"Who gets the packets for 8080/TCP is not known: nothing tells what maps host ports; name it as dataplane.hostPort"}, []string{"Packets for"}},
+		{"30070 -f unserved.yaml", []string{"Who gets the packets for 30070/TCP is not known: nothing tells what serves node ports; name it as dataplane.serviceProxy"}, []string{"Packets for"}},
+		{"9100 -f unshown.yaml", []string{"Packets for 9100/TCP on node n3"}, []string{"is not known"}},
+		{"30070 -f empty-slice.yaml", []string{"Service default/s has 0 ready endpoints\n", "Packets for 30070/TCP on node n1:\n  from outside, from pods, from the node itself, over loopback: Pod default/taker\n",
+			"Packets for 30070/TCP on node n2:\n  from outside, from pods, from the node itself, over loopback: nobody"}, []string{"if it has endpoints"}},
+		{"30070 -f full-slice.yaml", []string{"Service default/s has 1 ready endpoint\n", "Packets for 30070/TCP on node n1:\n  from outside, from pods, from the node itself, over loopback: Service default/s\n"}, []string{"if it has endpoints"}},
+		{"30070 -f windows.yaml", []string{"Packets for 30070/TCP on node n2:\n", "Who gets the packets for 30070/TCP is not known: node n1 runs Windows"}, []string{"n1, n2:"}},
+		{"9000 -f full.yaml", []string{"A new hostPort 9000/TCP: refused\n", "(PC0202)"}, []string{"but free on"}},
+		{"9000 -f roomy.yaml", []string{"A new hostPort 9000/TCP: allowed, but free on 1 of 4 nodes only: held by Deployment default/tomcat\n"}, []string{"PC0202"}},
+		{"9100 -f reserving.yaml", []string{"A new nodePort 9100/TCP: refused", "A new hostPort 9100/TCP: refused"}, []string{"but free on"}},
+		{"9100/UDP -f reserving.yaml", []string{"A new hostPort 9100/UDP: allowed, and free on all 1 nodes"}, nil},
+		{"9000 -f closed.yaml", []string{"A new hostPort 9000/TCP: refused", "(PC0311)"}, nil},
+		{"9000 -n shop -f closed.yaml", []string{"A new hostPort 9000/TCP: allowed"}, []string{"(PC0311)"}},
 		{"9100 -f state.yaml", []string{"from outside, from pods, from the node itself, over loopback: Pod shop/exporter\n"}, nil},
 	} {
 		o := runCommand(t, "", append([]string{"ports"}, strings.Fields(c.args)...)...)

@@ -78,6 +78,9 @@ func (o *rulesOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := unknown(plane); err != nil {
+		printLine(stderr, "not all rules are here: %v", err)
+	}
 	write, ok := map[string]func(*rules.Ruleset) error{
 		"restore": printed(stdout, func(r *rules.Ruleset) string { return text.Restore(r, rules.XTables, family) }),
 		"save":    printed(stdout, func(r *rules.Ruleset) string { return text.Save(r, rules.XTables, family) }),

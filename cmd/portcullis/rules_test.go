@@ -42,6 +42,31 @@ func TestRulesOfAPublishedListing(t *testing.T) {
 	}
 }
 
+// TestRulesNotKnown: rules of what is not known, and of a node that has none of these, are not made up.
+func TestRulesNotKnown(t *testing.T) {
+	windows := strings.Replace(node1, "{name: n1}", "{name: n1, labels: {kubernetes.io/os: windows}}", 1)
+	reported := strings.Replace(node1, "status: {", "status: {nodeInfo: {operatingSystem: windows}, ", 1)
+	folder(t, map[string]string{"w.yaml": node1 + and + mapped + and + served + and + serving, "windows.yaml": windows + and + served, "reported.yaml": reported + and + served})
+	for _, c := range []struct {
+		args string
+		exit int
+		says string
+		not  string // on stdout
+	}{
+		{"rules -f w.yaml --service-proxy unknown", 0, "not all rules are here: which rules the node has is not known: name what installs them with --service-proxy\n", "KUBE-"},
+		{"rules -f w.yaml --host-port unknown", 0, "with --host-port\n", "CNI-"},
+		{"trace -f w.yaml --service-proxy unknown --host-port unknown --from external --to 192.0.2.1:30007/TCP", 2, "with --service-proxy and --host-port\n", "30007"},
+		{"rules -f windows.yaml", 2, "node n1 runs Windows: kube-proxy works in its winkernel mode there, and portmap not at all", "-A"},
+		{"rules -f reported.yaml", 2, "node n1 runs Windows", "-A"},
+		{"trace -f windows.yaml --from external --to 192.0.2.1:30007/TCP", 2, "node n1 runs Windows", "30007"},
+	} {
+		o := runCommand(t, "", strings.Fields(c.args)...)
+		if o.exit != c.exit || !strings.Contains(o.stderr, c.says) || strings.Contains(o.stdout, c.not) {
+			t.Errorf("%s: exit %d, want %d with %q: %s\n%s", c.args, o.exit, c.exit, c.says, o.stderr, o.stdout)
+		}
+	}
+}
+
 // TestRulesForms: every form has what its tool expects at its beginning, and JSON is the kind that it says.
 func TestRulesForms(t *testing.T) {
 	folder(t, map[string]string{"w.yaml": node1 + and + mapped + and + served + and + serving})

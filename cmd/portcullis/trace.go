@@ -66,6 +66,9 @@ func (o *traceOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := unknown(plane); err != nil && len(o.listing) == 0 {
+		return err
+	}
 	if plane.Started, err = parseStarted(o.started); err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ import (
 
 // view is what a cluster holds at one moment, of the kinds that matter to a pod that seeks a node.
 type view struct {
+	all         []runtime.Object
 	nodes       []*corev1.Node
 	services    []*corev1.Service
 	pods        []*corev1.Pod
@@ -34,7 +35,7 @@ type view struct {
 
 // viewOf takes what matters out of objects of files.
 func viewOf(objects []*manifest.Object) *view {
-	v := &view{}
+	v := &view{all: bare(objects)}
 	for _, object := range objects {
 		switch o := object.Object.(type) {
 		case *corev1.Node:

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,8 +37,11 @@ uses them.
 POD is NAME, NAMESPACE/NAME or pod/NAME. With deployment/NAME (or another kind that has a pod template) it is a pod of it
 that waits, else the template as one more pod to be.
 
-It reads nodes, services and pods of all namespaces from the cluster and writes nothing; with -f it reads them from files
-and needs no cluster.
+It also tells when all pods of a workload have a node, when its controller cannot create pods and what the API server says of
+that, and when a pod waits for older ones of its own rollout.
+
+It reads nodes, services and pods of all namespaces from the cluster, and the objects that make pods where it may, and writes
+nothing; with -f it reads them from files and needs no cluster.
 
 Exit code: 0 a node fits or the pod is on one, 1 no node fits, or some of the files could not be read, 2 bad usage, or there is
 no such pod.`,
@@ -73,7 +77,7 @@ func (o *whyOptions) run(ctx context.Context, s streams, name string) error {
 	if err != nil {
 		return err
 	}
-	r := report.NewPodReport(v.placement(subject, settings))
+	r := report.NewPodReport(v.placement(subject, settings.WithEvidence(v.all)))
 	stop()
 	if err := o.write(s.out, r, func(w io.Writer) error { return r.WriteTable(w, time.Now()) }); err != nil {
 		return err
@@ -126,7 +130,7 @@ func (o *whyOptions) findInCluster(ctx context.Context, p *progress, name string
 	if a.namespace == "" {
 		a.namespace = namespace
 	}
-	objects, err := r.read(ctx, holders())
+	objects, err := r.read(ctx, slices.Concat(holders(), templates()))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -179,6 +183,9 @@ func (v *view) placement(pod *corev1.Pod, settings *extract.Settings) report.Pla
 			c.Excluded = extract.Exclusions(pod, node, h.loads[node.Name])
 		}
 		p.Nodes = append(p.Nodes, c)
+	}
+	if p.Siblings = v.siblings(pod, w, h); p.Siblings != nil {
+		p.Siblings.Older = h.waitsForRollout(pod, p.Siblings.Of, p.Nodes)
 	}
 	return p
 }

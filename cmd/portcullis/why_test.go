@@ -68,7 +68,7 @@ func TestWhy(t *testing.T) {
 		{"failed -f state.yaml", 1, strings.Replace(strings.Replace(fourOnThreeSays, "a node has room for one of its pods: run fewer, or add a node, or expose them by a Service without a hostPort",
 			"delete Deployment default/tomcat or move it, or choose another hostPort, or expose the pod by a Service", 1), "Not looked", "The pod has ended and holds nothing (Failed, NodePorts: no room); it was judged as if it were made again.\nNot looked", 1)},
 		{"deploy/tomcat -f onlytemplate.yaml", 0, "NODE  FITS  PORT      HELD BY                    SINCE  ALSO\nn1    yes   -         -                          -      -\nn2    no    9000/TCP  Deployment default/tomcat  -      -\nn3    yes   -         -                          -      -\n\n" +
-			"2 of 3 nodes fit: n1, n3; hostPort 9000/TCP is held on 1 by Deployment default/tomcat\nNot looked at, whether the requests fit: status.allocatable of nodes n1, n2, n3 is empty.\n"},
+			"2 of 3 nodes fit: n1, n3; hostPort 9000/TCP is held on 1 by Deployment default/tomcat\nDeployment default/tomcat wants 4 pods, of which 1 are known.\nNot looked at, whether the requests fit: status.allocatable of nodes n1, n2, n3 is empty.\n"},
 
 		{"tomcat -f state.yaml", 2, "there is no Pod default/tomcat; there are default/tomcat-a, default/tomcat-b, default/tomcat-c, default/tomcat-d"},
 		{"wep -n shop -f shop.yaml", 2, "there is no Pod shop/wep; there are shop/web, shop/wed"},
@@ -94,6 +94,54 @@ func TestWhy(t *testing.T) {
 		}
 		if diff := cmp.Diff(c.says, said); diff != "" || o.exit != c.exit {
 			t.Errorf("%s: exit %d, want %d %s (-want +got):\n%s", c.args, o.exit, c.exit, o.stderr, diff)
+		}
+	}
+}
+
+// TestWhyEnds: the search ends where a pod waits for its own rollout, where none can be created, where all have a node, and at who
+// owns the namespace of a holder.
+func TestWhyEnds(t *testing.T) {
+	owned := func(kind, name, by, byKind, more string) string {
+		version := map[string]string{"Pod": "v1", "ReplicaSet": "apps/v1"}[kind]
+		return fmt.Sprintf("{apiVersion: %s, kind: %s, metadata: {name: %s, namespace: default, labels: {app: tomcat}, ownerReferences: [{apiVersion: apps/v1, kind: %s, name: %s, uid: u, controller: true}]}, %s}\n", version, kind, name, byKind, by, more)
+	}
+	const (
+		container = "containers: [{name: c, ports: [{containerPort: 8080, hostPort: 9000}]}]"
+		template  = "selector: {matchLabels: {app: tomcat}}, template: {metadata: {labels: {app: tomcat}}, spec: {" + container + "}}"
+		oneNode   = "{apiVersion: v1, kind: Node, metadata: {name: n1}}\n"
+	)
+	deployment := func(strategy string) string {
+		return "{apiVersion: apps/v1, kind: Deployment, metadata: {name: tomcat, namespace: default}, spec: {replicas: 1, " + strategy + template + "}}\n"
+	}
+	set := func(name, status string) string {
+		return owned("ReplicaSet", name, "tomcat", "Deployment", "spec: {replicas: 1, "+template+"}, status: {"+status+"}")
+	}
+	older, newer := owned("Pod", "old-a", "tomcat-1", "ReplicaSet", "spec: {nodeName: n1, "+container+"}"), owned("Pod", "new-a", "tomcat-2", "ReplicaSet", "spec: {"+container+"}")
+	rollout := []string{oneNode, set("tomcat-1", ""), set("tomcat-2", ""), older, newer}
+	const patch = `kubectl patch deployment tomcat -n default --type merge -p '{"spec":{"strategy":{"rollingUpdate":{"maxSurge":0,"maxUnavailable":1}}}}'`
+	const denied = "pods \"tomcat-1-x\" is forbidden: exceeded quota: q, used: pods=1, limited: pods=1"
+	foreign := "{apiVersion: v1, kind: Pod, metadata: {name: theirs, namespace: shop}, spec: {nodeName: n1, " + container + "}}\n"
+	for _, c := range []struct {
+		why, subject string
+		objects      []string
+		says, not    string
+	}{
+		{"its own rollout", "new-a", append([]string{deployment("")}, rollout...), patch, "cannot create"},
+		{"a rollout that may go on", "new-a", append([]string{deployment("strategy: {rollingUpdate: {maxUnavailable: 1}}, ")}, rollout...), "0 of 1 nodes fit", patch},
+		{"another pod of the same revision", "new-a", []string{deployment(""), oneNode, set("tomcat-2", ""), strings.ReplaceAll(older, "tomcat-1", "tomcat-2"), newer}, "0 of 1 nodes fit", patch},
+		{"a node is free", "new-a", append([]string{deployment(""), strings.Replace(oneNode, "n1", "n2", 1)}, rollout...), "1 of 2 nodes fits", patch},
+		{"none can be created", "deployment/tomcat", []string{deployment(""), oneNode, set("tomcat-1", "conditions: [{type: ReplicaFailure, status: \"True\", message: '"+denied+"'}]")},
+			"Deployment default/tomcat cannot create pods: " + denied + ".", "are known"},
+		{"it could not once", "deployment/tomcat", []string{deployment(""), oneNode, set("tomcat-1", "conditions: [{type: ReplicaFailure, status: \"False\", message: x}]")},
+			"Deployment default/tomcat wants 1 pod, of which 0 are known.", "cannot create"},
+		{"all have a node", "deployment/tomcat", []string{deployment(""), oneNode, set("tomcat-1", ""), older}, "All pods of Deployment default/tomcat have a node (1); this is about one more.", "are known"},
+		{"who to ask", "new-a", []string{deployment(""), oneNode, set("tomcat-2", ""), newer, foreign}, "ask who owns namespace shop to move Pod shop/theirs, or choose another hostPort", patch},
+		{"nobody to ask", "new-a", []string{deployment(""), oneNode, set("tomcat-2", ""), newer, strings.Replace(foreign, "shop", "default", 1)}, "delete Pod default/theirs or move it", "ask who"},
+	} {
+		folder(t, map[string]string{"state.yaml": strings.Join(c.objects, and)})
+		o := runCommand(t, "", "why", c.subject, "-f", "state.yaml")
+		if !strings.Contains(o.stdout, c.says) || strings.Contains(o.stdout, c.not) {
+			t.Errorf("%s: exit %d %s, want %q and no %q in\n%s", c.why, o.exit, o.stderr, c.says, c.not, o.stdout)
 		}
 	}
 }

@@ -27,6 +27,11 @@ func Everything(settings *extract.Settings, objects []runtime.Object, now time.T
 	j, err := New(settings, nil, objects, now)
 	existing := j.byAge(objects)
 	var findings []check.Finding
+	for _, object := range objects {
+		if node, ok := object.(*corev1.Node); ok {
+			findings = append(findings, extract.BadReservations(node)...)
+		}
+	}
 	for i, e := range existing {
 		findings = append(findings, j.exists(e)...)
 		if tell != nil {
@@ -75,7 +80,15 @@ func (e entity) isResting() bool {
 	return len(claims) > 0 && !slices.ContainsFunc(claims, func(c ports.Claim) bool { return !c.Idle })
 }
 
-// byAge reads objects and sorts them by their age, what controllers have made after these.
+// idle is 1 for a workload that wants no pods: it holds nothing, so that whoever has what it would want has it first.
+func (e entity) idle() int {
+	if e.workload != nil && len(e.workload.Claims) > 0 && e.workload.Claims[0].Idle {
+		return 1
+	}
+	return 0
+}
+
+// byAge reads objects and sorts them by their age, what controllers have made after these, and what is idle last.
 func (j *Judge) byAge(objects []runtime.Object) []entity {
 	var all []entity
 	var owners ledger.Ledger
@@ -115,7 +128,7 @@ func (j *Judge) byAge(objects []runtime.Object) []entity {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b entity) int {
-		return cmp.Or(a.since.Compare(b.since), a.root().Compare(b.root()), cmp.Compare(len(a.chain), len(b.chain)),
+		return cmp.Or(cmp.Compare(a.idle(), b.idle()), a.since.Compare(b.since), a.root().Compare(b.root()), cmp.Compare(len(a.chain), len(b.chain)),
 			a.created.Compare(b.created), a.owner().Compare(b.owner().Ref))
 	})
 	return all

@@ -19,7 +19,7 @@ import (
 
 func settings(t testing.TB) *extract.Settings {
 	t.Helper()
-	config, err := configv1alpha1.Load(nil)
+	config, err := configv1alpha1.Load([]byte("{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: iptables, hostPort: portmap-iptables}}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,5 +191,47 @@ func TestTells(t *testing.T) {
 	})
 	if diff := cmp.Diff([]string{"1/2", "2/2"}, told); err != nil || diff != "" {
 		t.Errorf("%v %s", err, diff)
+	}
+}
+
+// TestReservations: what nodes reserve by their annotation is met by lint and audit alike, and a bad entry is reported at the
+// Node, whether it is an input or audited; beside it the good ones count.
+func TestReservations(t *testing.T) {
+	nodes := objects(t, "{apiVersion: v1, kind: Node, metadata: {name: n1, annotations: {portcullis.dev/reserved-ports: \"30080/TCP,9200\"}}}", "{apiVersion: v1, kind: Node, metadata: {name: n2}}")
+	for _, c := range []struct {
+		why, object, code string
+	}{
+		{"a nodePort is on every node", nodePort("web", 1, 30080), "PC0201"},
+		{"a nodePort that no node reserves", nodePort("web", 1, 30081), ""},
+		{"a pod on the node", "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {nodeName: n1, " + hostPort(30080) + "}}", "PC0201"},
+		{"a pod on another node", "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {nodeName: n2, " + hostPort(30080) + "}}", ""},
+		{"a pod that may go elsewhere", "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {" + hostPort(30080) + "}}", ""},
+		{"the bad entry reserves nothing", "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {nodeName: n1, " + hostPort(9200) + "}}", ""},
+	} {
+		object := objects(t, c.object)
+		j, err := New(settings(t), nodes, nil, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		audited, err := Everything(settings(t), append(object, nodes...), time.Time{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for how, findings := range map[string][]check.Finding{"lint": append(j.Judge(nodes[0]), j.Judge(object[0])...), "audit": audited} {
+			codes := map[check.Code]string{}
+			for _, f := range findings {
+				if f.Code == check.BadReservation || f.Holder != nil && f.Holder.Ref == extract.NodeRef("n1") {
+					codes[f.Code] = f.Object.String()
+				}
+			}
+			want := map[check.Code]string{check.BadReservation: "Node n1"}
+			if c.code != "" {
+				ref, _ := extract.RefOf(object[0])
+				want[check.Code(c.code)] = ref.String()
+			}
+			if diff := cmp.Diff(want, codes); diff != "" {
+				t.Errorf("%s, %s (-want +got):\n%s", c.why, how, diff)
+			}
+		}
 	}
 }

@@ -71,11 +71,15 @@ func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Ti
 		case *corev1.Node:
 			nodes = append(nodes, o)
 			j.ledger.ReplaceNode(o.Name, extract.NodeAddresses(o))
+			if owner, claims := extract.Reservation(o); len(claims) > 0 {
+				j.ledger.Replace(owner, claims)
+			}
 		case *networkingv1.ServiceCIDR:
 			cidrs = append(cidrs, o)
 		}
 	}
 	j.controllers, j.wiring = extract.NewControllers(all), extract.NewWiring(all)
+	j.plane.Services = extract.NewServices(all).Service
 	j.ranges = extract.ServiceRanges(cidrs)
 	j.families, j.nodes = check.Families(extract.ClusterFamilies(nodes, cidrs)), nodes.Remembered()
 	for _, object := range state {
@@ -144,6 +148,9 @@ func (j *Judge) read(object runtime.Object) (subject, bool) {
 
 // Judge returns the findings about an object, sorted, and puts it into the ledger, where it stands in the way of later ones.
 func (j *Judge) Judge(object runtime.Object) []check.Finding {
+	if node, ok := object.(*corev1.Node); ok {
+		return extract.BadReservations(node) // the ports that it reserves are in the ledger from the beginning
+	}
 	s, ok := j.read(object)
 	if !ok {
 		return nil
@@ -162,12 +169,26 @@ func (j *Judge) Judge(object runtime.Object) []check.Finding {
 	return j.ask(in, s)
 }
 
+// WouldFind returns what would be found about an object if it came now, and on which nodes there is room for it. The object does
+// not come: it stands in nobody's way.
+func (j *Judge) WouldFind(object runtime.Object) ([]check.Finding, check.Room) {
+	s, _ := j.read(object)
+	in := check.Input{Service: s.service, Workload: s.workload}
+	j.complete(&in)
+	return j.plane.Check(in), check.RoomFor(in)
+}
+
+// complete tells a question what it is asked against.
+func (j *Judge) complete(in *check.Input) {
+	in.Held, in.Evidence = j.ledger.Snapshot(), j.evidence.Snapshot()
+	in.Settings, in.Families, in.ServiceRanges = &j.settings.Check, j.families, j.ranges
+	in.Nowhere = j.runsNowhere
+	j.limits.complete(in)
+}
+
 // ask completes a question, asks it, and records the answer's consequences.
 func (j *Judge) ask(in check.Input, s subject) []check.Finding {
-	in.Evidence = j.evidence.Snapshot()
-	in.Held, in.Settings, in.Families, in.ServiceRanges = j.ledger.Snapshot(), &j.settings.Check, j.families, j.ranges
-	in.Nowhere = j.runsNowhere
-	j.limits.complete(&in)
+	j.complete(&in)
 	findings := j.plane.Check(in)
 	if in.Service != nil {
 		findings = append(findings, j.limits.choose(in)...)

@@ -47,11 +47,11 @@ func cases() map[check.Case]check.Code {
 }
 
 // raisedElsewhere are the codes that need a walk through rules, which pkg/explain raises, that of a choice that fails, which
-// is raised by whoever chooses, that of a request beside another one, which the webhook raises, and those of reading files:
-// their tests show them.
+// is raised by whoever chooses, that of a request beside another one, which the webhook raises, that of an annotation, which
+// whoever reads it raises, and those of reading files: their tests show them.
 func raisedElsewhere() []check.Code {
 	return []check.Code{
-		check.Shadowed, check.OrderDependent, check.Captured, check.PoolExhausted, check.InFlight,
+		check.Shadowed, check.OrderDependent, check.Captured, check.PoolExhausted, check.InFlight, check.BadReservation,
 		check.FieldWrongCase, check.Unread, check.FieldUnread, check.NameTwice, check.RestrictionInvalid,
 	}
 }

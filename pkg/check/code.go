@@ -44,6 +44,7 @@ const (
 
 	HostPortRequested Code = "PC0314"
 	PolicyExternalIP  Code = "PC0315"
+	BadReservation    Code = "PC0316" // raised by pkg/extract, which reads the annotation
 
 	TooFewNodes   Code = "PC0401"
 	RolloutStalls Code = "PC0402"
@@ -217,6 +218,7 @@ func Catalogue() []Entry {
 		{ExceptionEnds, "an exception to a policy that ends soon, or has ended", Warning, nil},
 		{HostPortRequested, "a host port on request that cannot be given", Error, nil},
 		{PolicyExternalIP, "an external IP that a policy does not allow", Warning, nil},
+		{BadReservation, "an entry of a node's reserved-ports annotation that reserves nothing", Warning, nil},
 		{TooFewNodes, "more pods want a host port than nodes have it free", Warning, nil},
 		{RolloutStalls, "a rolling update that can never finish", Warning, nil},
 		{SurgeInPlace, "a DaemonSet that starts new pods beside old ones on one host port", Error, nil},

@@ -27,6 +27,11 @@ func daemonSockets(s subject) []Finding {
 	return findings
 }
 
+// ReservationFinding is that an entry of a node's annotation reserves nothing; bad says which entry, and what it is not.
+func ReservationFinding(node ports.Ref, field string, bad error) Finding {
+	return Finding{Code: BadReservation, Severity: SeverityOf(BadReservation, ""), Object: node, Field: field, Value: bad.Error()}
+}
+
 // reachesNode reports whether a claim takes packets that are sent to a node: an external IP only if a node has it.
 func (s subject) reachesNode(c ports.Claim) bool {
 	if c.Scope.Kind != ports.AtAddress {

@@ -25,6 +25,7 @@ type Finding struct {
 	Eligible    int         // how many nodes the object could run on, where Nodes are a part of them
 	Left        int         // on how many of them its ports are free
 	Winners     []Winner    // who gets the packets of two that claim one port
+	Assumed     bool        // so it is while the Service of the two has endpoints, of which nothing is known
 	Objection   error       // what a pool objects to, or is wrong with what is read, in its own words
 	Enforcement Enforcement // what the pool or policy that objects does to a request; 0: by severity
 	Remark      string      // what the owner of the policy adds

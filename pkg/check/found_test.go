@@ -33,7 +33,7 @@ func found() map[check.Code][]scene {
 				want: []string{"PC0102 error i.ports[1].hostPort and i.ports[0].hostPort", "PC0105 info j.ports[2].hostPort and i.ports[0].hostPort"},
 			},
 		},
-		check.Held:           append(foundHeldByServices(), foundHeldByPods()...),
+		check.Held:           slices.Concat(foundHeldByServices(), foundHeldByPods(), foundAnnotated()),
 		check.ForeignIP:      foundForeignIPs(),
 		check.UndeclaredMeet: foundUndeclared(),
 		check.WorkloadsMeet:  slices.Concat(foundWorkloads(), foundDisplaced(), foundTogether()),
@@ -44,6 +44,39 @@ func found() map[check.Code][]scene {
 		maps.Copy(all, table)
 	}
 	return all
+}
+
+// foundAnnotated are ports that nodes reserve by their annotation.
+func foundAnnotated() []scene {
+	reserved := []string{"Node n1: hostNetwork * 9100/TCP @n1", "Node n2: hostNetwork * 9100/TCP @n2"}
+	return []scene{
+		{
+			why: "one finding, however many nodes reserve it", held: reserved, now: "Service a NodePort 80:9100/TCP",
+			want: []string{"PC0201 error spec.ports[0].nodePort < Node n1 ports[0].hostNetwork on n1,n2", "PC0301 error spec.ports[0].nodePort"},
+		},
+		{
+			why: "a pod on such a node", held: reserved, now: "Pod a: hostPort 10.0.0.1 9100/TCP @n1",
+			want: []string{"PC0201 error ports[0].hostPort < Node n1 ports[0].hostNetwork on n1"},
+		},
+		{
+			why: "a DaemonSet, and one more holder", held: append(reserved, "Pod b: hostPort * 9100/TCP @n3"), now: "DaemonSet a on n1,n2,n3: hostPort * 9100/TCP @{n1,n2,n3}",
+			want: []string{
+				"PC0202 error ports[0].hostPort (every eligible node is taken) < Node n1 ports[0].hostNetwork + Pod b on n1,n2,n3 of 3",
+			},
+		},
+	}
+}
+
+// silentAnnotated are claims that no reservation of a node meets.
+func silentAnnotated() []scene {
+	reserved := []string{"Node n1: hostNetwork * 9100/TCP @n1"}
+	return []scene{
+		{why: "another protocol than the node reserves", held: reserved, now: "Pod a: hostPort * 9100/UDP @n1"},
+		{why: "another node than that which reserves it", held: reserved, now: "Pod a: hostPort * 9100/TCP @n2"},
+		{why: "a pod that may go to another node", held: reserved, now: "Pod a on n1,n2: hostPort * 9100/TCP @?"},
+		{why: "an init container's, for a moment", held: reserved, now: "Pod a: hostPort,init * 9100/TCP @n1"},
+		{why: "a Service port, which no node has", held: reserved, now: "Service a ClusterIP 9100/TCP"},
+	}
 }
 
 func foundHostIPs() []scene {

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -79,8 +80,13 @@ func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Confl
 	var findings []Finding
 	index := map[ports.Ref]int{}
 	everywhere, somewhere := map[ports.Ref]bool{}, map[ports.Ref]bool{}
+	var reserving ports.Ref // the first node that reserves the port by its annotation
 	for _, c := range conflicts {
 		root := s.held.Root(c.Held.Owner)
+		if root.Kind == NodeKind {
+			root = cmp.Or(reserving, root) // one finding, however many nodes reserve the port
+			reserving = root
+		}
 		manifest := manifestOf(c.Held, root)
 		i, known := index[manifest]
 		if !known {
@@ -98,7 +104,7 @@ func (s subject) byHolder(code Code, wanted ports.Claim, conflicts []ports.Confl
 			f.Others = append(f.Others, *other)
 		}
 		somewhere[root] = somewhere[root] || !s.runsNowhere(c.Held)
-		if c.Held.Owner.Ref != root {
+		if c.Held.Owner.Ref != root && c.Held.Owner.Kind != NodeKind {
 			f.Holder.Pods += isPod(c.Held.Owner)
 		}
 		f.Nodes = append(f.Nodes, c.Nodes...)

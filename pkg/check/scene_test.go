@@ -198,7 +198,7 @@ func mustOwner(text string) ports.Owner {
 	first, rest, controlled := strings.Cut(text, " < ")
 	kind, name, _ := strings.Cut(strings.TrimSpace(first), " ")
 	versions := map[string]string{
-		"Pod": "v1", "Service": "v1", "ReplicationController": "v1", "Job": "batch/v1", "CronJob": "batch/v1",
+		"Pod": "v1", "Service": "v1", "Node": "v1", "ReplicationController": "v1", "Job": "batch/v1", "CronJob": "batch/v1",
 		"Deployment": "apps/v1", "ReplicaSet": "apps/v1", "StatefulSet": "apps/v1", "DaemonSet": "apps/v1", "GameServer": "games/v1",
 	}
 	if versions[kind] == "" || name == "" || strings.Contains(name, " ") {

@@ -23,7 +23,7 @@ func silent() map[check.Code][]scene {
 			{why: "a sidecar's hostPort is never mapped", now: "Pod a: hostPort,sidecar * 80/TCP @?; hostPort,init * 80/TCP @?"},
 			{why: "and before a sidecar that comes later", now: "Pod a: hostPort,init * 80/TCP @?; hostPort,sidecar * 80/TCP @?"},
 		},
-		check.Held:           slices.Concat(silentAddresses(), silentServices(), silentKin(), silentIdle()),
+		check.Held:           slices.Concat(silentAddresses(), silentServices(), silentKin(), silentIdle(), silentAnnotated()),
 		check.ForeignIP:      silentForeignIPs(),
 		check.UndeclaredMeet: silentUndeclared(),
 		check.WorkloadsMeet:  append(silentWorkloads(), silentTogether()...),

@@ -35,7 +35,7 @@ func (s subject) rivals(wanted ports.Claim) []rival {
 			}
 			placed[root][node] = true
 		}
-		if isTemplate := c.Owner.Ref == root && c.Owner.Kind != "Pod"; !isTemplate || seen[root] {
+		if isTemplate := c.Owner.Ref == root && c.Owner.Kind != "Pod" && c.Owner.Kind != NodeKind; !isTemplate || seen[root] {
 			continue
 		}
 		seen[root] = true

@@ -131,6 +131,31 @@ func takenBy(met []meeting) taken {
 	return t
 }
 
+// Room is where there is room for a workload.
+type Room struct {
+	Nodes   []string    // that it may run on, sorted; nil: not known
+	Taken   []string    // of these, where another pod or the node itself holds a host port that it wants, sorted
+	Holders []ports.Ref // who does, each once, sorted
+}
+
+// RoomFor returns where there is room for in.Workload, as the checks about host ports see it. There is none for a Service.
+func RoomFor(in Input) Room {
+	if in.Workload == nil {
+		return Room{}
+	}
+	s := subject{workload: in.Workload, held: in.Held, settings: in.Settings}
+	s.met = s.meetings()
+	room := Room{Nodes: in.Workload.nodes(), Taken: takenBy(s.met).nodes}
+	for _, m := range s.met {
+		for _, c := range m.hostPorts {
+			room.Holders = append(room.Holders, s.held.Root(c.Held.Owner))
+		}
+	}
+	slices.SortFunc(room.Holders, ports.Ref.Compare)
+	room.Holders = slices.Compact(room.Holders)
+	return room
+}
+
 // nodes returns the nodes that w's pods may run on: a template may name its only one. None are known if there are none.
 func (w *Workload) nodes() []string {
 	if w.Eligible == nil && len(w.Claims) > 0 {

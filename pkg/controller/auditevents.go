@@ -32,11 +32,12 @@ type offender struct {
 	findings []check.Finding
 }
 
-// offendersOf sorts findings to the objects that they are about; infos are left out.
+// offendersOf sorts findings to the objects that they are about; infos are left out, and Nodes, as events and reports lie in
+// the namespace of their object.
 func offendersOf(findings []check.Finding, objects []runtime.Object) []offender {
 	of := map[ports.Ref]*offender{}
 	for _, f := range findings {
-		if f.Severity == check.Info {
+		if f.Severity == check.Info || f.Object.Kind == check.NodeKind {
 			continue
 		}
 		if of[f.Object] == nil {

@@ -1,7 +1,9 @@
 package explain
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -27,16 +29,28 @@ func Froms() []From { return []From{FromOutside, FromPod, FromNode, FromLoopback
 type Evidence struct {
 	Number  string // "30007/TCP"
 	Classes []Class
+	Assumed bool // the endpoints of a Service are not known, and it is taken to have some
 }
 
 // Class is what becomes of the packets of one class.
 type Class struct {
 	From   From
 	Family rules.Family
+	Where  Where
 	Winner ports.Ref // who gets them; the zero Ref: nobody
 	Flips  bool      // another one, if the components had started in the other order
 	Path   walk.Path // the one by which the winner gets them
 }
+
+// Where tells nodes apart for which a Service's rules differ.
+type Where string
+
+// The nodes of a Service whose traffic policy is Local. Of another one all are alike.
+const (
+	Anywhere Where = ""
+	Beside   Where = "on nodes with an endpoint"
+	Away     Where = "on nodes without an endpoint"
+)
 
 // OrderDependent reports whether who gets some of the packets depends on which component started first.
 func (e Evidence) OrderDependent() bool {
@@ -48,26 +62,151 @@ func (e Evidence) OrderDependent() bool {
 	return false
 }
 
-// Conflict walks the packets that a finding's object and its holder both claim, on a node with nothing but these two. Pods
-// that have no address yet, and Services whose endpoints are not known, get addresses made up for the purpose. It reports
-// false if rules have nothing to say about the two: where both are of one kind.
-func (p Plane) Conflict(f check.Finding) (Evidence, bool) {
-	if f.Holder == nil || f.Claim.Owner == nil {
+// Conflict walks the packets that a finding's object and its holder both claim, on a node with nothing but these two. Of a
+// Service that is known, its policies and endpoints count; pods that have no address yet, and Services whose endpoints are not
+// known, get addresses made up for the purpose. Families are those of the cluster's pods; none: not known, and those of the Service count. It reports false if
+// rules have nothing to say about the two: where both are of one kind, or what installs them is not known.
+func (p Plane) Conflict(f check.Finding, families check.Families) (Evidence, bool) {
+	if f.Holder == nil || f.Claim.Owner == nil || f.Holder.Kind == check.NodeKind {
+		return Evidence{}, false // what listens on a port that a node reserves is not known
+	}
+	if p.Unknown(f.Claim.Kind) != "" || p.Unknown(f.Holder.Claim.Kind) != "" {
 		return Evidence{}, false
 	}
-	s := &scene{held: f.Holder.Claim.Address, wanted: f.Claim.Address}
+	e := Evidence{Number: f.Claim.Number()}
+	var svc *rules.Service
+	for owner, c := range map[ports.Ref]ports.Claim{f.Object: f.Claim, f.Holder.Ref: f.Holder.Claim} {
+		if !c.Kind.OfPod() && c.Kind != ports.HealthCheckNodePort {
+			known := false
+			if svc, known = p.known(owner, c); svc == nil {
+				return Evidence{}, false
+			}
+			e.Assumed = !known
+		}
+	}
+	if svc != nil && families == (check.Families{}) {
+		for _, addr := range svc.ClusterIPs {
+			families.IPv4, families.IPv6 = families.IPv4 || addr.Is4(), families.IPv6 || addr.Is6()
+		}
+	}
+	nodes := f.Nodes
+	if e.Assumed {
+		nodes = nil // endpoints that are not known may be on any
+	}
+	for _, at := range places(svc, nodes) {
+		if !p.walk(&e, f, svc, at, families) {
+			return Evidence{}, false
+		}
+	}
+	return e, len(e.Classes) > 0
+}
+
+// known returns the part of a Service that a claim is about; one made up where it is not known. It is nil if another proxy than
+// kube-proxy serves it.
+func (p Plane) known(owner ports.Ref, c ports.Claim) (*rules.Service, bool) {
+	made := service(owner, c)
+	if p.Services == nil {
+		return made, false
+	}
+	svc, known := p.Services(owner, made.ClusterIPs)
+	switch {
+	case svc == nil && known:
+		return nil, true
+	case svc == nil:
+		return made, false
+	}
+	one := *svc
+	one.Ports = slices.DeleteFunc(slices.Clone(svc.Ports), func(port rules.ServicePort) bool {
+		number := port.Port
+		if c.Kind == ports.NodePort {
+			number = port.NodePort
+		}
+		return number != c.Port || port.Protocol != c.Protocol
+	})
+	for i := range one.Ports {
+		if !known {
+			one.Ports[i].Endpoints = made.Ports[0].Endpoints
+		}
+	}
+	return &one, known
+}
+
+// place is a node as a Service's rules tell it from others.
+type place struct {
+	where Where
+	node  string // the first of those that are alike
+}
+
+// places returns the nodes, of those where two meet, for which a Service's rules differ; no names of nodes: it may be any.
+func places(svc *rules.Service, nodes []string) []place {
+	if svc == nil || !svc.ExternalLocal && !svc.InternalLocal {
+		return []place{{}}
+	}
+	beside := map[string]map[rules.Family]bool{}
+	for _, p := range svc.Ports {
+		for _, e := range p.Endpoints {
+			if isUsable(e) {
+				if beside[e.Node] == nil {
+					beside[e.Node] = map[rules.Family]bool{}
+				}
+				beside[e.Node][rules.FamilyOf(e.Addr.Addr())] = true
+			}
+		}
+	}
+	if nodes == nil {
+		nodes = append(slices.Sorted(maps.Keys(beside)), "") // and one that has none
+	}
+	var found []place
+	seen := map[[2]bool]bool{}
+	for _, node := range nodes {
+		has := beside[node]
+		if alike := [2]bool{has[rules.IPv4], has[rules.IPv6]}; !seen[alike] {
+			seen[alike] = true
+			where := Away
+			if has != nil {
+				where = Beside
+			}
+			found = append(found, place{where, node})
+		}
+	}
+	return found
+}
+
+// isUsable reports whether kube-proxy may send packets to an endpoint: to those that end only where none is ready.
+func isUsable(e rules.Endpoint) bool { return e.Ready || e.Serving && e.Terminating }
+
+// at returns a Service as it is seen on a node, which is that of the scene.
+func at(svc *rules.Service, p place) *rules.Service {
+	if svc == nil || p.where == Anywhere {
+		return svc
+	}
+	moved := *svc
+	moved.Ports = slices.Clone(svc.Ports)
+	for i := range moved.Ports {
+		moved.Ports[i].Endpoints = slices.Clone(moved.Ports[i].Endpoints)
+		for j := range moved.Ports[i].Endpoints {
+			e := &moved.Ports[i].Endpoints[j]
+			e.Node = map[bool]string{true: sceneNode, false: "another"}[e.Node == p.node]
+		}
+	}
+	return &moved
+}
+
+// walk adds the classes of packets at one place; false if the two are no matter of rules.
+func (p Plane) walk(e *Evidence, f check.Finding, svc *rules.Service, on place, families check.Families) bool {
+	s := &scene{held: f.Holder.Claim.Address, wanted: f.Claim.Address, service: at(svc, on)}
 	one, ok := s.place(f.Object, f.Claim)
 	other, also := s.place(f.Holder.Ref, f.Holder.Claim)
 	if !ok || !also || one == other {
-		return Evidence{}, false
+		return false
 	}
 	s.world.Proxy = rules.Proxy{MasqueradeBit: 14, LocalhostNodePorts: !p.NotOnLoopback, Detector: rules.Detector{CIDRs: podNetworks()}}
 	s.world.Portmap = rules.Portmap{MarkBit: 13}
-	e := Evidence{Number: f.Claim.Number()}
 	var walkers []*walk.Walker
 	for _, family := range []rules.Family{rules.IPv4, rules.IPv6} {
+		is := check.Families{IPv4: family == rules.IPv4, IPv6: family == rules.IPv6}
 		to, ok := s.destination(family)
-		if !ok {
+		if !ok || families != (check.Families{}) && !(families.IPv4 && is.IPv4 || families.IPv6 && is.IPv6) {
 			continue
 		}
 		if walkers == nil {
@@ -76,19 +215,20 @@ func (p Plane) Conflict(f check.Finding) (Evidence, bool) {
 			}
 		}
 		for _, from := range Froms() {
-			packet, ok := s.packet(from, netip.AddrPortFrom(to, f.Claim.Port), f.Claim.Protocol)
+			packet, ok := PacketOf(&s.world, from, netip.AddrPortFrom(to, f.Claim.Port))
 			if !ok {
 				continue
 			}
-			c := Class{From: from, Family: family, Path: walkers[0].Walk(packet)[0]}
-			c.Winner = s.winner(c.Path)
+			packet.Protocol = f.Claim.Protocol
+			c := Class{From: from, Family: family, Where: on.where, Path: walkers[0].Walk(packet)[0]}
+			c.Winner = Receiver(c.Path, s.listener)
 			for _, other := range walkers[1:] {
-				c.Flips = c.Flips || s.winner(other.Walk(packet)[0]) != c.Winner
+				c.Flips = c.Flips || Receiver(other.Walk(packet)[0], s.listener) != c.Winner
 			}
 			e.Classes = append(e.Classes, c)
 		}
 	}
-	return e, len(e.Classes) > 0
+	return true
 }
 
 // kind is which part an owner has in a scene.
@@ -104,8 +244,12 @@ const (
 type scene struct {
 	world        rules.World
 	held, wanted ports.Address
+	service      *rules.Service // nil: neither of the two is one
 	listener     ports.Ref
 }
+
+// sceneNode is the node's name.
+const sceneNode = "node"
 
 // The addresses of a scene (RFC 5737, RFC 3849 for what is outside).
 func nodeAddresses() []netip.Addr {
@@ -118,7 +262,7 @@ func podNetworks() []netip.Prefix {
 
 // place puts an owner's claim into the scene.
 func (s *scene) place(owner ports.Ref, c ports.Claim) (kind, bool) {
-	s.world.Node = rules.Node{Name: "node", IPs: nodeAddresses(), Addresses: nodeAddresses(), PodCIDRs: podNetworks()}
+	s.world.Node = rules.Node{Name: sceneNode, IPs: nodeAddresses(), Addresses: nodeAddresses(), PodCIDRs: podNetworks()}
 	switch c.Kind {
 	case ports.HostNetwork:
 		s.listener = owner
@@ -141,7 +285,7 @@ func (s *scene) place(owner ports.Ref, c ports.Claim) (kind, bool) {
 		s.world.Pods = []*rules.Pod{pod}
 		return ofPod, true
 	case ports.NodePort, ports.ExternalIP, ports.LoadBalancerIP:
-		s.world.Services = []*rules.Service{service(owner, c)}
+		s.world.Services = []*rules.Service{s.service}
 		return ofService, true
 	case ports.HealthCheckNodePort:
 		s.listener = owner // kube-proxy itself listens
@@ -177,7 +321,7 @@ func service(owner ports.Ref, c ports.Claim) *rules.Service {
 	}
 	for _, network := range podNetworks() {
 		p.Endpoints = append(p.Endpoints, rules.Endpoint{
-			Addr: netip.AddrPortFrom(podAddress(network, 20), c.Port), Node: "node", Ready: true, Serving: true,
+			Addr: netip.AddrPortFrom(podAddress(network, 20), c.Port), Node: sceneNode, Ready: true, Serving: true,
 		})
 	}
 	s.Ports = []rules.ServicePort{p}
@@ -202,26 +346,15 @@ func (s *scene) destination(f rules.Family) (netip.Addr, bool) {
 	return addr, s.held.Contains(addr) && s.wanted.Contains(addr)
 }
 
-// packet returns a packet of a class; false if there is none of it for a destination.
-func (s *scene) packet(from From, to netip.AddrPort, protocol ports.Protocol) (walk.Packet, bool) {
-	word := map[From]string{FromOutside: "external", FromPod: "pod", FromNode: "node", FromLoopback: "loopback"}[from]
-	if from == FromLoopback {
-		if to.Addr().Is6() {
-			return walk.Packet{}, false // nothing is translated for ::1 that could be answered
-		}
-		to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), to.Port())
-	} else if to.Addr().IsLoopback() {
-		return walk.Packet{}, false
+// Receiver is who gets the packets of a path: whoever's rule sends them somewhere, else who listens on the node. Nobody gets what
+// is rejected or dropped.
+func Receiver(p walk.Path, listener ports.Ref) ports.Ref {
+	switch {
+	case p.Verdict == walk.Reject || p.Verdict == walk.Drop:
+		return ports.Ref{}
+	case p.Verdict == walk.Accept && p.Local:
+		return listener
+	default:
+		return p.Origin.Owner
 	}
-	p, err := PacketFrom(&s.world, word, to)
-	p.Protocol = protocol
-	return p, err == nil
-}
-
-// winner is who gets the packets of a path: whoever's rule decided, else who listens on the node.
-func (s *scene) winner(p walk.Path) ports.Ref {
-	if p.Verdict == walk.Accept && p.Local {
-		return s.listener
-	}
-	return p.Origin.Owner
 }

@@ -2,6 +2,7 @@ package explain_test
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/explain"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/rules"
 )
 
 func ref(kind, name string) ports.Ref {
@@ -88,10 +90,87 @@ func TestConflict(t *testing.T) {
 		{"ipvs never accepts node ports in nat", plane(explain.IPVS, explain.PortmapIPTables, ""), pod},
 		{"nobody maps host ports", plane(explain.IPTables, explain.NoHostPorts, ""), service},
 	} {
-		got := spoken(c.plane.Findings(nil, []check.Finding{met(ports.HostPort, "")}))
+		got := spoken(c.plane.Findings(nil, []check.Finding{met(ports.HostPort, "")}, check.Families{}))
 		if diff := cmp.Diff([]string{c.want}, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.why, diff)
 		}
+	}
+}
+
+// TestNobodyServes: where nothing installs rules for one of the two, or what does is not known, nobody loses packets to it.
+func TestNobodyServes(t *testing.T) {
+	planes := func(p explain.ServiceProxy, m explain.HostPortMapper) explain.Plane { return plane(p, m, "") }
+	for _, c := range []struct {
+		why   string
+		plane explain.Plane
+		kind  ports.Kind
+		found bool
+	}{
+		{"nobody maps anything", planes(explain.NoServiceProxy, explain.NoHostPorts), ports.HostPort, false},
+		{"the Service never got any", planes(explain.NoServiceProxy, explain.PortmapIPTables), ports.HostPort, false},
+		{"nor from a process", planes(explain.NoServiceProxy, explain.PortmapIPTables), ports.HostNetwork, false},
+		{"the Service gets what is meant for the pod", planes(explain.IPTables, explain.NoHostPorts), ports.HostPort, true},
+		{"nothing is known", planes(explain.UnknownProxy, explain.UnknownMapper), ports.HostPort, false},
+		{"what maps host ports is not known", planes(explain.IPTables, explain.UnknownMapper), ports.HostPort, false},
+		{"which says nothing of a process", planes(explain.IPTables, explain.UnknownMapper), ports.HostNetwork, true},
+		{"what serves node ports is not known", planes(explain.UnknownProxy, explain.PortmapNFTables), ports.HostPort, false},
+		{"nor against a process", planes(explain.UnknownProxy, explain.PortmapNFTables), ports.HostNetwork, false},
+	} {
+		got := spoken(c.plane.Findings(&check.Workload{Claims: []ports.Claim{met(c.kind, "").Claim}}, []check.Finding{met(c.kind, "")}, check.Families{}))
+		if (len(got) > 0) != c.found {
+			t.Errorf("%s: %q", c.why, got)
+		}
+	}
+}
+
+// TestKnownServices: of a Service that is known, its policy and its endpoints count, as they do for trace; of one whose endpoints
+// are not known it is said that they decide.
+func TestKnownServices(t *testing.T) {
+	endpoint := func(node string, ready bool) rules.Endpoint {
+		return rules.Endpoint{Addr: netip.MustParseAddrPort("10.244.0.20:80"), Node: node, Ready: ready, Serving: ready}
+	}
+	const (
+		service = "PC0601 (the holder gets the packets): from outside b, from pods b, from the node itself b, over loopback b"
+		pod     = "PC0601 (the holder gets none any more): from outside a, from pods a, from the node itself a, over loopback a"
+	)
+	for _, c := range []struct {
+		why       string
+		local     bool
+		endpoints []rules.Endpoint
+		known     bool
+		nodes     []string
+		want      string
+		assumed   bool
+	}{
+		{"an endpoint", false, []rules.Endpoint{endpoint("n9", true)}, true, []string{"n1"}, service, false},
+		{"none", false, nil, true, []string{"n1"}, pod, false},
+		{"none that is ready", false, []rules.Endpoint{endpoint("n1", false)}, true, []string{"n1"}, pod, false},
+		{"none that is known", false, nil, false, []string{"n1"}, service, true},
+		{"Local, on the node", true, []rules.Endpoint{endpoint("n1", true)}, true, []string{"n1"}, service, false},
+		{"Local, on another node, where only what comes from the cluster goes to it", true, []rules.Endpoint{endpoint("n9", true)}, true, []string{"n1"},
+			"PC0601 (each gets some): from outside a, from pods b, from the node itself b, over loopback b", false},
+		{"Local, somewhere", true, nil, false, []string{"n1"},
+			"PC0601 (each gets some): from outside on nodes with an endpoint b, from outside on nodes without an endpoint a, from pods b, from the node itself b, over loopback b", true},
+		{"Local, on one of two", true, []rules.Endpoint{endpoint("n1", true)}, true, []string{"n1", "n2"},
+			"PC0601 (each gets some): from outside on nodes with an endpoint b, from outside on nodes without an endpoint a, from pods b, from the node itself b, over loopback b", false},
+	} {
+		p := plane(explain.IPTables, explain.PortmapIPTables, "")
+		p.Services = func(ref ports.Ref, addrs []netip.Addr) (*rules.Service, bool) {
+			return &rules.Service{Ref: ref, Type: "NodePort", ClusterIPs: addrs[:1], ExternalLocal: c.local, Ports: []rules.ServicePort{{
+				ServicePort: ports.ServicePort{Protocol: ports.TCP, Port: 80, NodePort: 30007}, Endpoints: c.endpoints,
+			}}}, c.known
+		}
+		f := met(ports.HostPort, "")
+		f.Nodes = c.nodes
+		got := p.Findings(nil, []check.Finding{f}, check.Families{})
+		if diff := cmp.Diff([]string{c.want}, spoken(got)); diff != "" || got[0].Assumed != c.assumed {
+			t.Errorf("%s, assumed %t (-want +got):\n%s", c.why, got[0].Assumed, diff)
+		}
+	}
+	p := plane(explain.IPTables, explain.PortmapIPTables, "")
+	p.Services = func(ports.Ref, []netip.Addr) (*rules.Service, bool) { return nil, true }
+	if got := p.Findings(nil, []check.Finding{met(ports.HostPort, "")}, check.Families{}); got != nil {
+		t.Errorf("of another proxy's Service: %q", spoken(got))
 	}
 }
 
@@ -100,7 +179,7 @@ func TestOneAddress(t *testing.T) {
 	const want = "PC0601 (the holder gets none any more): from outside a, from pods a, from the node itself a"
 	for _, hostIP := range []string{"192.0.2.1", "203.0.113.5"} {
 		f := met(ports.HostPort, hostIP)
-		got := spoken(plane(explain.IPVS, explain.PortmapIPTables, "").Findings(nil, []check.Finding{f}))
+		got := spoken(plane(explain.IPVS, explain.PortmapIPTables, "").Findings(nil, []check.Finding{f}, check.Families{}))
 		if len(got) != 1 || !strings.HasPrefix(got[0], want) {
 			t.Errorf("%s: %q, want %q", hostIP, got, want)
 		}
@@ -110,7 +189,7 @@ func TestOneAddress(t *testing.T) {
 // TestOrderDependent: where the order of starts decides and is not known, that is what is said.
 func TestOrderDependent(t *testing.T) {
 	for _, p := range []explain.Plane{plane(explain.NFTables, explain.PortmapNFTables, ""), plane(explain.NFTables, explain.PortmapIPTables, ""), plane(explain.IPTables, explain.PortmapNFTables, "")} {
-		got := spoken(p.Findings(nil, []check.Finding{met(ports.HostPort, "")}))
+		got := spoken(p.Findings(nil, []check.Finding{met(ports.HostPort, "")}, check.Families{}))
 		if len(got) != 1 || !strings.HasPrefix(got[0], string(check.OrderDependent)) {
 			t.Errorf("%s with %s: %q", p.ServiceProxy, p.HostPorts, got)
 		}
@@ -120,7 +199,7 @@ func TestOrderDependent(t *testing.T) {
 // TestListener: what is translated never reaches a process that listens on the node.
 func TestListener(t *testing.T) {
 	const want = "PC0601 (the holder gets the packets): from outside b, from pods b, from the node itself b, over loopback b"
-	got := spoken(plane(explain.IPTables, explain.PortmapIPTables, "").Findings(nil, []check.Finding{met(ports.HostNetwork, "")}))
+	got := spoken(plane(explain.IPTables, explain.PortmapIPTables, "").Findings(nil, []check.Finding{met(ports.HostNetwork, "")}, check.Families{}))
 	if diff := cmp.Diff([]string{want}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -138,7 +217,7 @@ func TestCaptured(t *testing.T) {
 		{plane(explain.IPVS, explain.PortmapIPTables, ""), nil},
 		{plane(explain.NFTables, explain.PortmapNFTables, ""), nil},
 	} {
-		if diff := cmp.Diff(c.want, spoken(c.plane.Findings(w, nil))); diff != "" {
+		if diff := cmp.Diff(c.want, spoken(c.plane.Findings(w, nil, check.Families{}))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.plane.ServiceProxy, diff)
 		}
 	}
@@ -150,7 +229,7 @@ func TestManyConflicts(t *testing.T) {
 	for range 1000 {
 		findings = append(findings, met(ports.HostPort, ""))
 	}
-	if got := len(plane(explain.IPTables, explain.PortmapIPTables, "").Findings(nil, findings)); got == 0 || got > 20 {
+	if got := len(plane(explain.IPTables, explain.PortmapIPTables, "").Findings(nil, findings, check.Families{})); got == 0 || got > 20 {
 		t.Errorf("%d of 1,000 conflicts were walked, want some, but few", got)
 	}
 }
@@ -161,7 +240,7 @@ func BenchmarkFindings(b *testing.B) {
 	findings := []check.Finding{met(ports.HostPort, "")}
 	b.ReportAllocs()
 	for b.Loop() {
-		p.Findings(nil, findings)
+		p.Findings(nil, findings, check.Families{})
 	}
 }
 
@@ -169,7 +248,7 @@ func BenchmarkFindings(b *testing.B) {
 func TestNothingToExplain(t *testing.T) {
 	f := met(ports.HostPort, "")
 	f.Holder.Claim.Kind = ports.HostPort
-	if got := spoken(plane(explain.IPTables, explain.PortmapIPTables, "").Findings(nil, []check.Finding{f})); got != nil {
+	if got := spoken(plane(explain.IPTables, explain.PortmapIPTables, "").Findings(nil, []check.Finding{f}, check.Families{})); got != nil {
 		t.Errorf("%q", got)
 	}
 }

@@ -15,20 +15,20 @@ const maxExplained = 20
 // Check asks every question about an object, those that need a walk among them, and returns the findings, sorted.
 func (p Plane) Check(in check.Input) []check.Finding {
 	findings := check.Check(in)
-	findings = append(findings, p.Findings(in.Workload, findings)...)
+	findings = append(findings, p.Findings(in.Workload, findings, in.Families)...)
 	slices.SortFunc(findings, check.Finding.Compare)
 	return findings
 }
 
 // Findings returns what the rules of the plane add to findings about one object: who gets the packets where two claim one
 // port, whether that depends on the order of starts, and which packets for others a host port takes.
-func (p Plane) Findings(w *check.Workload, findings []check.Finding) []check.Finding {
+func (p Plane) Findings(w *check.Workload, findings []check.Finding, families check.Families) []check.Finding {
 	var more []check.Finding
 	for _, f := range findings {
 		if f.Code != check.Held || len(more) == maxExplained {
 			continue
 		}
-		e, ok := p.Conflict(f)
+		e, ok := p.Conflict(f, families)
 		if !ok {
 			continue
 		}
@@ -37,11 +37,22 @@ func (p Plane) Findings(w *check.Workload, findings []check.Finding) []check.Fin
 		if e.OrderDependent() {
 			told.Code = check.OrderDependent
 		}
-		told.Case = caseOf(told)
+		if told.Case = caseOf(told); !p.concerns(told) {
+			continue
+		}
+		told.Assumed = e.Assumed
 		told.Severity = check.SeverityOf(told.Code, told.Case)
 		more = append(more, told)
 	}
 	return append(more, p.captured(w)...)
+}
+
+// concerns reports whether the two share packets at all: one of them gets some, and the other would.
+func (p Plane) concerns(f check.Finding) bool {
+	if f.Case == check.HolderShadowed && !p.serves(f.Holder.Claim.Kind) {
+		return false
+	}
+	return slices.ContainsFunc(f.Winners, func(w check.Winner) bool { return w.Who != ports.Ref{} })
 }
 
 // caseOf says who of the two gets the packets.
@@ -61,7 +72,7 @@ func caseOf(f check.Finding) check.Case {
 	}
 }
 
-// winners tells the classes of packets with who gets them; of both families once, where they agree.
+// winners tells the classes of packets with who gets them; of families and places that agree once.
 func (e Evidence) winners() []check.Winner {
 	var all []check.Winner
 	for _, from := range Froms() {
@@ -71,18 +82,30 @@ func (e Evidence) winners() []check.Winner {
 				of = append(of, c)
 			}
 		}
-		for i, c := range of {
+		byFamily := differ(of, func(a, b Class) bool { return a.Where == b.Where })
+		byPlace := differ(of, func(a, b Class) bool { return a.Family == b.Family })
+		onlyIPv6 := !slices.ContainsFunc(of, func(c Class) bool { return c.Family != rules.IPv6 })
+		for _, c := range of {
 			w := check.Winner{Of: string(from), Who: c.Winner}
-			if i > 0 && c.Winner == of[0].Winner {
-				continue
+			if byPlace && c.Where != Anywhere {
+				w.Of += " " + string(c.Where)
 			}
-			if i > 0 || len(of) == 1 && c.Family == rules.IPv6 {
+			if byFamily || onlyIPv6 {
 				w.Of += " (" + c.Family.String() + ")"
 			}
-			all = append(all, w)
+			if !slices.Contains(all, w) {
+				all = append(all, w)
+			}
 		}
 	}
 	return all
+}
+
+// differ reports whether who gets the packets differs between classes that are alike in all but one property.
+func differ(classes []Class, alike func(a, b Class) bool) bool {
+	return slices.ContainsFunc(classes, func(a Class) bool {
+		return slices.ContainsFunc(classes, func(b Class) bool { return alike(a, b) && a.Winner != b.Winner })
+	})
 }
 
 // captured asks for host ports that take the packets for every cluster IP: kube-proxy's ipvs mode makes these addresses of

@@ -74,6 +74,22 @@ func PacketFrom(w *rules.World, from string, to netip.AddrPort) (walk.Packet, er
 	return p, nil
 }
 
+// PacketOf returns a packet of a class to a destination on the node; false if there is none. Over loopback it goes to 127.0.0.1,
+// as nothing is translated for ::1 that could be answered.
+func PacketOf(w *rules.World, from From, to netip.AddrPort) (walk.Packet, bool) {
+	word := map[From]string{FromOutside: "external", FromPod: "pod", FromNode: "node", FromLoopback: "loopback"}[from]
+	if from == FromLoopback {
+		if to.Addr().Is6() {
+			return walk.Packet{}, false
+		}
+		to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), to.Port())
+	} else if to.Addr().IsLoopback() {
+		return walk.Packet{}, false
+	}
+	p, err := PacketFrom(w, word, to)
+	return p, err == nil
+}
+
 // interfaceOf is by which interface packets of an address come in; "" for those of the node itself.
 func interfaceOf(w *rules.World, addr netip.Addr) string {
 	switch {

@@ -5,6 +5,7 @@ package explain
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -22,7 +23,8 @@ const (
 	NFTables       ServiceProxy = "nftables"
 	IPVS           ServiceProxy = "ipvs"
 	Userspace      ServiceProxy = "userspace" // of old clusters; gone since Kubernetes 1.26
-	NoServiceProxy ServiceProxy = "none"
+	NoServiceProxy ServiceProxy = "none"      // nothing serves node ports
+	UnknownProxy   ServiceProxy = "unknown"
 )
 
 // HostPortMapper is what maps host ports on the nodes.
@@ -32,7 +34,8 @@ type HostPortMapper string
 const (
 	PortmapIPTables HostPortMapper = "portmap-iptables"
 	PortmapNFTables HostPortMapper = "portmap-nftables"
-	NoHostPorts     HostPortMapper = "none"
+	NoHostPorts     HostPortMapper = "none" // nothing maps them
+	UnknownMapper   HostPortMapper = "unknown"
 )
 
 // Component is one of the two that install rules, by its role.
@@ -59,6 +62,10 @@ type Plane struct {
 	Started      Order
 
 	NotOnLoopback bool // kube-proxy was started with --iptables-localhost-nodeports=false
+
+	// Services returns a Service as kube-proxy sees it, with placeholders for cluster IPs that it has not got yet, and whether
+	// its endpoints are known; nil for one that is not known, or that kube-proxy passes over. Nil: no Service is known.
+	Services func(service ports.Ref, placeholders []netip.Addr) (*rules.Service, bool)
 }
 
 // PlaneOf returns the plane of a configuration, which passed its own validation. Who started first it does not say.
@@ -68,13 +75,37 @@ func PlaneOf(serviceProxy, hostPorts string, notOnLoopback bool) Plane {
 
 // Validate returns what is wrong with the plane's names.
 func (p Plane) Validate() error {
-	if !slices.Contains([]ServiceProxy{IPTables, NFTables, IPVS, Userspace, NoServiceProxy}, p.ServiceProxy) {
-		return fmt.Errorf("service proxy %q is none of iptables, nftables, ipvs, userspace, none", p.ServiceProxy)
+	if !slices.Contains([]ServiceProxy{IPTables, NFTables, IPVS, Userspace, NoServiceProxy, UnknownProxy}, p.ServiceProxy) {
+		return fmt.Errorf("service proxy %q is none of iptables, nftables, ipvs, userspace, none, unknown", p.ServiceProxy)
 	}
-	if !slices.Contains([]HostPortMapper{PortmapIPTables, PortmapNFTables, NoHostPorts}, p.HostPorts) {
-		return fmt.Errorf("mapper of host ports %q is none of portmap-iptables, portmap-nftables, none", p.HostPorts)
+	if !slices.Contains([]HostPortMapper{PortmapIPTables, PortmapNFTables, NoHostPorts, UnknownMapper}, p.HostPorts) {
+		return fmt.Errorf("mapper of host ports %q is none of portmap-iptables, portmap-nftables, none, unknown", p.HostPorts)
 	}
 	return nil
+}
+
+// Unknown returns which of the components on which claims of a kind depend is not known; "" if that is known.
+func (p Plane) Unknown(kind ports.Kind) Component {
+	switch {
+	case kind == ports.HostPort && p.HostPorts == UnknownMapper:
+		return HostPortComponent
+	case !kind.OfPod() && p.ServiceProxy == UnknownProxy:
+		return ProxyComponent
+	default:
+		return ""
+	}
+}
+
+// serves reports whether some component takes the packets for claims of a kind to their owner.
+func (p Plane) serves(kind ports.Kind) bool {
+	switch kind {
+	case ports.HostNetwork:
+		return true // the process itself
+	case ports.HostPort:
+		return p.HostPorts != NoHostPorts
+	default:
+		return p.ServiceProxy != NoServiceProxy
+	}
 }
 
 // Rules returns everything that the components of a plane install on the node of a world, for both families. Where it is
@@ -110,7 +141,7 @@ func (p Plane) proxy(w *rules.World, f rules.Family) []rules.Fragment {
 		return []rules.Fragment{kubeproxy.IPVS(w, f)}
 	case Userspace:
 		return []rules.Fragment{kubeproxy.Userspace(w, f, proxyPort)}
-	case NoServiceProxy:
+	case NoServiceProxy, UnknownProxy:
 	}
 	return nil
 }
@@ -121,7 +152,7 @@ func (p Plane) hostPorts(w *rules.World, f rules.Family) []rules.Fragment {
 		return []rules.Fragment{portmap.IPTables(w, f)}
 	case PortmapNFTables:
 		return []rules.Fragment{portmap.NFTables(w, f)}
-	case NoHostPorts:
+	case NoHostPorts, UnknownMapper:
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -26,6 +27,11 @@ func NodeAddresses(node *corev1.Node) []netip.Addr {
 		}
 	}
 	return addresses
+}
+
+// IsWindows reports whether a node runs Windows, by its label or by what its kubelet says.
+func IsWindows(node *corev1.Node) bool {
+	return node.Labels[corev1.LabelOSStable] == "windows" || node.Status.NodeInfo.OperatingSystem == "windows"
 }
 
 // ReservedPortsAnnotation names ports of a node that no pod may have, because something on the node itself uses them:
@@ -51,6 +57,40 @@ func ReservedPorts(node *corev1.Node) ([]ports.Socket, error) {
 	}
 	return reserved, errors.Join(errs...)
 }
+
+// Reservation returns a node as the holder of the ports that its annotation reserves on it, so that every check meets them as
+// it meets a process of the host network there.
+func Reservation(node *corev1.Node) (ports.Owner, []ports.Claim) {
+	owner := ports.Owner{Ref: NodeRef(node.Name)}
+	reserved, _ := ReservedPorts(node) // BadReservations reports what is wrong
+	var claims []ports.Claim
+	for _, socket := range reserved {
+		claims = append(claims, ports.Claim{
+			Socket: socket, Kind: ports.HostNetwork, Scope: ports.NodeScope(node.Name), Field: reservedPortsField, Owner: &owner,
+		})
+	}
+	return owner, claims
+}
+
+// BadReservations returns a finding for each entry of a node's annotation that reserves nothing.
+func BadReservations(node *corev1.Node) []check.Finding {
+	_, err := ReservedPorts(node)
+	if err == nil {
+		return nil
+	}
+	var findings []check.Finding
+	for _, bad := range err.(interface{ Unwrap() []error }).Unwrap() {
+		findings = append(findings, check.ReservationFinding(NodeRef(node.Name), reservedPortsField, bad))
+	}
+	return findings
+}
+
+// NodeRef names a node, which has no namespace.
+func NodeRef(name string) ports.Ref {
+	return ports.Ref{APIVersion: "v1", Kind: check.NodeKind, Name: name}
+}
+
+const reservedPortsField = "metadata.annotations[" + ReservedPortsAnnotation + "]"
 
 // Families is which address families the pods of a cluster have.
 type Families struct {

@@ -3,6 +3,7 @@ package extract_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -102,6 +103,22 @@ func TestReservedPorts(t *testing.T) {
 		}
 		if fmt.Sprint(got) != c.want || wrong != c.wrong {
 			t.Errorf("%q: %s, %s; want %s, %s", c.annotation, got, wrong, c.want, c.wrong)
+		}
+		node.Name = "n1"
+		_, claims := extract.Reservation(node)
+		var held []ports.Socket
+		for _, c := range claims {
+			held = append(held, c.Socket)
+			if on, _ := c.Scope.Node(); on != "n1" || c.Owner.Ref != extract.NodeRef("n1") {
+				t.Errorf("%q: %+v", wrong, c)
+			}
+		}
+		var values []string
+		for _, f := range extract.BadReservations(node) {
+			values = append(values, f.Value)
+		}
+		if !slices.Equal(held, got) || strings.Join(values, "\n") != wrong {
+			t.Errorf("%q is held as %v, and reported as %q", c.annotation, held, values)
 		}
 	}
 }

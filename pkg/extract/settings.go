@@ -3,7 +3,6 @@ package extract
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
@@ -22,6 +21,8 @@ type Settings struct {
 	DefaultHostIP DefaultHostIP
 	DenyUncertain bool // what cannot be judged is refused; else it passes with a warning
 	HideHolders   bool // a client is not told the names of holders in other namespaces
+
+	dataPlane configv1alpha1.DataPlane
 }
 
 // NewSettings reads a configuration. One that passes its own Validate gives no error but for a code that does not exist,
@@ -33,12 +34,12 @@ func NewSettings(c *configv1alpha1.PortcullisConfiguration) (*Settings, error) {
 		HideHolders:   c.Disclosure == configv1alpha1.DiscloseSameNamespace,
 	}
 	s.Check.Trusted = c.TrustedNamespaces
-	for _, read := range []func(*configv1alpha1.PortcullisConfiguration) error{s.readRanges, s.readEnforcement, s.readReserved, s.readDataPlane} {
+	for _, read := range []func(*configv1alpha1.PortcullisConfiguration) error{s.readRanges, s.readEnforcement, s.readReserved} {
 		if err := read(c); err != nil {
 			return nil, err
 		}
 	}
-	return s, nil
+	return s, s.readDataPlane(c.DataPlane)
 }
 
 func (s *Settings) readRanges(c *configv1alpha1.PortcullisConfiguration) error {
@@ -106,28 +107,6 @@ func (s *Settings) readReserved(c *configv1alpha1.PortcullisConfiguration) error
 		s.Check.Reserved = append(s.Check.Reserved, check.Reserved{
 			Name: r.Name, Socket: ports.Socket{Address: address, Protocol: protocol, Port: uint16(r.Port)},
 		})
-	}
-	return nil
-}
-
-// readDataPlane decides where the data plane serves node ports: kube-proxy's nftables mode on primary addresses unless
-// told otherwise, its iptables mode on 127.0.0.0/8 too, the others never there, and none on ::1.
-func (s *Settings) readDataPlane(c *configv1alpha1.PortcullisConfiguration) error {
-	d := c.DataPlane
-	s.ServiceProxy, s.HostPorts = string(d.ServiceProxy), string(d.HostPort)
-	s.NodePorts.IPv4Loopback = d.ServiceProxy == configv1alpha1.ServiceProxyIPTables && (d.LocalhostNodePorts == nil || *d.LocalhostNodePorts)
-	s.NodePorts.ServiceLB = d.ServiceLB
-	s.NodePorts.Primary = d.ServiceProxy == configv1alpha1.ServiceProxyNFTables && len(d.NodePortAddresses) == 0
-	for i, text := range d.NodePortAddresses {
-		if text == configv1alpha1.PrimaryAddresses {
-			s.NodePorts.Primary = true
-			continue
-		}
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			return fmt.Errorf("dataplane.nodePortAddresses[%d]: %w", i, err)
-		}
-		s.NodePorts.Prefixes = append(s.NodePorts.Prefixes, prefix)
 	}
 	return nil
 }

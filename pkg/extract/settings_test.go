@@ -54,7 +54,7 @@ reserved etcd *:2379/TCP
 reserved etcd *:2380/TCP
 reserved kube-apiserver *:6443/TCP
 reserved sshd *:22/TCP
-node ports on [* (not ::1)]
+node ports on [* (not loopback)]
 default hostIP Auto
 deny uncertain true`},
 		{"everything", `nodePortRange: 30000-30099
@@ -73,6 +73,10 @@ node ports on [10.0.0.0/8 (not loopback) :: (not loopback)]
 default hostIP ::
 deny uncertain false`},
 		{"the API server chooses", noDaemons + "allocateFrom: none\n", `range 30000-32767
+node ports on [* (not loopback)]
+default hostIP Auto
+deny uncertain true`},
+		{"iptables serves loopback too", noDaemons + "allocateFrom: none\ndataplane: {serviceProxy: iptables}\n", `range 30000-32767
 node ports on [* (not ::1)]
 default hostIP Auto
 deny uncertain true`},

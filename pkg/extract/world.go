@@ -33,7 +33,7 @@ type WorldOptions struct {
 	Portmap         rules.Portmap
 }
 
-// World returns what the components of a node see of objects. The Node must be among them.
+// World returns what the components of a node see of objects. The Node must be among them, and must not run Windows.
 func World(objects []runtime.Object, o WorldOptions) (*rules.World, error) {
 	w := &rules.World{Proxy: o.Proxy, Portmap: o.Portmap}
 	e := newEndpointIndex(objects)
@@ -42,6 +42,9 @@ func World(objects []runtime.Object, o WorldOptions) (*rules.World, error) {
 	for _, object := range objects {
 		switch x := object.(type) {
 		case *corev1.Node:
+			if x.Name == o.Node && IsWindows(x) {
+				return nil, fmt.Errorf("node %s runs Windows: kube-proxy works in its winkernel mode there, and portmap not at all, so that it has none of these rules", x.Name)
+			}
 			if x.Name == o.Node {
 				w.Node, found = node(x, o.Addresses), true
 			}

@@ -139,7 +139,7 @@ func compare(want, has *ledger.Snapshot) map[ports.Ref]difference {
 
 func lists() []client.ObjectList {
 	return []client.ObjectList{
-		&corev1.ServiceList{}, &appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &appsv1.DaemonSetList{},
+		&corev1.NodeList{}, &corev1.ServiceList{}, &appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &appsv1.DaemonSetList{},
 		&appsv1.ReplicaSetList{}, &corev1.ReplicationControllerList{}, &batchv1.JobList{}, &batchv1.CronJobList{}, &corev1.PodList{},
 	}
 }

@@ -240,13 +240,30 @@ func (o *Observer) applyNode(node *corev1.Node, gone bool) {
 	changed := true
 	if gone {
 		o.ledger.ReleaseNode(node.Name)
+		o.ledger.Release(extract.NodeRef(node.Name))
 		o.remove(node.Name)
 	} else {
 		o.ledger.ReplaceNode(node.Name, extract.NodeAddresses(node))
+		o.reserve(node)
 		changed = o.set(node)
 	}
 	if changed && o.IsComplete() {
 		o.placeAllLocked()
+	}
+}
+
+// reserve brings the ports that a node's annotation reserves into the ledger. What is wrong with it is logged when it changes.
+func (o *Observer) reserve(node *corev1.Node) {
+	owner, claims := extract.Reservation(node)
+	if len(claims) == 0 {
+		o.ledger.Release(owner.Ref)
+	} else {
+		o.ledger.Replace(owner, claims)
+	}
+	if before := o.Node(node.Name); before == nil || before.Annotations[extract.ReservedPortsAnnotation] != node.Annotations[extract.ReservedPortsAnnotation] {
+		for _, f := range extract.BadReservations(node) {
+			logf.Log.Info("An entry of a node's annotation reserves nothing", "node", node.Name, "annotation", extract.ReservedPortsAnnotation, "error", f.Value)
+		}
 	}
 }
 
@@ -276,6 +293,9 @@ func (h holding) isEmpty() bool {
 // holdingOf extracts the claims of any object but nodes.
 func (o *Observer) holdingOf(object any) (holding, bool) {
 	switch x := object.(type) {
+	case *corev1.Node:
+		owner, claims := extract.Reservation(x)
+		return holding{object: x, owner: owner, claims: claims}, true
 	case *corev1.Service:
 		s := extract.Service(x, o.options.NodePorts)
 		return holding{object: x, owner: s.Owner, claims: s.Claims}, true

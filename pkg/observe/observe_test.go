@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -193,10 +194,13 @@ func TestObserverFollowsTheCluster(t *testing.T) {
 			daemonOnBoth = "hostPort *:80/TCP of DaemonSet ns/agent on n1,n2"
 			daemonOn1    = "hostPort *:80/TCP of DaemonSet ns/agent on n1"
 			podOn1       = "hostPort *:80/TCP of Pod ns/p on n1"
+			reservedOn2  = "hostNetwork port *:9100/TCP of Node n2 on n2"
 			webNodePort  = "nodePort * (not loopback):30080/TCP of Service ns/web on every node"
 		)
 		web := mustRead[corev1.Service]("{metadata: {name: web, namespace: ns}, spec: {type: NodePort, ports: [{port: 80, nodePort: 30080}]}}")
 		noPorts := mustRead[corev1.Service]("{metadata: {name: web, namespace: ns}, spec: {type: ClusterIP, ports: [{port: 80}]}}")
+		reserving := newNode("n2", "b", "10.0.0.2")
+		reserving.Annotations = map[string]string{extract.ReservedPortsAnnotation: "9100/TCP,x"}
 		tainted := newNode("n2", "b", "10.0.0.2")
 		tainted.Spec.Taints = []corev1.Taint{{Key: "dedicated", Effect: corev1.TaintEffectNoSchedule}}
 		for _, step := range []struct {
@@ -214,6 +218,10 @@ func TestObserverFollowsTheCluster(t *testing.T) {
 			{"it becomes a ClusterIP", func() { c.set(noPorts) }, []string{"Service ns/web 0 false"}, []string{daemonOnBoth}},
 			{"it is gone", func() { c.remove(noPorts, false) }, []string{"Service ns/web 0 true"}, []string{daemonOnBoth}},
 			{"a node reports that it is alive", func() { c.set(node2) }, nil, []string{daemonOnBoth}},
+			{"a node reserves a port", func() { c.set(reserving) }, nil, []string{daemonOnBoth, reservedOn2}},
+			{"and no longer", func() { c.set(node2) }, nil, []string{daemonOnBoth}},
+			{"and goes while it does", func() { c.set(reserving); c.remove(reserving, false); seen = nil }, nil, []string{daemonOn1}},
+			{"and comes back", func() { c.set(node2) }, []string{"DaemonSet ns/agent 1 false"}, []string{daemonOnBoth}},
 			{"a node is tainted", func() { c.set(tainted) }, []string{"DaemonSet ns/agent 1 false"}, []string{daemonOn1}},
 			{"a node goes on which it was not", func() { c.remove(tainted, false) }, nil, []string{daemonOn1}},
 			{"a node comes", func() { c.set(node2) }, []string{"DaemonSet ns/agent 1 false"}, []string{daemonOnBoth}},

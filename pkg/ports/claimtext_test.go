@@ -21,7 +21,7 @@ func kindWords() map[string]ports.Kind {
 	return map[string]ports.Kind{
 		"nodePort": ports.NodePort, "healthCheckNodePort": ports.HealthCheckNodePort,
 		"hostPort": ports.HostPort, "hostNetwork": ports.HostNetwork,
-		"externalIP": ports.ExternalIP, "loadBalancerIP": ports.LoadBalancerIP,
+		"externalIP": ports.ExternalIP, "loadBalancerIP": ports.LoadBalancerIP, "serviceLB": ports.ServiceLBPort,
 	}
 }
 

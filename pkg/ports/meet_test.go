@@ -93,6 +93,12 @@ func meetCases() []meetCase {
 		{"a load-balancer IP on one node", "loadBalancerIP 203.0.113.9 80/TCP @a", "hostPort * 80/TCP @b", ""},
 		{"a load-balancer IP on a set", "loadBalancerIP 203.0.113.9 80/TCP @{b,c}", "hostPort * 80/TCP @c", "c"},
 		{"a load-balancer IP on every node", "loadBalancerIP 203.0.113.9 80/TCP @every", "hostPort * 80/TCP @c", "c"},
+		{"ServiceLB on every node, and a hostPort", "serviceLB * 80/TCP @every", "hostPort * 80/TCP @a", "a"},
+		{"two Services of ServiceLB", "serviceLB * 80/TCP @every", "serviceLB * 80/TCP @every", "*"},
+		{"ServiceLB on some nodes", "serviceLB * 80/TCP @{a,b}", "hostPort * 80/TCP @c", ""},
+		{"ServiceLB on one node", "serviceLB * 80/TCP @a", "hostPort 10.0.0.1 80/TCP @a", "a"},
+		{"ServiceLB, not on a node yet", "serviceLB * 80/TCP @?", "hostPort * 80/TCP @a", ""},
+		{"ServiceLB at an address", "serviceLB 10.0.0.1 80/TCP @address", "hostPort * 80/TCP @a", "a"},
 		{"a loopback address cannot be an external IP", "externalIP 127.0.0.1 80/TCP @address", "hostPort * 80/TCP @a", ""},
 		{"nor a wildcard", "externalIP * 80/TCP @address", "hostPort * 80/TCP @a", ""},
 	}

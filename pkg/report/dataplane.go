@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
@@ -19,12 +20,21 @@ func inDataPlane(f check.Finding) (what, way string) {
 		return fmt.Sprintf("who gets the packets for %s, this or %s, depends on whether kube-proxy or portmap was started first", number, f.Holder.Ref),
 			wayOut(f.Claim)
 	case f.Case == check.ObjectShadowed:
-		return fmt.Sprintf("the packets for %s go to %s, %s", number, f.Holder.Ref, wherever(f.Winners)), wayOut(f.Claim)
+		return fmt.Sprintf("the packets for %s go to %s%s, %s", number, f.Holder.Ref, assumed(f), wherever(f.Winners)), wayOut(f.Claim)
 	case f.Case == check.HolderShadowed:
-		return fmt.Sprintf("it takes the packets for %s from %s, %s", number, f.Holder.Ref, wherever(f.Winners)), wayOut(f.Claim)
+		return fmt.Sprintf("it takes the packets for %s from %s%s, %s", number, f.Holder.Ref, assumed(f), wherever(f.Winners)), wayOut(f.Claim)
 	default:
-		return fmt.Sprintf("of the packets for %s, those %s", number, shares(f)), wayOut(f.Claim)
+		return fmt.Sprintf("of the packets for %s%s, those %s", number, assumed(f), shares(f)), wayOut(f.Claim)
 	}
+}
+
+// assumed says on what it depends that a Service gets packets.
+func assumed(f check.Finding) string {
+	gets := slices.ContainsFunc(f.Winners, func(w check.Winner) bool { return w.Who.Kind == "Service" })
+	if !f.Assumed || !gets {
+		return ""
+	}
+	return " if the Service has endpoints"
 }
 
 // wherever says that all classes of packets are meant, or names those that are.

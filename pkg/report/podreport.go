@@ -23,7 +23,19 @@ type Placement struct {
 	Gates      []string      // names of its scheduling gates
 	Unmodelled []string      // paths of what it asks of its node that was not looked at
 	Nodes      []Candidate
-	Annotation string // by which nodes reserve ports
+	Annotation string    // by which nodes reserve ports
+	Siblings   *Siblings // nil: the pod is of no workload that is known
+}
+
+// Siblings are the pods of the workload that a pod is of.
+type Siblings struct {
+	Of               ports.Ref // the topmost controller
+	OnNodes, Waiting int
+	Wanted           int    // 0: not known
+	IsNew            bool   // it is asked about one more pod
+	Failure          string // why no more can be created, in the API server's words; "": they can, or it is not known
+	NoneMayGo        bool   // no old pod may go before a new one is ready
+	Older            bool   // an older pod of another revision has a port that the pod waits for
 }
 
 // Candidate is a node that the pod may come to.
@@ -255,6 +267,9 @@ func notes(p Placement) []string {
 	}
 	if len(p.Gates) > 0 {
 		add("No scheduler looks at the pod before its scheduling gates are gone: %s.", strings.Join(p.Gates, ", "))
+	}
+	if p.Siblings != nil {
+		all = append(all, p.Siblings.notes(p)...)
 	}
 	var notReady, unknown []string
 	for _, c := range p.Nodes {

@@ -230,6 +230,7 @@ func running(p Placement) string {
 type cause struct {
 	key    string
 	nodes  map[string]bool
+	seeker ports.Ref
 	wanted *ports.Claim // nil: a rule
 	holder string
 	first  Obstacle
@@ -251,7 +252,7 @@ func causes(p Placement) []*cause {
 		for _, o := range n.Obstacles {
 			holder, wanted := Blocker(o.Obstacle, p.Annotation), o.Wanted
 			add(n.Node, cause{
-				key: "1" + wanted.Number() + " " + holder, wanted: &wanted, holder: holder, first: o,
+				seeker: p.Pod.Ref, key: "1" + wanted.Number() + " " + holder, wanted: &wanted, holder: holder, first: o,
 				isOwn: o.ByPod() && p.Pod.Controller != nil && o.Holder.Ref == p.Pod.Root(),
 			})
 		}
@@ -352,6 +353,8 @@ func (c *cause) portWay() string {
 		return "a node has room for one of its pods: run fewer, or add a node, or expose them by a Service without a " + fieldName(*c.wanted)
 	case c.first.ByPod() && c.first.Preemptible:
 		return "the scheduler may evict what holds it, whose priority is lower, or " + elsewhere
+	case c.first.ByPod() && c.first.Holder.Namespace != c.seeker.Namespace:
+		return "ask who owns namespace " + c.first.Holder.Namespace + " to move " + c.holder + ", or " + elsewhere
 	case c.first.ByPod():
 		return "delete " + c.holder + " or move it, or " + elsewhere
 	case c.first.Holder.Kind == check.NodeKind:

@@ -35,13 +35,16 @@ type PortSituation struct {
 type PortWinner struct {
 	Of    string `json:"of"`              // "from outside", "from pods"
 	Owner *Owner `json:"owner,omitempty"` // left out where nobody does
+	// Assumed says that so it is if Services have endpoints, of which nothing is known; Otherwise gets the packets if not.
+	Assumed   bool   `json:"assumed,omitempty"`
+	Otherwise *Owner `json:"otherwise,omitempty"`
 }
 
-// PortUse is a Service behind a number and how many of its pods are ready.
+// PortUse is a Service behind a number and how many of its endpoints are ready.
 type PortUse struct {
 	Service Owner `json:"service"`
 	Ready   int   `json:"readyEndpoints"`
-	Known   bool  `json:"known"` // it selects pods, so that they could be counted
+	Known   bool  `json:"known"` // its endpoints are, or those that its pods make
 }
 
 // The outcomes for who wants a number.
@@ -56,14 +59,17 @@ type PortWanted struct {
 	Kind     string   `json:"kind"` // nodePort or hostPort
 	Outcome  string   `json:"outcome"`
 	Messages []string `json:"messages"`
-	Free     int      `json:"freeNodes"` // on how many nodes it would run; of a hostPort
-	Nodes    int      `json:"nodes"`
+	Free     int      `json:"freeNodes"`         // on how many of Nodes a hostPort is free
+	Nodes    int      `json:"nodes"`             // that a pod without wishes may run on
 	TakenBy  []Holder `json:"takenBy,omitempty"` // on the other nodes
 }
 
-// NewPortWanted puts into words what is found about who wants a number. Notes are left out.
-func NewPortWanted(kind ports.Kind, findings []check.Finding, settings *check.Settings) PortWanted {
-	w := PortWanted{Kind: kind.String(), Outcome: PortAllowed, Messages: []string{}}
+// NewPortWanted puts into words what is found about who wants a number, and where there is room. Notes are left out.
+func NewPortWanted(kind ports.Kind, findings []check.Finding, room check.Room, settings *check.Settings) PortWanted {
+	w := PortWanted{
+		Kind: kind.String(), Outcome: PortAllowed, Messages: []string{},
+		Nodes: len(room.Nodes), Free: len(room.Nodes) - len(room.Taken),
+	}
 	for _, f := range findings {
 		switch e := settings.Enforce(f); {
 		case e == check.Deny:
@@ -75,14 +81,24 @@ func NewPortWanted(kind ports.Kind, findings []check.Finding, settings *check.Se
 		}
 		w.Messages = append(w.Messages, Message(f))
 	}
+	if w.Outcome != PortRefused { // else the messages name them
+		for _, h := range room.Holders {
+			w.TakenBy = append(w.TakenBy, Holder{Kind: h.Kind, Namespace: h.Namespace, Name: h.Name})
+		}
+	}
 	return w
 }
 
-// NewPortSituation puts into words who gets the packets. name tells who is behind a holder.
-func NewPortSituation(nodes []string, winners []check.Winner, orderDependent bool, outside explain.Answer, name func(ports.Ref) ports.Ref) PortSituation {
+// NewPortSituation puts into words who gets the packets, and who otherwise, where Services of which no endpoint is known have none.
+// name tells who is behind a holder.
+func NewPortSituation(nodes []string, winners, otherwise []check.Winner, orderDependent bool, outside explain.Answer, name func(ports.Ref) ports.Ref) PortSituation {
 	s := PortSituation{Nodes: nodes, Winners: []PortWinner{}, OrderDependent: orderDependent, Rules: []TraceStep{}}
-	for _, w := range winners {
-		s.Winners = append(s.Winners, PortWinner{w.Of, ownerOf(name(w.Who))})
+	for i, w := range winners {
+		winner := PortWinner{Of: w.Of, Owner: ownerOf(name(w.Who))}
+		if other := otherwise[i].Who; other != w.Who {
+			winner.Assumed, winner.Otherwise = true, ownerOf(name(other))
+		}
+		s.Winners = append(s.Winners, winner)
 	}
 	if len(outside.Paths) == 0 {
 		return s
@@ -100,9 +116,18 @@ func NewPortSituation(nodes []string, winners []check.Winner, orderDependent boo
 	return s
 }
 
-// NewPortUse tells of a Service how many of its pods are ready; ready is negative where that is not known.
-func NewPortUse(service ports.Ref, ready int) PortUse {
-	return PortUse{Service: *ownerOf(service), Ready: max(0, ready), Known: ready >= 0}
+// UnknownComponent tells that it is not known which component installs rules, and how to name it.
+func UnknownComponent(c explain.Component) string {
+	what, field := "serves node ports", "serviceProxy"
+	if c == explain.HostPortComponent {
+		what, field = "maps host ports", "hostPort"
+	}
+	return fmt.Sprintf("nothing tells what %s; name it as dataplane.%s of the configuration (--config)", what, field)
+}
+
+// NewPortUse tells of a Service how many of its endpoints are ready, if that is known.
+func NewPortUse(service ports.Ref, ready int, known bool) PortUse {
+	return PortUse{Service: *ownerOf(service), Ready: ready, Known: known}
 }
 
 // write writes what is told of the number for a person.
@@ -116,7 +141,7 @@ func (n *PortNumber) write(w io.Writer) error {
 		b.add("%s lies in %s", number, in)
 	}
 	for _, u := range n.Serves {
-		b.add("%s has %s", owned(&u.Service), endpoints(u))
+		b.add("%s", endpoints(u))
 	}
 	for _, s := range n.Situations {
 		b.gap()
@@ -139,11 +164,11 @@ func (n *PortNumber) write(w io.Writer) error {
 func endpoints(u PortUse) string {
 	switch {
 	case !u.Known:
-		return "no selector, so that its endpoints are not known"
+		return fmt.Sprintf("The endpoints of %s are not known: neither they nor pods that say whether they are ready are among the objects", owned(&u.Service))
 	case u.Ready == 1:
-		return "1 ready endpoint"
+		return owned(&u.Service) + " has 1 ready endpoint"
 	default:
-		return fmt.Sprintf("%d ready endpoints", u.Ready)
+		return fmt.Sprintf("%s has %d ready endpoints", owned(&u.Service), u.Ready)
 	}
 }
 
@@ -152,7 +177,11 @@ func (s PortSituation) write(b *textLines, number string) {
 	b.add("Packets for %s on %s:", number, nodes(s.Nodes))
 	var words []string
 	for _, w := range s.Winners {
-		words = append(words, winnerWords(w.Owner))
+		text := winnerWords(w.Owner)
+		if w.Assumed {
+			text += " if it has endpoints; else " + winnerWords(w.Otherwise)
+		}
+		words = append(words, text)
 	}
 	for i := 0; i < len(s.Winners); {
 		j, of := i, []string{}
@@ -173,7 +202,7 @@ func (s PortSituation) write(b *textLines, number string) {
 
 func winnerWords(o *Owner) string {
 	if o == nil {
-		return "nobody gets them, unless a process of the node listens"
+		return "nobody, unless a process of the node listens"
 	}
 	return owned(o)
 }

@@ -139,6 +139,8 @@ func words(f check.Finding) (what, way string) {
 		return reserved(f), wayOut(f.Claim)
 	case check.ExceptionEnds:
 		return exception(f)
+	case check.BadReservation:
+		return f.Value + ", so that it reserves no port", "correct the entry; the others count"
 	case check.TooFewNodes, check.RolloutStalls, check.SurgeInPlace:
 		return inRollouts(f)
 	case check.StricterThere:
@@ -217,7 +219,7 @@ func withoutUse(f check.Finding) (what, way string) {
 
 // heldBy: "9000/TCP is held by Deployment default/tomcat (spec...hostPort) on node n1".
 func heldBy(f check.Finding) string {
-	s := fmt.Sprintf("%s is held by %s", f.Claim.Number(), holders(f, len(f.Others) > 0))
+	s := taken(f)
 	if len(f.Others) == 0 {
 		s += where(f)
 	}
@@ -225,6 +227,14 @@ func heldBy(f check.Finding) string {
 		s += ", and a node port number belongs to one Service whatever the protocol"
 	}
 	return s
+}
+
+// taken names the holders, with their nodes if there are several: "9000/TCP is held by Pod shop/a (spec...hostPort)", "9100/TCP is reserved (metadata.annotations[...])".
+func taken(f check.Finding) string {
+	if f.Holder.Kind == check.NodeKind && len(f.Others) == 0 {
+		return fmt.Sprintf("%s is reserved (%s)", f.Claim.Number(), f.Holder.Field)
+	}
+	return fmt.Sprintf("%s is held by %s", f.Claim.Number(), holders(f, len(f.Others) > 0))
 }
 
 func holder(h *check.Holder) string {
@@ -259,7 +269,7 @@ func meeting(f check.Finding) string {
 		return fmt.Sprintf("%s is wanted by %s too, whose pods may come to %s", f.Claim.Number(), holders(f, false), nodes(f.Nodes))
 	}
 	several := len(f.Others) > 0
-	s := fmt.Sprintf("%s is held by %s", f.Claim.Number(), holders(f, several))
+	s := taken(f)
 	switch {
 	case f.Case == check.EveryNodeTaken && f.Eligible == 0:
 		return s + " on every node"
@@ -306,7 +316,10 @@ func holders(f check.Finding, placed bool) string {
 			break
 		}
 		name := h.Ref.String()
-		if i == 0 {
+		switch {
+		case h.Kind == check.NodeKind:
+			name = "a reservation (" + h.Field + ")"
+		case i == 0:
 			name = holder(&h)
 		}
 		if placed && len(h.Nodes) > 0 {

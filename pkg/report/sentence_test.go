@@ -43,11 +43,17 @@ func sentences() []said {
 		port0    = "spec.ports[0].nodePort"
 		port1    = "spec.ports[1].nodePort"
 	)
+	const nodeField = "metadata.annotations[portcullis.dev/reserved-ports]"
+	reserving := by(check.NodeKind, "n1", nodeField, claim(ports.HostNetwork, "*:9100/TCP", ports.NodeScope("n1")))
 	n1, n5 := []string{"n1"}, []string{"n1", "n2", "n3", "n4", "n5"}
 	tomcat := by("Deployment", "tomcat", template, claim(ports.HostPort, "*:9000/TCP", ports.NodeScope("n1")))
 	return append(slices.Concat(moreSentences(), restrictedSentences(), readingSentences()), []said{
 		{check.Finding{Code: check.HostIPInvalid, Field: "spec.containers[0].ports[0].hostIP", Value: "local\nhost", Other: "8080/TCP"},
 			`spec.containers[0].ports[0].hostIP: "local\nhost" is no IP address, so that port 8080/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)`},
+		{check.Finding{Code: check.BadReservation, Field: nodeField, Value: `"x" is not PORT/PROTOCOL, like 9100/TCP`},
+			nodeField + `: "x" is not PORT/PROTOCOL, like 9100/TCP, so that it reserves no port; correct the entry; the others count (PC0316)`},
+		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("9100/TCP"), Nodes: n1, Holder: reserving},
+			podField + ": 9100/TCP is reserved (" + nodeField + ") on node n1; choose another hostPort, or expose the pod by a Service (PC0201)"},
 		{check.Finding{Code: check.SocketTwice, Field: podField, Other: "spec.initContainers[0].ports[0].hostPort", Claim: claim(ports.HostPort, "[::1]:80/TCP", ports.Scope{})},
 			podField + ": [::1]:80/TCP is claimed already by spec.initContainers[0].ports[0].hostPort of the same pod; give one of the two another hostPort (PC0102)"},
 		{check.Finding{Code: check.SocketTwice, Field: "spec.containers[1].ports[0].containerPort", Other: "spec.containers[0].ports[0].containerPort", Claim: claim(ports.HostNetwork, "*:80/TCP", ports.Scope{})},
@@ -186,7 +192,7 @@ func moreSentences() []said {
 		{check.Finding{Code: check.WorkloadsMeet, Case: check.SomeNodesTaken, Field: podField, Claim: hostPort("80/TCP"), Holder: at("n1", by("Pod", "b", podField, hostPort("80/TCP"))), Others: others(1), Nodes: []string{"m1", "n1"}},
 			"spec.containers[0].ports[0].hostPort: 80/TCP is held by Pod default/b (spec.containers[0].ports[0].hostPort) on node n1 and Deployment default/d1 on node m1; choose another hostPort (PC0202)"},
 		{check.Finding{Code: check.InNodePorts, Field: podField, Claim: hostPort("31000/TCP"), Range: nodePorts},
-			"spec.containers[0].ports[0].hostPort: 31000 is inside the node port range 30000-32767, so that any Service may be given the number, and then take the packets; choose a hostPort outside it (PC0303)"},
+			"spec.containers[0].ports[0].hostPort: 31000 is inside the node port range 30000-32767, so that any Service may be given the number, and then the two would meet; choose a hostPort outside it (PC0303)"},
 		{check.Finding{Code: check.InEphemeral, Field: podField, Claim: hostPort("40000/TCP"), Range: ports.MustParseRange("32768-60999")},
 			"spec.containers[0].ports[0].hostPort: 40000 is among the ports 32768-60999 that outgoing connections of the nodes use, and may be in use; choose a hostPort elsewhere, or reserve it by net.ipv4.ip_local_reserved_ports on every node (PC0304)"},
 		{check.Finding{Code: check.InDynamicBand, Field: port0, Claim: nodePort("31000/TCP"), Range: band},
@@ -262,7 +268,9 @@ func moreSentences() []said {
 			"spec.initContainers[0].ports[0].containerPort: 9808/TCP is used by Pod default/b on node n1, so that the init container cannot listen on it; let the process listen on another port, or leave the host network (PC0205)"},
 		{check.Finding{Code: check.Shadowed, Case: check.ObjectShadowed, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Winners: won("from outside", webSvc.Ref, "over loopback", webSvc.Ref)},
 			"spec.containers[0].ports[0].hostPort: the packets for 30007/TCP go to Service default/web, wherever they come from; choose another hostPort, or expose the pod by a Service (PC0601)"},
-		{check.Finding{Code: check.Shadowed, Case: check.HolderShadowed, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Winners: won("from outside", me, "over loopback", ports.Ref{})},
+		{check.Finding{Code: check.Shadowed, Case: check.ObjectShadowed, Assumed: true, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Winners: won("from outside", webSvc.Ref, "over loopback", webSvc.Ref)},
+			"spec.containers[0].ports[0].hostPort: the packets for 30007/TCP go to Service default/web if the Service has endpoints, wherever they come from; choose another hostPort, or expose the pod by a Service (PC0601)"},
+		{check.Finding{Code: check.Shadowed, Case: check.HolderShadowed, Assumed: true, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Winners: won("from outside", me, "over loopback", ports.Ref{})},
 			"spec.containers[0].ports[0].hostPort: it takes the packets for 30007/TCP from Service default/web, those from outside; choose another hostPort, or expose the pod by a Service (PC0601)"},
 		{check.Finding{Code: check.Shadowed, Case: check.EachGetsSome, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Winners: won("from outside", webSvc.Ref, "over loopback", me)},
 			"spec.containers[0].ports[0].hostPort: of the packets for 30007/TCP, those from outside go to Service default/web, those over loopback to this object; choose another hostPort, or expose the pod by a Service (PC0601)"},

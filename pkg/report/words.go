@@ -16,7 +16,7 @@ func inRanges(f check.Finding) (what, way string) {
 		return fmt.Sprintf("%d is outside the node port range %s; the Service keeps it, but cannot be created with it again", f.Claim.Port, f.Range),
 			"choose a number inside the range at a time of your choosing"
 	case check.InNodePorts:
-		return fmt.Sprintf("%d is inside the node port range %s, so that any Service may be given the number, and then take the packets", f.Claim.Port, f.Range),
+		return fmt.Sprintf("%d is inside the node port range %s, so that any Service may be given the number, and then the two would meet", f.Claim.Port, f.Range),
 			elsewhere(f.Claim, "outside it")
 	case check.InEphemeral:
 		return fmt.Sprintf("%d is among the ports %s that outgoing connections of the nodes use, and may be in use", f.Claim.Port, f.Range),

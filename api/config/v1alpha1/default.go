@@ -28,8 +28,8 @@ func (c *PortcullisConfiguration) Default() {
 }
 
 func (d *DataPlane) fill() {
-	orElse(&d.ServiceProxy, ServiceProxyIPTables)
-	orElse(&d.HostPort, HostPortPortmapIPTables)
+	orElse(&d.ServiceProxy, ServiceProxyUnknown)
+	orElse(&d.HostPort, HostPortUnknown)
 	if d.ClusterCIDRs == nil {
 		d.ClusterCIDRs = []string{"10.244.0.0/16"}
 	}

@@ -57,7 +57,7 @@ func TestPortClaimsArgsGolden(t *testing.T) {
 func TestPortClaimsArgsGood(t *testing.T) {
 	want := mustLoadArgs(t, "")
 	for _, text := range []string{"{}", "null", `{"kind":"PortClaimsArgs","apiVersion":"config.portcullis.dev/v1alpha1"}`,
-		`{"dataplane":{"serviceProxy":"iptables"},"nodeReserved":null}`} {
+		`{"dataplane":{"serviceProxy":"unknown"},"nodeReserved":null}`} {
 		if diff := cmp.Diff(want, mustLoadArgs(t, text)); diff != "" {
 			t.Errorf("LoadPortClaimsArgs(%q) (-default +got):\n%s", text, diff)
 		}
@@ -89,7 +89,7 @@ func TestPortClaimsArgsBad(t *testing.T) {
 		{"other version", `{"apiVersion":"v1"}`, `apiVersion: Invalid value: "v1": write config.portcullis.dev/v1alpha1`},
 		{"value", `{"nodeReserved":[{"name":"a","port":0}]}`, "nodeReserved[0].port: Invalid value: 0: write a number from 1 to 65535"},
 		{"two values", `{"nodeReserved":[{"name":"a","port":1,"protocol":"x"}],"dataplane":{"hostPort":"y"}}`,
-			`[nodeReserved[0].protocol: Invalid value: "x": write one of TCP, UDP, SCTP, dataplane.hostPort: Invalid value: "y": write one of portmap-iptables, portmap-nftables, none]`},
+			`[nodeReserved[0].protocol: Invalid value: "x": write one of TCP, UDP, SCTP, dataplane.hostPort: Invalid value: "y": write one of portmap-iptables, portmap-nftables, none, unknown]`},
 	} {
 		a, err := LoadPortClaimsArgs([]byte(tt.text))
 		if err == nil {

@@ -92,9 +92,9 @@ type ReservedSocket struct {
 
 // DataPlane says who installs the rules on the nodes.
 type DataPlane struct {
-	// ServiceProxy is kube-proxy's --proxy-mode.
+	// ServiceProxy is kube-proxy's --proxy-mode. Absent: unknown, and nothing is said of who gets packets.
 	ServiceProxy ServiceProxy `json:"serviceProxy"`
-	// HostPort is what maps hostPorts: the CNI plugin portmap with one of its back ends.
+	// HostPort is what maps hostPorts: the CNI plugin portmap with one of its back ends. Absent: unknown.
 	HostPort HostPortMapper `json:"hostPort"`
 	// ClusterCIDRs is kube-proxy's --cluster-cidr. Absent: 10.244.0.0/16. Empty: not known.
 	ClusterCIDRs []string `json:"clusterCIDRs"`
@@ -122,7 +122,8 @@ const (
 	ServiceProxyNFTables  ServiceProxy = "nftables"
 	ServiceProxyIPVS      ServiceProxy = "ipvs"
 	ServiceProxyUserspace ServiceProxy = "userspace" // of old clusters; gone since Kubernetes 1.26
-	ServiceProxyNone      ServiceProxy = "none"
+	ServiceProxyNone      ServiceProxy = "none"      // nothing serves node ports
+	ServiceProxyUnknown   ServiceProxy = "unknown"
 )
 
 // HostPortMapper is what maps hostPorts on the nodes.
@@ -132,5 +133,6 @@ type HostPortMapper string
 const (
 	HostPortPortmapIPTables HostPortMapper = "portmap-iptables"
 	HostPortPortmapNFTables HostPortMapper = "portmap-nftables"
-	HostPortNone            HostPortMapper = "none"
+	HostPortNone            HostPortMapper = "none" // nothing maps them
+	HostPortUnknown         HostPortMapper = "unknown"
 )

@@ -132,9 +132,9 @@ func (r ReservedSocket) socket(path *field.Path) (ports.Socket, field.ErrorList)
 
 func (d *DataPlane) validate(path *field.Path) field.ErrorList {
 	errs := oneOf(path.Child("serviceProxy"), d.ServiceProxy, ServiceProxyIPTables, ServiceProxyNFTables,
-		ServiceProxyIPVS, ServiceProxyUserspace, ServiceProxyNone)
+		ServiceProxyIPVS, ServiceProxyUserspace, ServiceProxyNone, ServiceProxyUnknown)
 	errs = append(errs, oneOf(path.Child("hostPort"), d.HostPort, HostPortPortmapIPTables, HostPortPortmapNFTables,
-		HostPortNone)...)
+		HostPortNone, HostPortUnknown)...)
 	errs = append(errs, cidrs(path.Child("clusterCIDRs"), d.ClusterCIDRs, "like 10.244.0.0/16")...)
 	addresses := path.Child("nodePortAddresses")
 	switch at := slices.Index(d.NodePortAddresses, PrimaryAddresses); {

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,13 +27,16 @@ import (
 type Options struct {
 	ControlPlane controlplane.Options
 	Kubelet      kubelet.Options
-	Config       string   // the text of the gate's configuration file
+	Config       string   // the text of the gate's configuration file; "" for one like that which ships
 	Flags        []string // of the gate; they win over those that the rig gives
 	Unarmed      bool     // the gate runs and the API server does not ask it yet
 	// SelfArmed leaves the certificate and failurePolicy to the gate, as an installation does; else they are the rig's.
 	SelfArmed bool
 	Say       func(format string, args ...any)
 }
+
+// shipped names the data plane, as the configuration in config/manager does.
+const shipped = "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\ndataplane: {serviceProxy: iptables, hostPort: portmap-iptables}\n"
 
 // Rig is a control plane with its nodes and the gate in front.
 type Rig struct {
@@ -171,7 +175,7 @@ func (r *Rig) newGate(ctx context.Context, dir, config, host string, flags ...st
 	if err := controlplane.WriteKubeconfig(kubeconfig, as, ""); err != nil {
 		return nil, err
 	}
-	return NewGate(ctx, dir, config, kubeconfig, flags...)
+	return NewGate(ctx, dir, cmp.Or(config, shipped), kubeconfig, flags...)
 }
 
 // grant installs the kinds and the rights that ship.
