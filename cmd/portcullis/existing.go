@@ -53,12 +53,6 @@ func templates() []listing {
 
 // objects reads what there is: from files, or of these kinds from the cluster.
 func (c *cluster) objects(ctx context.Context, s streams, p *progress, files []string, kinds []listing) ([]*manifest.Object, error) {
-	objects, err := c.everything(ctx, s, p, files, kinds)
-	tellTooWide(p, objects)
-	return objects, err
-}
-
-func (c *cluster) everything(ctx context.Context, s streams, p *progress, files []string, kinds []listing) ([]*manifest.Object, error) {
 	if len(files) > 0 {
 		return read(files, s, p)
 	}
@@ -69,7 +63,7 @@ func (c *cluster) everything(ctx context.Context, s streams, p *progress, files 
 	return r.read(ctx, kinds)
 }
 
-// read reads all objects of kinds. What may not be listed and is not needed it names, and does without.
+// read reads all objects of kinds, and tells what of them is not looked at. What may not be listed and is not needed it names, and does without.
 func (r *reader) read(ctx context.Context, kinds []listing) ([]*manifest.Object, error) {
 	known, err := scheme()
 	if err != nil {
@@ -97,6 +91,7 @@ func (r *reader) read(ctx context.Context, kinds []listing) ([]*manifest.Object,
 	if left != nil {
 		r.progress.println(fmt.Sprintf("not looked at, as you may not list them in all namespaces: %s", strings.Join(left, ", ")))
 	}
+	tellTooWide(r.progress, all)
 	return all, nil
 }
 

@@ -172,7 +172,7 @@ func (o *lintOptions) run(s streams) error {
 	p := &progress{w: s.err, watched: s.watched}
 	stop := p.start()
 	defer stop()
-	inputs, err := read(o.files, s, p)
+	inputs, err := readAll(o.files, s, p) // what is wrong with these is an error
 	if err != nil {
 		return err
 	}
@@ -180,7 +180,6 @@ func (o *lintOptions) run(s streams) error {
 	if err != nil {
 		return err
 	}
-	tellTooWide(p, state)
 	p.say(fmt.Sprintf("sorting %s objects", grouped(len(inputs)+len(state))))
 	j, err := audit.New(settings, bare(state), bare(inputs), time.Now())
 	if err != nil {
@@ -228,8 +227,16 @@ func writeFindings(form string, s streams, r *report.LintReport, judged []report
 	}
 }
 
-// read reads the objects of paths, and refuses those that cannot be judged.
+// read reads the objects of paths, refuses those that cannot be judged, and tells what of the others is not looked at.
 func read(paths []string, s streams, p *progress) ([]*manifest.Object, error) {
+	objects, err := readAll(paths, s, p)
+	if err == nil {
+		tellTooWide(p, objects)
+	}
+	return objects, err
+}
+
+func readAll(paths []string, s streams, p *progress) ([]*manifest.Object, error) {
 	in, err := manifest.ReadTelling(paths, s.in, kinds(), func(now manifest.Progress) {
 		p.say(fmt.Sprintf("reading file %s of %s, %s MB so far", grouped(now.Files), grouped(now.All), grouped(int(now.Bytes/1e6))))
 	})

@@ -291,20 +291,30 @@ func portsOfService(svc *corev1.Service) []string {
 	return all
 }
 
-// TestPortsSaysWhatItDoesNotShow: a Service whose external IPs are too many is there with its other ports.
-func TestPortsSaysWhatItDoesNotShow(t *testing.T) {
+// TestTooWide: of a Service whose external IPs are too many each command tells that they are not looked at, and looks at its other
+// ports.
+func TestTooWide(t *testing.T) {
 	entries, ips := []string{"{name: np, port: 9999, nodePort: 30500}"}, []string{}
 	for i := range 101 {
 		entries = append(entries, fmt.Sprintf("{name: p%d, port: %d}", i, i+1))
 		ips = append(ips, fmt.Sprintf("192.0.2.%d", i+1))
 	}
 	folder(t, map[string]string{"state.yaml": "{apiVersion: v1, kind: Service, metadata: {name: wide, namespace: shop}, spec: {type: NodePort, ports: [" +
-		strings.Join(entries, ", ") + "], externalIPs: [" + strings.Join(ips, ", ") + "]}}\n"})
-	o := runCommand(t, "", "ports", "-f", "state.yaml")
-	if o.exit != 0 || !strings.Contains(o.stdout, "30500") || o.stderr != "state.yaml:1: the 10302 sockets of Service shop/wide's external IPs are not looked at, more than 10000; split it into several\n" {
+		strings.Join(entries, ", ") + "], externalIPs: [" + strings.Join(ips, ", ") + "]}}\n",
+		"pool.yaml": "{apiVersion: portcullis.dev/v1alpha1, kind: PortPool, metadata: {name: web}, spec: {ranges: [{port: 30500}], namespaceSelector: {}}}\n"})
+	const told = "state.yaml:1: the 10302 sockets of Service shop/wide's external IPs are not looked at, more than 10000; split it into several\n"
+	for _, args := range [][]string{
+		{"ports", "-f", "state.yaml"}, {"audit", "-f", "state.yaml"}, {"why", "shop/web", "-f", "state.yaml"}, {"generate", "vap", "-f", "state.yaml"},
+		{"pool", "status", "-f", "state.yaml"}, {"pool", "suggest", "-f", "state.yaml"}, {"pool", "check", "-f", "pool.yaml", "--state", "state.yaml"},
+	} {
+		if o := runCommand(t, "", args...); strings.Count(o.stderr, told) != 1 {
+			t.Errorf("%v: exit %d\n%s\n%s", args, o.exit, o.stdout, o.stderr)
+		}
+	}
+	if o := runCommand(t, "", "ports", "-f", "state.yaml"); o.exit != 0 || !strings.Contains(o.stdout, "30500") || o.stderr != told {
 		t.Errorf("exit %d\n%s\n%s", o.exit, o.stdout, o.stderr)
 	}
-	o = runCommand(t, "", "lint", "-f", "state.yaml", "--state", "state.yaml")
+	o := runCommand(t, "", "lint", "-f", "state.yaml", "--state", "state.yaml")
 	if o.exit != exitUsage || strings.Count(o.stderr, "are not looked at") != 2 || !strings.Contains(o.stdout, "PC0305") {
 		t.Errorf("lint: exit %d\n%s\n%s", o.exit, o.stdout, o.stderr)
 	}
