@@ -165,7 +165,9 @@ func (j *Judge) holds(s subject) {
 	j.holders[s.owner().Ref] = s.object
 }
 
-func (j *Judge) runsNowhere(holder ports.Ref) bool { return extract.RunsNowhere(j.holders[holder], j.nodes) }
+func (j *Judge) runsNowhere(holder ports.Ref) bool {
+	return extract.RunsNowhere(j.holders[holder], j.nodes)
+}
 
 // LeftOutside returns what the node port range of a configuration to come would leave outside of an object that exists.
 func (j *Judge) LeftOutside(object runtime.Object) []check.Finding {
