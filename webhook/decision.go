@@ -195,7 +195,7 @@ func (d decision) invalid(req admission.Request) *metav1.Status {
 	}
 	for _, f := range first(d.enforced(check.Deny), maxSpoken) {
 		status.Details.Causes = append(status.Details.Causes, metav1.StatusCause{
-			Type: metav1.CauseTypeFieldValueInvalid, Field: f.Field, Message: report.Message(f),
+			Type: metav1.CauseTypeFieldValueInvalid, Field: report.Field(f), Message: report.Message(f),
 		})
 	}
 	return status

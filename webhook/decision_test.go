@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
 // causes are the causes of a refusal, as "field code".
@@ -249,6 +250,60 @@ func TestCausesLimit(t *testing.T) {
 		}
 		if more := fmt.Sprintf("\nand %d more", n-1); strings.HasSuffix(r.Result.Message, more) != (n > 1) {
 			t.Errorf("%d findings: %q", n, r.Result.Message)
+		}
+	}
+}
+
+// TestRefusalsAreBounded: whatever a client sends, the answer is short, and nothing of it is remembered or counted by its name.
+func TestRefusalsAreBounded(t *testing.T) {
+	long := strings.Repeat("x", 1<<16)
+	wide := with(podWithWarnings(300), onNode("n1"))
+	for i := range wide.Spec.Containers {
+		wide.Spec.Containers[i].Ports[0].HostIP = "no address"
+	}
+	for _, c := range []struct {
+		name string
+		pod  *corev1.Pod
+	}{
+		{"many ports", podWithWarnings(300)},
+		{"many ports that are nothing", wide},
+		{"a long annotation", with(hostPortPod("p", 30001), annotated("portcullis.dev/host-port."+long, "auto"))},
+		{"a long value", with(hostPortPod("p", 30001), annotated("portcullis.dev/host-port.p", long))},
+		{"a long address", with(hostPortPod("p", 30001), hostIP(long))},
+		{"a long node", with(hostPortPod("p", 30001), onNode(long))},
+		{"a long namespace", with(hostPortPod("p", 30001), func(p *corev1.Pod) { p.Namespace = long })},
+		{"a long container", with(hostPortPod("p", 30001), func(p *corev1.Pod) { p.Spec.Containers[0].Name = long })},
+		{"letters of four bytes", with(hostPortPod("p", 30001), hostIP(strings.Repeat("\U0001F600", 1<<14)))},
+	} {
+		b := newBench(t, "enforcement: {PC0303: Deny}\n").holds(nodePortService("s", 30001))
+		count := func() string {
+			families, err := b.registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			series := 0
+			for _, f := range families {
+				series += len(f.GetMetric())
+			}
+			owners, claims, _ := b.flight.ledger.Snapshot().Size()
+			return fmt.Sprint(series, owners, claims, len(b.flight.queue), len(b.flight.owners), len(b.flight.latest), len(b.repeats.byNumber))
+		}
+		var once string
+		for i := range 10 {
+			c.pod.Name = fmt.Sprint("p", i)
+			response := b.ask(t, PathValidatePods, creates("Pod", c.pod))
+			if response.Allowed {
+				t.Fatalf("%s is let through", c.name)
+			}
+			if size, first := len(raw(response.AdmissionResponse)), strings.SplitN(response.Result.Message, "\n", 2)[0]; size > 32<<10 || utf8.RuneCountInString(first) > report.MaxSentence {
+				t.Fatalf("%s: an answer of %d bytes, whose first line has %d characters", c.name, size, utf8.RuneCountInString(first))
+			}
+			if i == 0 {
+				once = count()
+			}
+		}
+		if again := count(); again != once {
+			t.Errorf("%s: %s after one refusal, %s after ten", c.name, once, again)
 		}
 	}
 }

@@ -30,7 +30,7 @@ func (g *Gate) mutateService(ctx context.Context, req admission.Request) decisio
 	}
 	if _, are := extract.TooManySockets(svc); are { // before anything is chosen for it
 		base, flying, _ := g.look()
-		if d := g.tooWide(svc, old, g.settleDenial(ctx, g.serviceInput(svc, old), base, flying)); d.verdict == check.CouldNotTell {
+		if d := g.withTooManySockets(svc, old, g.settleDenial(ctx, g.serviceInput(svc, old), base, flying)); d.verdict == check.CouldNotTell {
 			return d
 		}
 	}
@@ -177,10 +177,10 @@ func (g *Gate) validateService(ctx context.Context, req admission.Request) decis
 	if isDryRun(req) {
 		// What the client set was judged by the mutating hook; what it did not is a dummy from 32769.
 		in.Service.Claims = onlyKnown(in.Service.Claims, in.OldService)
-		return g.tooWide(svc, old, g.admit(ctx, in, owner, nil))
+		return g.withTooManySockets(svc, old, g.admit(ctx, in, owner, nil))
 	}
 	g.dropPlaceholders(svc, in.Service.Claims)
-	d = g.tooWide(svc, old, g.admit(ctx, in, owner, writeOf(svc, oldOf(old), in.Service.Claims)))
+	d = g.withTooManySockets(svc, old, g.admit(ctx, in, owner, writeOf(svc, oldOf(old), in.Service.Claims)))
 	if d.verdict == check.Denied || d.verdict == check.CouldNotTell {
 		g.drop(owner.Ref, in.Service.Claims)
 		if g.journal != nil && req.Operation == admissionv1.Create {
@@ -234,9 +234,9 @@ func (g *Gate) service(req admission.Request) (svc, old *corev1.Service, d decis
 	return svc, old, decision{}, true
 }
 
-// tooWide adds to what becomes of a Service that has more sockets than are looked at, if it does not refuse it, that the rest
+// withTooManySockets adds to what becomes of a Service that has more sockets than are looked at, if it does not refuse it, that the rest
 // could not be told. One that had as many before must be able to change.
-func (g *Gate) tooWide(svc, old *corev1.Service, d decision) decision {
+func (g *Gate) withTooManySockets(svc, old *corev1.Service, d decision) decision {
 	sockets, are := extract.TooManySockets(svc)
 	if !are || d.verdict == check.Denied || d.busy {
 		return d

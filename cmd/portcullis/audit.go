@@ -95,6 +95,9 @@ func (o *auditOptions) run(ctx context.Context, s streams) error {
 		return err
 	}
 	objects := in.latest()
+	if in.ofFiles { // of a cluster it has been said
+		tellTooWide(p, objects)
+	}
 	settings = settings.WithEvidence(bare(objects))
 	findings, err := audit.Everything(settings, bare(objects), time.Now(), func(judged, all int) {
 		p.say(fmt.Sprintf("judging %s of %s objects", grouped(judged), grouped(all)))

@@ -55,15 +55,6 @@ func templates() []listing {
 
 // objects reads what there is: from files, or of these kinds from the cluster.
 func (c *cluster) objects(ctx context.Context, s streams, p *progress, how *reading, files []string, kinds []listing) (*input, error) {
-	in, err := c.everything(ctx, s, p, how, files, kinds)
-	if err != nil {
-		return nil, err
-	}
-	tellTooWide(p, in.Objects)
-	return in, nil
-}
-
-func (c *cluster) everything(ctx context.Context, s streams, p *progress, how *reading, files []string, kinds []listing) (*input, error) {
 	if len(files) > 0 {
 		return how.read(files, s, p)
 	}
@@ -75,7 +66,7 @@ func (c *cluster) everything(ctx context.Context, s streams, p *progress, how *r
 	return &input{Input: manifest.Input{Objects: objects}}, err
 }
 
-// read reads all objects of kinds. What may not be listed and is not needed it names, and does without.
+// read reads all objects of kinds, and tells what of them is not looked at. What may not be listed and is not needed it names, and does without.
 func (r *reader) read(ctx context.Context, kinds []listing) ([]*manifest.Object, error) {
 	known, err := scheme()
 	if err != nil {
@@ -103,6 +94,7 @@ func (r *reader) read(ctx context.Context, kinds []listing) ([]*manifest.Object,
 	if left != nil {
 		r.progress.println(fmt.Sprintf("not looked at, as you may not list them in all namespaces: %s", strings.Join(left, ", ")))
 	}
+	tellTooWide(r.progress, all)
 	return all, nil
 }
 

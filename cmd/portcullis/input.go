@@ -111,6 +111,7 @@ func (r *reading) readWhole(paths []string, s streams, p *progress) ([]*manifest
 		err = errors.Join(err, errors.New(f.line()))
 	}
 	tellTwins(p, in)
+	tellTooWide(p, in.Objects)
 	return in.latest(), err
 }
 
@@ -257,6 +258,9 @@ func (in *input) existing(p *progress) (objects []*manifest.Object, incomplete, 
 		p.println(f.line())
 	}
 	tellTwins(p, in)
+	if in.ofFiles {
+		tellTooWide(p, in.Objects)
+	}
 	if len(unread) > 0 {
 		incomplete = &findingsError{len(unread)}
 	}

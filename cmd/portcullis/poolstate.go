@@ -142,6 +142,9 @@ func (r *reader) poolState(ctx context.Context, settings *extract.Settings) (*po
 		return nil, err
 	}
 	var podList corev1.PodList
+	for _, svc := range services {
+		tellTooWide(r.progress, []*manifest.Object{{Object: svc}})
+	}
 	pods, err := each(ctx, r, "pods", &podList, func() []corev1.Pod { return takeItems(&podList.Items) })
 	if err := note("pods", err); err != nil {
 		return nil, err

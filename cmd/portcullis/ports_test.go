@@ -317,21 +317,30 @@ func portsOfService(svc *corev1.Service) []string {
 	return all
 }
 
-// TestPortsSaysWhatItDoesNotShow: a Service whose external IPs are too many is there with its other ports.
-func TestPortsSaysWhatItDoesNotShow(t *testing.T) {
+// TestTooWide: of a Service whose external IPs are too many each command tells that they are not looked at, and looks at its other
+// ports.
+func TestTooWide(t *testing.T) {
 	entries, ips := []string{"{name: np, port: 9999, nodePort: 30500}"}, []string{}
 	for i := range 101 {
 		entries = append(entries, fmt.Sprintf("{name: p%d, port: %d}", i, i+1))
 		ips = append(ips, fmt.Sprintf("192.0.2.%d", i+1))
 	}
 	folder(t, map[string]string{"state.yaml": "{apiVersion: v1, kind: Service, metadata: {name: wide, namespace: shop}, spec: {type: NodePort, ports: [" +
-		strings.Join(entries, ", ") + "], externalIPs: [" + strings.Join(ips, ", ") + "]}}\n"})
-	o := runCommand(t, "", "ports", "-f", "state.yaml")
-	if o.exit != 0 || !strings.Contains(o.stdout, "30500") || strings.Count(o.stderr, "(PC0702)\n") != 1 || !strings.HasPrefix(o.stderr, "state.yaml:1: spec.externalIPs: ") {
+		strings.Join(entries, ", ") + "], externalIPs: [" + strings.Join(ips, ", ") + "]}}\n",
+		"pool.yaml": "{apiVersion: portcullis.dev/v1alpha1, kind: PortPool, metadata: {name: web}, spec: {ranges: [{port: 30500}], namespaceSelector: {}}}\n"})
+	for _, args := range [][]string{
+		{"ports", "-f", "state.yaml"}, {"audit", "-f", "state.yaml"}, {"why", "shop/web", "-f", "state.yaml"}, {"generate", "vap", "-f", "state.yaml"},
+		{"pool", "status", "-f", "state.yaml"}, {"pool", "suggest", "-f", "state.yaml"}, {"pool", "check", "-f", "pool.yaml", "--state", "state.yaml"},
+	} {
+		if o := runCommand(t, "", args...); strings.Count(o.stderr, "state.yaml:1: spec.externalIPs: ") != 1 || strings.Count(o.stderr, "(PC0702)\n") != 1 {
+			t.Errorf("%v: exit %d\n%s\n%s", args, o.exit, o.stdout, o.stderr)
+		}
+	}
+	if o := runCommand(t, "", "ports", "-f", "state.yaml"); o.exit != 0 || !strings.Contains(o.stdout, "30500") {
 		t.Errorf("exit %d\n%s\n%s", o.exit, o.stdout, o.stderr)
 	}
 	// What else there is, is judged.
-	o = runCommand(t, "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, ports: [{containerPort: 80, hostPort: 31000}]}]}}", "lint", "-f", "state.yaml", "-f", "-", "--state", "state.yaml")
+	o := runCommand(t, "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, ports: [{containerPort: 80, hostPort: 31000}]}]}}", "lint", "-f", "state.yaml", "-f", "-", "--state", "state.yaml")
 	if o.exit != exitFindings || strings.Count(o.stderr, "PC0702") != 1 || !strings.Contains(o.stdout, "PC0303") || !strings.Contains(o.stdout, "error     PC0702  Service shop/wide") {
 		t.Errorf("lint: exit %d\n%s\n%s", o.exit, o.stdout, o.stderr)
 	}

@@ -14,8 +14,15 @@ import (
 // MaxSentence is how many characters a sentence has at most: the API server cuts warnings there.
 const MaxSentence = 256
 
+// maxField is how many characters a field has at most: no path of an object that the API server takes is longer, but what comes from
+// somebody else may name an annotation of any length.
+const maxField = 160
+
+// Field is the path of what a finding is about.
+func Field(f check.Finding) string { return cut(Escape(f.Field), maxField) }
+
 // Sentence tells a finding in one line of at most MaxSentence characters, the field first and the code last.
-func Sentence(f check.Finding) string { return of(Escape(f.Field), Message(f)) }
+func Sentence(f check.Finding) string { return of(Field(f), Message(f)) }
 
 // of puts the field before what is wrong with it. What cannot be read at all has none.
 func of(field, text string) string {
@@ -29,7 +36,7 @@ func of(field, text string) string {
 // of it, the way out is shortened, then the holder's field left out, then the rest is cut; the way out and the code stay. What the
 // owner of a policy adds stands behind the way out, as far as there is room.
 func Message(f check.Finding) string {
-	limit := MaxSentence - utf8.RuneCountInString(Escape(f.Field)) - len(": ")
+	limit := MaxSentence - utf8.RuneCountInString(Field(f)) - len(": ")
 	what, way := words(f)
 	what, way = Escape(what), Escape(way)
 	code := " (" + string(f.Code) + ")"
