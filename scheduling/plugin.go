@@ -36,7 +36,7 @@ const stateKey fwk.StateKey = "PreFilter" + Name
 // PortClaims is the plugin.
 type PortClaims struct {
 	handle   fwk.Handle
-	reserved []check.Reserved // sockets of the daemons of every node
+	reserved []check.Reserved // sockets of the nodes' daemons
 	trusted  []string         // namespaces whose pods are what they say they are
 	services *services
 	bound    *bound
@@ -125,6 +125,7 @@ type demand struct {
 	// services are the claims of Services that may meet it on some node, sorted.
 	services []ports.Claim
 	policies []reservation
+	daemons  []check.Reserved // of some nodes that hold it
 	// said is the last reason that was given. Where a port is taken it is mostly one controller's, on thousands of nodes.
 	said atomic.Pointer[reason]
 }
@@ -199,6 +200,11 @@ func (p *PortClaims) demands(w *check.Workload) (demands, error) {
 			return nil, err
 		}
 		d[i].claim, d[i].services = c, held
+		for _, r := range p.reserved {
+			if r.NodeLabel != "" && c.Overlaps(r.Socket) && !r.IsRunBy(w) {
+				d[i].daemons = append(d[i].daemons, r)
+			}
+		}
 		for _, r := range reserved {
 			if r.socket == c.Socket {
 				d[i].policies = append(d[i].policies, r)
@@ -252,8 +258,8 @@ type clashes []clash
 // ofDaemons adds the daemons of every node that hold what is wanted, as the others below add others.
 func (d *demand) ofDaemons(met clashes, w *check.Workload, reserved []check.Reserved) clashes {
 	for _, r := range reserved {
-		if d.claim.Overlaps(r.Socket) && !r.IsRunBy(w) {
-			met = append(met, clash{d, report.Daemon(r.Name), nil})
+		if r.NodeLabel == "" && d.claim.Overlaps(r.Socket) && !r.IsRunBy(w) {
+			met = append(met, clash{d, report.Daemon(r.Name, true), nil})
 		}
 	}
 	return met
@@ -269,6 +275,11 @@ func (d *demand) ofServices(met clashes, nodes ports.Nodes) clashes {
 }
 
 func (d *demand) ofNode(met clashes, m *machine) clashes {
+	for _, r := range d.daemons {
+		if r.IsOn(m.node.Labels) {
+			met = append(met, clash{d, report.Daemon(r.Name, false), nil})
+		}
+	}
 	for _, r := range m.reserved {
 		if d.claim.Overlaps(r) {
 			met = append(met, clash{d, report.Reservation(extract.ReservedPortsAnnotation), nil})

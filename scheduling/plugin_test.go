@@ -48,6 +48,11 @@ func annotated(n *nodeInfo, value string) *nodeInfo {
 	return n
 }
 
+func labelled(n *nodeInfo, label string) *nodeInfo {
+	n.node.Labels = map[string]string{label: ""}
+	return n
+}
+
 func addressed(n *nodeInfo, addresses ...string) *nodeInfo {
 	for _, a := range addresses {
 		n.node.Status.Addresses = append(n.node.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
@@ -133,6 +138,8 @@ func TestFilter(t *testing.T) {
 		{"a Service and a pod", "", []*corev1.Service{external}, wants9000, addressed(node("n", 1, pod("a", list(port(9000)))), "10.0.0.1"),
 			"UnschedulableAndUnresolvable: " + by + "Pod default/a and Service default/external"},
 
+		{"the scheduler's, on the control plane", "", nil, pod("new", list(port(10259))), labelled(node("n", 1), "node-role.kubernetes.io/control-plane"), "UnschedulableAndUnresolvable: hostPort 10259/TCP by kube-scheduler (a daemon of the node)"},
+		{"the scheduler's, on a worker", "", nil, pod("new", list(port(10259))), node("n", 1), ""},
 		{"the kubelet's", "", nil, pod("new", list(port(10250))), node("n", 1), "UnschedulableAndUnresolvable: hostPort 10250/TCP by kubelet (a daemon of every node)"},
 		{"the daemon itself", "", nil, pod("kube-proxy", list(corev1.ContainerPort{ContainerPort: 10256}), hostNetwork,
 			func(p *corev1.Pod) { p.Spec.Containers[0].Name, p.Namespace = "kube-proxy", metav1.NamespaceSystem }), node("n", 1), ""},

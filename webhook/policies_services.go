@@ -118,7 +118,7 @@ func split() string {
 // nodePortDaemons asks for node ports that are a daemon's socket, on the addresses on which node ports are served.
 func (g *generator) nodePortDaemons() string {
 	var all []string
-	for _, r := range g.Settings.Check.Reserved {
+	for _, r := range g.Settings.Check.ReservedEverywhere() {
 		overlaps := func(ipv4, ipv6 bool) bool {
 			on := slices.Concat(g.Settings.NodePorts.On(ipv4, ipv6), g.Settings.NodePorts.HealthChecksOn(ipv4, ipv6))
 			return slices.ContainsFunc(on, r.Socket.Address.Overlaps)

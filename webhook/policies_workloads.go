@@ -128,7 +128,7 @@ func (g *generator) workloadRules() []rule {
 		g.rule(check.HostIPInvalid, finding("$entries.filter(e, e.w == '!')", "'! ' + e.a",
 			said(check.Finding{Code: check.HostIPInvalid, Field: "⟨b⟩.hostIP", Value: "⟨a⟩", Other: "⟨socket⟩"}, map[string]string{"b": "e.b", "a": "strings.quote(e.a)"}))),
 		g.rule(check.SocketTwice, twice()),
-		g.rule(check.DaemonSocket, daemons(s.Reserved, s.Trusted)),
+		g.rule(check.DaemonSocket, daemons(s.ReservedEverywhere(), s.Trusted)),
 		g.rule(check.NeverMapped, finding("($hostNetwork ? [] : $lasting.filter(e, e.sidecar))", entryKey,
 			eachKind(check.Finding{Code: check.NeverMapped}, nil))),
 		g.rule(check.SurgeInPlace, surge()),
@@ -170,7 +170,7 @@ func twice() string {
 			map[string]string{"socket": "e.t + ':' + string(e.n) + '/' + e.p", "d": first + "[0].f"}))
 }
 
-// daemons asks for sockets of the nodes' own daemons.
+// daemons asks for sockets of the daemons of every node. Which nodes have the others no policy can know.
 func daemons(reserved []check.Reserved, trusted []string) string {
 	var all []string
 	for _, r := range slices.SortedStableFunc(slices.Values(reserved), func(a, b check.Reserved) int { return cmp.Compare(a.Name, b.Name) }) {

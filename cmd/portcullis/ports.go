@@ -273,13 +273,20 @@ func (h *holdings) since(owner ports.Ref) time.Time {
 // daemons returns what the nodes' own daemons hold, and what nodes reserve by their annotation.
 func (h *holdings) daemons() []report.HeldPort {
 	var all []report.HeldPort
+	daemon := func(r check.Reserved, node string) report.HeldPort {
+		return report.HeldPort{Claim: ports.Claim{Socket: r.Socket, Kind: ports.HostNetwork}, Node: node, Holder: ports.Ref{Kind: check.DaemonKind, Name: r.Name}}
+	}
 	for _, r := range h.settings.Check.Reserved {
-		all = append(all, report.HeldPort{
-			Claim: ports.Claim{Socket: r.Socket, Kind: ports.HostNetwork}, Node: report.EveryNode,
-			Holder: ports.Ref{Kind: check.DaemonKind, Name: r.Name},
-		})
+		if r.NodeLabel == "" {
+			all = append(all, daemon(r, report.EveryNode))
+		}
 	}
 	for _, node := range h.nodes {
+		for _, r := range h.settings.Check.Reserved {
+			if r.NodeLabel != "" && r.IsOn(node.Labels) {
+				all = append(all, daemon(r, node.Name))
+			}
+		}
 		reserved, _ := extract.ReservedPorts(node) // what is malformed in it reserves nothing
 		for _, socket := range reserved {
 			all = append(all, report.HeldPort{

@@ -176,7 +176,7 @@ func (v *view) placement(pod *corev1.Pod, settings *extract.Settings) report.Pla
 		}
 		c := report.Candidate{Node: node.Name, NotReady: !extract.IsReady(node), Unknown: !extract.HasAllocatable(node)}
 		reserved, _ := extract.ReservedPorts(node) // what is malformed in it reserves nothing
-		for _, o := range seeker.On(node.Name, reserved) {
+		for _, o := range seeker.On(node.Name, node.Labels, reserved) {
 			c.Obstacles = append(c.Obstacles, h.dated(o, pod))
 		}
 		if p.Node == "" {

@@ -4,6 +4,7 @@
 package audit
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -117,6 +118,17 @@ func (s subject) claims() []ports.Claim {
 	return s.workload.Claims
 }
 
+// name tells a pod whose name is yet to be generated from those before it that are to be called likewise.
+func (s subject) name(judged map[ports.Ref]bool) {
+	if m, err := meta.Accessor(s.object); err != nil || m.GetName() != "" || s.workload == nil {
+		return
+	}
+	like := s.workload.Owner.Name
+	for n := 2; judged[s.workload.Owner.Ref]; n++ {
+		s.workload.Owner.Name = fmt.Sprintf("%s (%d)", like, n)
+	}
+}
+
 // validate adds what the API server refuses of an object that it has not seen.
 func (s subject) validate(object runtime.Object) {
 	if s.service != nil {
@@ -156,6 +168,7 @@ func (j *Judge) Judge(object runtime.Object) []check.Finding {
 		return nil
 	}
 	s.validate(object)
+	s.name(j.judged)
 	in := check.Input{Service: s.service, Workload: s.workload}
 	if old, stands := j.state[s.owner().Ref]; stands {
 		if before, ok := j.read(old); ok {

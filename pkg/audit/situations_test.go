@@ -22,7 +22,7 @@ import (
 // asks=ADDRESS (of a load balancer), at=CLUSTERIP and class; of a pod or an object with a template replicas, node=NODENAME,
 // host=HOSTNAME, field=NODENAME (by affinity), select=KEY:VALUE, net=host, ports=[IP@]PORT[>CONTAINERPORT][/PROTOCOL],…, init=PORT,
 // probe=PORT[@HOST], container=NAME, strategy, tolerate=all, volume=CLAIM, of=KIND/NAME (its controller) and label=KEY:VALUE (of
-// the pods); of a PersistentVolume claim and host. A namespace that is not named is "a".
+// the pods); of a PersistentVolume claim and host. A namespace that is not named is "a"; a name that ends in - is a generateName.
 
 // situation is one row. want are the errors and warnings, as "error PC0202 Deployment/web < DaemonSet/edge [+ …]", sorted.
 type situation struct {
@@ -88,6 +88,10 @@ func certain() []situation {
 		{"a CronJob whose nodes are taken", three + "; CronJob nightly ports=80", "DaemonSet all ports=80", []string{"error PC0202 DaemonSet/all < CronJob/nightly"}},
 		{"a new pod where a DaemonSet is", three + "; DaemonSet all ports=80", "Pod one node=n2 ports=80", []string{"error PC0201 Pod/one < DaemonSet/all"}},
 		{"a pod that has no node left", three + "; DaemonSet all ports=80", "Pod one ports=80", []string{"error PC0202 Pod/one < DaemonSet/all"}},
+		{"two pods of one generateName", "", "Pod job- node=n1 ports=80; Pod job- node=n1 ports=80", []string{"error PC0201 Pod/job-* (2) < Pod/job-*"}},
+		{"a third", "", "Pod job- node=n1 ports=80; Pod job- node=n2 ports=80; Pod job- node=n2 ports=80", []string{"error PC0201 Pod/job-* (3) < Pod/job-* (2)"}},
+		{"the scheduler's port on the control plane", three + "; Node cp labels=node-role.kubernetes.io/control-plane:x", "DaemonSet agent net=host ports=10259", []string{"error PC0302 DaemonSet/agent < node daemon/kube-scheduler"}},
+		{"the API server's, where no Node tells", "", "Deployment api ports=6443", []string{"error PC0302 Deployment/api < node daemon/kube-apiserver"}},
 		{"two Services of one nodePort", "", "Service one type=NodePort ports=80:30080; Service two type=NodePort ports=80:30080/UDP", []string{"error PC0201 Service/two < Service/one"}},
 		{"a workload on the port of a Service", "Service one type=NodePort ports=80:30080", "Deployment two ports=30080", []string{"error PC0201 Deployment/two < Service/one"}},
 		{"a Service on the port of a workload", three + "; DaemonSet one ports=30080", "Service two type=NodePort ports=80:30080", []string{"error PC0201 Service/two < DaemonSet/one"}},
@@ -200,6 +204,10 @@ func quiet() []situation {
 		silent("kube-proxy itself", "", "DaemonSet kube-system/kube-proxy net=host ports=10256 container=kube-proxy"),
 		silent("a volume of another node", three+"; PersistentVolume v claim=data host=n1; Deployment one host=n2 ports=80", "StatefulSet two volume=data ports=80"),
 		silent("a Deployment that may stand beside its old pod", three, "Deployment web replicas=2 ports=80"),
+		silent("a hosted control plane", three, "Deployment tenant ports=6443"),
+		silent("the scheduler's port beside the control plane", three+"; Node cp labels=node-role.kubernetes.io/control-plane:x taint=cp", "DaemonSet agent net=host ports=10259"),
+		silent("the scheduler itself", three+"; Node cp labels=node-role.kubernetes.io/control-plane:x", "Pod kube-system/kube-scheduler-cp node=cp net=host ports=10259 container=kube-scheduler"),
+		silent("two pods of one generateName on two nodes", "", "Pod job- node=n1 ports=80; Pod job- node=n2 ports=80"),
 		silent("two namespaces, two ports", three+"; DaemonSet b/one ports=80", "DaemonSet two ports=81"),
 	}
 }
@@ -233,6 +241,9 @@ func written(t *testing.T, words []string) string {
 		is[key] = value
 	}
 	meta := fmt.Sprintf("name: %s, namespace: %s", name, namespace)
+	if strings.HasSuffix(name, "-") {
+		meta = fmt.Sprintf("generateName: %s, namespace: %s", name, namespace)
+	}
 	switch kind {
 	case "Node":
 		labels := "kubernetes.io/hostname: " + name

@@ -18,13 +18,46 @@ func daemonSockets(s subject) []Finding {
 			if !c.Overlaps(r.Socket) || r.IsRunBy(s.workload) {
 				continue
 			}
-			findings = append(findings, Finding{
-				Code: DaemonSocket, Object: c.Owner.Ref, Field: c.Field, Claim: c,
-				Holder: &Holder{Ref: ports.Ref{Kind: DaemonKind, Name: r.Name}, Claim: reservedClaim(r.Socket)},
-			})
+			if nodes, meets := s.meetsDaemon(c, r); meets {
+				findings = append(findings, Finding{
+					Code: DaemonSocket, Object: c.Owner.Ref, Field: c.Field, Claim: c, Nodes: nodes, Other: r.NodeLabel,
+					Holder: &Holder{Ref: ports.Ref{Kind: DaemonKind, Name: r.Name}, Claim: reservedClaim(r.Socket), Nodes: nodes},
+				})
+			}
 		}
 	}
 	return findings
+}
+
+// meetsDaemon reports whether a claim certainly meets a daemon, and on which nodes; nil for every node, or one that is not known.
+// Where no node is known, one that has the daemon may be among them. A pod that has a node without the daemon left is the
+// scheduler's business.
+func (s subject) meetsDaemon(c ports.Claim, r Reserved) (nodes []string, meets bool) {
+	all := s.held.Nodes()
+	if r.NodeLabel == "" || len(all) == 0 || s.labelsOf == nil {
+		return nil, true
+	}
+	for _, node := range all {
+		if r.IsOn(s.labelsOf(node)) {
+			nodes = append(nodes, node)
+		}
+	}
+	switch c.Scope.Kind {
+	case ports.AtAddress:
+		addr, _ := c.Address.Single()
+		node, _, _ := s.held.NodeOf(addr)
+		nodes = intersect(nodes, []string{node})
+	case ports.OnNode, ports.OnEach:
+		nodes = intersect(nodes, c.Scope.Nodes())
+	case ports.Undecided:
+		left := s.workload.nodes()
+		if shared := intersect(left, nodes); len(left) == 0 || len(shared) < len(left) {
+			return nil, false
+		}
+		nodes = left
+	case ports.Everywhere:
+	}
+	return nodes, len(nodes) > 0
 }
 
 // ReservationFinding is that an entry of a node's annotation reserves nothing; bad says which entry, and what it is not.

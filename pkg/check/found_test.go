@@ -356,6 +356,9 @@ func foundDaemons() []scene {
 	want := func(field, daemon string) []string {
 		return []string{fmt.Sprintf("PC0302 error %s < node daemon %s", field, daemon)}
 	}
+	some := func(field, where string) []string {
+		return []string{fmt.Sprintf("PC0302 error %s and control-plane < node daemon kube-scheduler  %s", field, where)}
+	}
 	return []scene{
 		{why: "the kubelet", now: "Pod a: hostPort * 10250/TCP @?", want: want("ports[0].hostPort", "kubelet")},
 		{why: "the kubelet, with an address", now: "Deployment a: hostPort 10.0.0.1 10250/TCP @?", want: want("ports[0].hostPort", "kubelet")},
@@ -365,6 +368,10 @@ func foundDaemons() []scene {
 		{why: "on the host network by another name", now: "Pod a hostNetwork main: hostNetwork * 22/TCP @n1", want: want("ports[0].hostNetwork", "sshd")},
 		{why: "the daemon's own name, but not the host network", now: "Pod a: hostPort * 22/TCP @?", want: want("ports[0].hostPort", "sshd")},
 		{why: "an external IP that is a node's", now: "Service a ClusterIP 22/TCP ip:10.0.0.1", want: want("spec.ports[0].port", "sshd")},
+		{why: "one of some nodes, which a DaemonSet takes", now: "DaemonSet a on n1,n2: hostPort * 10259/TCP @{n1,n2}", want: some("ports[0].hostPort", "on n1")},
+		{why: "a pod on such a node", now: "Pod a: hostPort * 10259/TCP @n1", want: some("ports[0].hostPort", "on n1")},
+		{why: "a workload that has no other node", now: "Deployment a on n1: hostPort * 10259/TCP @?1{n1}", want: some("ports[0].hostPort", "on n1")},
+		{why: "an external IP that is such a node's", now: "Service a ClusterIP 10259/TCP ip:10.0.0.1", want: some("spec.ports[0].port", "on n1")},
 		{why: "twice in one pod, told once", now: "Pod a: hostPort 10.0.0.1 22/TCP @?; hostPort 10.0.0.2 22/TCP @?", want: want("ports[0].hostPort", "sshd")},
 	}
 }

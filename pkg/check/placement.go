@@ -14,6 +14,13 @@ type Seeker struct {
 	wanted     []ports.Claim // each socket once, sorted, scoped to every node
 	everywhere []Obstacle
 	onNode     map[string][]Obstacle
+	onSome     []someDaemon
+}
+
+// someDaemon is a daemon of some nodes that holds what is wanted.
+type someDaemon struct {
+	Reserved
+	Obstacle
 }
 
 // Obstacle is a holder that keeps a pod from a socket of a node.
@@ -32,7 +39,7 @@ const (
 // ByPod reports whether a pod is in the way, so that preemption may help.
 func (o Obstacle) ByPod() bool { return o.Pod != ports.Ref{} }
 
-// NewSeeker asks who holds what w, a pod, wants for as long as it runs. Daemons are those of every node.
+// NewSeeker asks who holds what w, a pod, wants for as long as it runs. Daemons are those of the nodes.
 //
 // In the way are pods on a node, those of w's own controller too: two of them cannot both have a port of one node. So
 // are Services, but not that which w works for. Templates hold nothing on a node, and w is never in its own way. Whoever
@@ -43,9 +50,13 @@ func NewSeeker(w *Workload, held *ledger.Snapshot, daemons []Reserved) *Seeker {
 	for _, wanted := range s.wanted {
 		for _, d := range daemons {
 			if wanted.Overlaps(d.Socket) && !d.IsRunBy(w) {
-				s.everywhere = append(s.everywhere, Obstacle{Wanted: wanted, Holder: Holder{
-					Ref: ports.Ref{Kind: DaemonKind, Name: d.Name}, Claim: reservedClaim(d.Socket),
-				}})
+				o := Obstacle{Wanted: wanted, Holder: Holder{Ref: ports.Ref{Kind: DaemonKind, Name: d.Name}, Claim: reservedClaim(d.Socket)}}
+				if d.NodeLabel == "" {
+					s.everywhere = append(s.everywhere, o)
+					continue
+				}
+				o.Holder.Claim.Scope = ports.Scope{}
+				s.onSome = append(s.onSome, someDaemon{d, o})
 			}
 		}
 		for _, c := range held.Holders(wanted.Socket) {
@@ -98,14 +109,19 @@ func (s *Seeker) Wanted() []ports.Claim { return s.wanted }
 // any, no node need be asked about. The caller must not write to it.
 func (s *Seeker) Everywhere() []Obstacle { return s.everywhere }
 
-// On returns what is in the way on a node, of whose ports its own annotation reserves some, sorted by what is wanted. The
-// caller must not write to it.
-func (s *Seeker) On(node string, reserved []ports.Socket) []Obstacle {
+// On returns what is in the way on a node that has labels, of whose ports its own annotation reserves some, sorted by what is
+// wanted. The caller must not write to it.
+func (s *Seeker) On(node string, labels map[string]string, reserved []ports.Socket) []Obstacle {
 	here := s.onNode[node]
-	if len(s.everywhere)+len(reserved) == 0 {
+	if len(s.everywhere)+len(s.onSome)+len(reserved) == 0 {
 		return here
 	}
 	all := slices.Concat(s.everywhere, here)
+	for _, d := range s.onSome {
+		if d.IsOn(labels) {
+			all = append(all, d.Obstacle)
+		}
+	}
 	for _, wanted := range s.wanted {
 		for _, r := range reserved {
 			if wanted.Overlaps(r) {

@@ -22,7 +22,7 @@ import (
 //
 // where SOCKETS are "8080-8089/TCP+UDP@127.0.0.1+::1|9100", NODES is "*" or a label, and WHO a label of the object, or of the
 // namespace behind "ns.". An exception ends so many days after the moment of judgement. The namespace has the label team=a;
-// n1 has zone=a, n2 and n3 zone=b.
+// n1 has zone=a and control-plane, n2 and n3 zone=b.
 
 // restrict adds a scene's pools and policies to the input.
 func (s scene) restrict(in *check.Input) {
@@ -32,7 +32,7 @@ func (s scene) restrict(in *check.Input) {
 		in.Policies = append(in.Policies, mustPolicy(line, in.Now))
 	}
 	in.NodeLabels = func(node string) map[string]string {
-		return map[string]map[string]string{"n1": {"zone": "a"}, "n2": {"zone": "b"}, "n3": {"zone": "b"}}[node]
+		return map[string]map[string]string{"n1": {"zone": "a", "control-plane": ""}, "n2": {"zone": "b"}, "n3": {"zone": "b"}}[node]
 	}
 	if len(s.pools) == 0 {
 		return

@@ -144,6 +144,7 @@ func settings() *check.Settings {
 			{Name: "kubelet", Socket: ports.MustParseSocket("127.0.0.1:10248/TCP")},
 			{Name: "kube-proxy", Socket: ports.MustParseSocket("*:10256/TCP")},
 			{Name: "sshd", Socket: ports.MustParseSocket("*:22/TCP")},
+			{Name: "kube-scheduler", Socket: ports.MustParseSocket("*:10259/TCP"), NodeLabel: "control-plane"},
 		},
 	}
 }

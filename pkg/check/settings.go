@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
@@ -21,10 +22,22 @@ type Settings struct {
 	Enforcement map[Code]Enforcement // per code; what is not named follows the severity
 }
 
-// Reserved is a socket that a daemon of every node holds.
+// Reserved is a socket that a daemon of the nodes holds.
 type Reserved struct {
-	Name   string // of the daemon: kubelet, sshd
-	Socket ports.Socket
+	Name      string // of the daemon: kubelet, sshd
+	Socket    ports.Socket
+	NodeLabel string // it runs on the nodes that have this label, with any value; "": on every node
+}
+
+// IsOn reports whether the daemon runs on a node with labels.
+func (r Reserved) IsOn(labels map[string]string) bool {
+	_, has := labels[r.NodeLabel]
+	return has || r.NodeLabel == ""
+}
+
+// ReservedEverywhere returns the sockets that daemons of every node hold.
+func (s *Settings) ReservedEverywhere() []Reserved {
+	return slices.DeleteFunc(slices.Clone(s.Reserved), func(r Reserved) bool { return r.NodeLabel != "" })
 }
 
 // Enforcement says what a finding does to a request.

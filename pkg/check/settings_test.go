@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 )
 
 func TestEnforce(t *testing.T) {
@@ -118,5 +119,18 @@ func TestCatalogue(t *testing.T) {
 	}
 	if e, ok := check.Lookup("PC9999"); ok {
 		t.Errorf("a code that does not exist: %+v", e)
+	}
+}
+
+// TestDaemonsOfSomeNodes: where no node is known, one that has the daemon may be among them.
+func TestDaemonsOfSomeNodes(t *testing.T) {
+	_, w := mustObject("Pod a: hostPort * 10259/TCP @?")
+	in := check.Input{Workload: w, Held: (&ledger.Ledger{}).Snapshot(), Settings: settings()}
+	findings := check.Check(in)
+	if len(findings) != 1 || findings[0].Code != check.DaemonSocket || findings[0].Nodes != nil {
+		t.Errorf("%+v", findings)
+	}
+	if every := settings().ReservedEverywhere(); len(every) != len(settings().Reserved)-1 {
+		t.Errorf("of every node: %+v", every)
 	}
 }

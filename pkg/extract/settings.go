@@ -105,7 +105,7 @@ func (s *Settings) readReserved(c *configv1alpha1.PortcullisConfiguration) error
 			return fmt.Errorf("nodeReserved[%d].port: %d is not a number from 1 to 65535", i, r.Port)
 		}
 		s.Check.Reserved = append(s.Check.Reserved, check.Reserved{
-			Name: r.Name, Socket: ports.Socket{Address: address, Protocol: protocol, Port: uint16(r.Port)},
+			Name: r.Name, Socket: ports.Socket{Address: address, Protocol: protocol, Port: uint16(r.Port)}, NodeLabel: r.NodeLabel,
 		})
 	}
 	return nil

@@ -53,6 +53,10 @@ reserved kube-proxy 127.0.0.1:10249/TCP
 reserved etcd *:2379/TCP
 reserved etcd *:2380/TCP
 reserved kube-apiserver *:6443/TCP
+reserved kube-controller-manager *:10257/TCP
+reserved kube-scheduler *:10259/TCP
+reserved rke2 *:9345/TCP
+reserved kube-apiserver *:16443/TCP
 reserved sshd *:22/TCP
 node ports on [* (not loopback)]
 default hostIP Auto

@@ -35,8 +35,13 @@ func enumerate(names []string) string {
 	return strings.Join(names[:len(names)-1], ", ") + " and " + last
 }
 
-// Daemon names a daemon of the nodes as a holder.
-func Daemon(name string) string { return name + " (a daemon of every node)" }
+// Daemon names a daemon of every node, or of the node that is looked at, as a holder.
+func Daemon(name string, everywhere bool) string {
+	if everywhere {
+		return name + " (a daemon of every node)"
+	}
+	return name + " (a daemon of the node)"
+}
 
 // ReservedBy names something that a PortPolicy reserves ports for as a holder.
 func ReservedBy(name, policy string) string { return name + " (PortPolicy " + policy + ")" }

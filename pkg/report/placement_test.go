@@ -21,7 +21,7 @@ func TestHeldOnNode(t *testing.T) {
 		{[]string{b, a, b}, "hostPort 9000/TCP is held by Deployment default/a and Pod default/b"},
 		{[]string{c, b, a}, "hostPort 9000/TCP is held by Deployment default/a, Pod default/b and Service default/c"},
 		{[]string{d, c, b, a}, "hostPort 9000/TCP is held by Deployment default/a, Pod default/b and 2 others"},
-		{[]string{report.Daemon("kubelet")}, "hostPort 9000/TCP is held by kubelet (a daemon of every node)"},
+		{[]string{report.Daemon("kubelet", true)}, "hostPort 9000/TCP is held by kubelet (a daemon of every node)"},
 		{[]string{report.Reservation("x/y")}, "hostPort 9000/TCP is held by the node itself (annotation x/y)"},
 	} {
 		if got := report.HeldOnNode(wanted, tt.holders); got != tt.want {

@@ -203,7 +203,7 @@ func podObstacle(o Obstacle, node, annotation string) PodObstacle {
 func Blocker(o check.Obstacle, annotation string) string {
 	switch o.Holder.Kind {
 	case check.DaemonKind:
-		return Daemon(o.Holder.Name)
+		return Daemon(o.Holder.Name, o.Holder.Claim.Scope.Kind == ports.Everywhere)
 	case check.NodeKind:
 		return Reservation(annotation)
 	default:

@@ -24,6 +24,9 @@ func ref(kind, namespace, name string) ports.Ref {
 // heldBy is an obstacle: of a pod with a controller where pod is a name, else of who holds it himself.
 func heldBy(wanted ports.Claim, holder ports.Ref, held ports.Kind, pod string) report.Obstacle {
 	o := report.Obstacle{Obstacle: check.Obstacle{Wanted: wanted, Holder: check.Holder{Ref: holder, Field: "a.field", Claim: ports.Claim{Kind: held}}}}
+	if holder.Kind == check.DaemonKind {
+		o.Holder.Claim.Scope = ports.EverywhereScope()
+	}
 	if pod != "" {
 		o.Pod = ref("Pod", "default", pod)
 	}
@@ -255,6 +258,8 @@ func TestPodReportSentences(t *testing.T) {
 		{"an external IP", "0 of 1 nodes fit: hostPort 9000/TCP is held on 1 by Service default/s; choose another hostPort, or expose the pod by a Service", []ports.Claim{wanted}, []report.Candidate{on("n1", heldBy(wanted, s, ports.ExternalIP, ""))}},
 		{"a daemon, wanted by the host network", "0 of 1 nodes fit: hostNetwork port 9000/TCP is held on 1 by kubelet (a daemon of every node); let the process listen on another port, or leave the host network", []ports.Claim{network},
 			[]report.Candidate{on("n1", heldBy(network, ports.Ref{Kind: check.DaemonKind, Name: "kubelet"}, ports.HostNetwork, ""))}},
+		{"a daemon of some nodes", "0 of 1 nodes fit: hostPort 9000/TCP is held on 1 by agent (a daemon of the node); choose another hostPort, or expose the pod by a Service", []ports.Claim{wanted},
+			[]report.Candidate{on("n1", report.Obstacle{Obstacle: check.Obstacle{Wanted: wanted, Holder: check.Holder{Ref: ports.Ref{Kind: check.DaemonKind, Name: "agent"}}}})}},
 		{"the node itself", "0 of 1 nodes fit: hostPort 9000/TCP is held on 1 by the node itself (annotation an/annotation); choose another hostPort, or expose the pod by a Service, or take 9000/TCP out of the annotation", []ports.Claim{wanted},
 			[]report.Candidate{on("n1", heldBy(wanted, ref(check.NodeKind, "", "n1"), ports.HostNetwork, ""))}},
 		{"ports here, a rule there", "0 of 2 nodes fit: hostPort 9000/TCP is held on 1 by Pod default/b, 1 is cordoned; delete Pod default/b or move it, or choose another hostPort, or expose the pod by a Service, or uncordon a node", []ports.Claim{wanted},

@@ -117,7 +117,7 @@ func words(f check.Finding) (what, way string) {
 		return fmt.Sprintf("%d is outside the node port range %s", f.Claim.Port, f.Range),
 			fmt.Sprintf("choose a number inside it, or leave %s out to get one", f.Claim.Kind)
 	case check.DaemonSocket:
-		return fmt.Sprintf("%s belongs to %s, a daemon of every node", f.Claim.Number(), f.Holder.Name), wayOut(f.Claim)
+		return fmt.Sprintf("%s belongs to %s, a daemon of %s", f.Claim.Number(), f.Holder.Name, daemonNodes(f)), wayOut(f.Claim)
 	case check.PortInvalid:
 		return invalidPort(f)
 	case check.PortNameTwice:
@@ -172,6 +172,17 @@ func words(f check.Finding) (what, way string) {
 		return ofReading(f)
 	default:
 		return string(f.Code), "see its page"
+	}
+}
+
+func daemonNodes(f check.Finding) string {
+	switch {
+	case f.Other == "":
+		return "every node"
+	case len(f.Nodes) > 0:
+		return nodes(f.Nodes)
+	default:
+		return "the nodes with the label " + f.Other
 	}
 }
 

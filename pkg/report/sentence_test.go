@@ -105,6 +105,10 @@ func sentences() []said {
 			port0 + ": 80 is outside the node port range 30000-32767; choose a number inside it, or leave nodePort out to get one (PC0301)"},
 		{check.Finding{Code: check.DaemonSocket, Field: podField, Claim: hostPort("10250/TCP"), Holder: &check.Holder{Ref: ports.Ref{Kind: "node daemon", Name: "kubelet"}}},
 			podField + ": 10250/TCP belongs to kubelet, a daemon of every node; choose another hostPort, or expose the pod by a Service (PC0302)"},
+		{check.Finding{Code: check.DaemonSocket, Field: podField, Claim: hostPort("10259/TCP"), Other: "control", Holder: &check.Holder{Ref: ports.Ref{Kind: "node daemon", Name: "kube-scheduler"}}},
+			podField + ": 10259/TCP belongs to kube-scheduler, a daemon of the nodes with the label control; choose another hostPort, or expose the pod by a Service (PC0302)"},
+		{check.Finding{Code: check.DaemonSocket, Field: podField, Claim: hostPort("10259/TCP"), Other: "control", Nodes: []string{"n1"}, Holder: &check.Holder{Ref: ports.Ref{Kind: "node daemon", Name: "kube-scheduler"}}},
+			podField + ": 10259/TCP belongs to kube-scheduler, a daemon of node n1; choose another hostPort, or expose the pod by a Service (PC0302)"},
 	}...)
 }
 

@@ -45,18 +45,22 @@ func (d *DataPlane) fill() {
 	}
 }
 
-// builtInReserved lists what the daemons of a usual node listen on by default. etcd and the API server run on the
-// control plane only, but a cluster's workloads rarely know where that is.
+// builtInReserved lists what the daemons of a usual node, and those of the control plane, listen on by default
+// (https://kubernetes.io/docs/reference/networking/ports-and-protocols/); of RKE2 the supervisor, of MicroK8s the API server.
 func builtInReserved() []ReservedSocket {
-	const loopback = "127.0.0.1"
+	const loopback, controlPlane, microK8s = "127.0.0.1", "node-role.kubernetes.io/control-plane", "node.kubernetes.io/microk8s-controlplane"
 	return []ReservedSocket{
 		{Name: "kubelet", Port: 10250},
 		{Name: "kubelet", Port: 10248, HostIP: loopback},    // healthz
 		{Name: "kube-proxy", Port: 10256},                   // healthz
 		{Name: "kube-proxy", Port: 10249, HostIP: loopback}, // metrics
-		{Name: "etcd", Port: 2379},
-		{Name: "etcd", Port: 2380},
-		{Name: "kube-apiserver", Port: 6443},
+		{Name: "etcd", Port: 2379, NodeLabel: controlPlane},
+		{Name: "etcd", Port: 2380, NodeLabel: controlPlane},
+		{Name: "kube-apiserver", Port: 6443, NodeLabel: controlPlane},
+		{Name: "kube-controller-manager", Port: 10257, NodeLabel: controlPlane},
+		{Name: "kube-scheduler", Port: 10259, NodeLabel: controlPlane},
+		{Name: "rke2", Port: 9345, NodeLabel: controlPlane},
+		{Name: "kube-apiserver", Port: 16443, NodeLabel: microK8s},
 		{Name: "sshd", Port: 22},
 	}
 }

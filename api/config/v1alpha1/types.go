@@ -88,6 +88,8 @@ type ReservedSocket struct {
 	Port   int32  `json:"port"`
 	// Protocol is TCP, UDP or SCTP. Empty: TCP.
 	Protocol string `json:"protocol"`
+	// NodeLabel is a label, with any value, of the nodes that the daemon runs on. Empty: it runs on every node.
+	NodeLabel string `json:"nodeLabel,omitempty"`
 }
 
 // DataPlane says who installs the rules on the nodes.
