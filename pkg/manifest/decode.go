@@ -108,7 +108,7 @@ func (f *file) document(p part) {
 	case apiVersion == "" && kind == "":
 		f.noObject(p, "it has no apiVersion and no kind", false)
 	case apiVersion == "":
-		f.noObject(p, "it has no apiVersion", hasMetadata)
+		f.noObject(p, "it has no apiVersion", hasMetadata && f.isOfKubernetes(kind))
 	case kind == "":
 		f.noObject(p, "it has no kind", hasMetadata)
 	case f.isList(apiVersion, kind, fields):
@@ -116,6 +116,17 @@ func (f *file) document(p part) {
 	default:
 		f.object(p, fields, apiVersion, kind)
 	}
+}
+
+// isOfKubernetes reports whether a kind is one of Kubernetes: what calls itself so and lacks an apiVersion is a manifest with a
+// mistake, others are files of other programs.
+func (f *file) isOfKubernetes(kind string) bool {
+	for known := range f.reader.scheme.AllKnownTypes() {
+		if known.Kind == kind {
+			return true
+		}
+	}
+	return false
 }
 
 // noObject records a document that is no object. It is skipped, unless it seems to be meant as one: as the item of a list,

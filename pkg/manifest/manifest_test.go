@@ -124,6 +124,7 @@ func TestWrong(t *testing.T) {
 		{"no apiVersion, but meant as one", "kind: Pod\nmetadata: {name: a}", "f:1: no Kubernetes object: it has no apiVersion"},
 		{"no kind, but meant as one", "apiVersion: v1\nmetadata: {name: a}", "f:1: no Kubernetes object: it has no kind"},
 		{"a chart", "apiVersion: v2\nname: web\ntype: application", "skipped f:1: no Kubernetes object: it has no kind"},
+		{"an object of another program", "kind: Addons\nmetadata: {name: a}", "skipped f:1: no Kubernetes object: it has no apiVersion"},
 		{"a pipeline of something else", "kind: pipeline\ntype: docker", "skipped f:1: no Kubernetes object: it has no apiVersion"},
 		{"values with a field twice", "mode: 0644\npath: /etc/x\nmode: 0600\n", "skipped f:1: no Kubernetes object: it has no apiVersion and no kind"},
 		{"broken values that name objects", "scale:\n  ref: {apiVersion: apps/v1, kind: Deployment}\n  x: {{ .a }}\n", "skipped f:3: a field's name cannot be a mapping or a list"},
