@@ -70,9 +70,9 @@ func pairs(t *testing.T, names []string) string {
 			}
 			continue
 		}
-		switch {
-		case f.Code == "PC0703": // about one of two forms
-		case f.Code == "PC0701":
+		switch f.Code {
+		case "PC0703": // about one of two forms
+		case "PC0701":
 			who = []string{f.Source.String()}
 		default:
 			who[0] += " " + f.Field

@@ -285,7 +285,13 @@ func meeting(f check.Finding) string {
 		return fmt.Sprintf("%s is wanted by %s too, which can run on no other node", f.Claim.Number(), holders(f, false))
 	case check.MayMeetThere:
 		return fmt.Sprintf("%s is wanted by %s too, whose pods may come to %s", f.Claim.Number(), holders(f, false), nodes(f.Nodes))
+	default:
+		return metOnNodes(f)
 	}
+}
+
+// metOnNodes: "80/TCP is held by Pod a/b (spec…hostPort) on 1 of the 3 nodes that it may run on (n1)".
+func metOnNodes(f check.Finding) string {
 	several := len(f.Others) > 0
 	s := taken(f)
 	switch {
