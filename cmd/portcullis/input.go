@@ -80,7 +80,8 @@ func once(objects []*manifest.Object) ([]*manifest.Object, []twin) {
 		}
 		name := named(object)
 		isKnown := false
-		for _, i := range places[name] {
+		latest := places[name]
+		for _, i := range latest[max(0, len(latest)-maxForms):] {
 			if newer, same := compareForms(kept[i].Object, object.Object); same {
 				isKnown = true
 				if newer {
@@ -100,6 +101,9 @@ func once(objects []*manifest.Object) ([]*manifest.Object, []twin) {
 	}
 	return kept, twice
 }
+
+// maxForms bounds with how many forms of one object another is compared: those of a kustomization are few.
+const maxForms = 16
 
 // readWhole is read for a command that makes nothing of a part: its error is about everything that is not read.
 func (r *reading) readWhole(paths []string, s streams, p *progress) ([]*manifest.Object, error) {

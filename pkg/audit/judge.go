@@ -72,6 +72,7 @@ func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Ti
 		case *corev1.Node:
 			nodes = append(nodes, o)
 			j.ledger.ReplaceNode(o.Name, extract.NodeAddresses(o))
+			j.evidence.ReplaceNode(o.Name, extract.NodeAddresses(o))
 			if owner, claims := extract.Reservation(o); len(claims) > 0 {
 				j.ledger.Replace(owner, claims)
 			}
@@ -178,6 +179,10 @@ func (j *Judge) Judge(object runtime.Object) []check.Finding {
 	}
 	if in.Service != nil {
 		in.Offered = j.limits.offered
+	}
+	in.Together = func(holder ports.Ref) bool {
+		_, stands := j.state[holder]
+		return j.judged[holder] && !stands
 	}
 	return j.ask(in, s)
 }

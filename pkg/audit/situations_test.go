@@ -85,7 +85,7 @@ func certain() []situation {
 		{"a DaemonSet of a zone and one of all", three, "DaemonSet zonal select=zone:a ports=80; DaemonSet all ports=80", []string{"error PC0202 DaemonSet/all < DaemonSet/zonal"}},
 		{"one of all and one of a zone", three, "DaemonSet all ports=80; DaemonSet zonal select=zone:a ports=80", []string{"error PC0202 DaemonSet/zonal < DaemonSet/all"}},
 		{"a Job that has no node left", three + "; DaemonSet all ports=80", "Job once ports=80", []string{"error PC0202 Job/once < DaemonSet/all"}},
-		{"a CronJob whose nodes are taken", three + "; CronJob nightly ports=80", "DaemonSet all ports=80", []string{"error PC0202 DaemonSet/all < CronJob/nightly"}},
+		{"a CronJob whose nodes are taken", three, "CronJob nightly ports=80; DaemonSet all ports=80", []string{"error PC0202 DaemonSet/all < CronJob/nightly"}},
 		{"a new pod where a DaemonSet is", three + "; DaemonSet all ports=80", "Pod one node=n2 ports=80", []string{"error PC0201 Pod/one < DaemonSet/all"}},
 		{"a pod that has no node left", three + "; DaemonSet all ports=80", "Pod one ports=80", []string{"error PC0202 Pod/one < DaemonSet/all"}},
 		{"two pods of one generateName", "", "Pod job- node=n1 ports=80; Pod job- node=n1 ports=80", []string{"error PC0201 Pod/job-* (2) < Pod/job-*"}},
@@ -104,7 +104,10 @@ func crowded() []situation {
 	const exporters = "Deployment x1 host=n1 net=host ports=9926; Deployment x2 host=n2 net=host ports=9926; Deployment x3 host=n3 net=host ports=9926"
 	return []situation{
 		{"three that fill all nodes are one finding", three + "; " + exporters, "Deployment mgr net=host ports=9926", []string{"error PC0202 Deployment/mgr < Deployment/x1 + Deployment/x2 + Deployment/x3"}},
-		{"the last of three that fill them", three + "; Deployment mgr net=host ports=9926; Deployment x1 host=n1 net=host ports=9926; Deployment x2 host=n2 net=host ports=9926", "Deployment x3 host=n3 net=host ports=9926", []string{"error PC0202 Deployment/x3 < Deployment/mgr"}},
+		{"the last of three that fill them", three + "; Deployment x1 host=n1 net=host ports=9926; Deployment x2 host=n2 net=host ports=9926", "Deployment mgr net=host ports=9926 strategy=Recreate; Deployment x3 host=n3 net=host ports=9926",
+			[]string{"error PC0202 Deployment/x3 < Deployment/mgr", "warning PC0202 Deployment/mgr < Deployment/x1 + Deployment/x2"}},
+		{"a DaemonSet in place of a Deployment that still runs", three + "; Deployment web ports=80; Pod web-x node=n1 ports=80 of=Deployment/web", "DaemonSet edge ports=80", []string{"warning PC0202 DaemonSet/edge < Deployment/web"}},
+		{"one whose pods are not there yet", three + "; Deployment web ports=80", "DaemonSet edge ports=80", []string{"warning PC0202 DaemonSet/edge < Deployment/web"}},
 		{"two of three are a warning", three + "; Deployment x1 host=n1 ports=80; Deployment x2 host=n2 ports=80", "Deployment web ports=80 strategy=Recreate", []string{"warning PC0202 Deployment/web < Deployment/x1 + Deployment/x2"}},
 		{"static pods of one manifest", three + "; Pod proxy-n1 node=n1 net=host ports=8081; Pod proxy-n2 node=n2 net=host ports=8081; Pod proxy-n3 node=n3 net=host ports=8081", "DaemonSet speaker net=host ports=8081", []string{"error PC0202 DaemonSet/speaker < Pod/proxy-n1 + Pod/proxy-n2 + Pod/proxy-n3"}},
 		{"and a nodePort", three + "; Pod proxy-n1 node=n1 net=host ports=30081; Pod proxy-n2 node=n2 net=host ports=30081", "Service web type=NodePort ports=80:30081", []string{"error PC0201 Service/web < Pod/proxy-n1 + Pod/proxy-n2"}},
@@ -208,6 +211,7 @@ func quiet() []situation {
 		silent("the scheduler's port beside the control plane", three+"; Node cp labels=node-role.kubernetes.io/control-plane:x taint=cp", "DaemonSet agent net=host ports=10259"),
 		silent("the scheduler itself", three+"; Node cp labels=node-role.kubernetes.io/control-plane:x", "Pod kube-system/kube-scheduler-cp node=cp net=host ports=10259 container=kube-scheduler"),
 		silent("two pods of one generateName on two nodes", "", "Pod job- node=n1 ports=80; Pod job- node=n2 ports=80"),
+		silent("a CronJob that is there makes room", three+"; CronJob nightly ports=80", "DaemonSet all ports=80"),
 		silent("two namespaces, two ports", three+"; DaemonSet b/one ports=80", "DaemonSet two ports=81"),
 	}
 }

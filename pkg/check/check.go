@@ -35,6 +35,9 @@ type Input struct {
 	// Offered is what Check adds each number to that it offers instead of a held one (Finding.Instead), so that it offers
 	// none twice. What is in it is not offered. nil: it offers nothing.
 	Offered map[uint16]bool
+	// Together reports whether a holder is to come with the object, as the other objects of a lint are: of two that take each
+	// other's nodes either is then in the wrong. nil: all holders are there already, and keep the nodes that they have.
+	Together func(holder ports.Ref) bool
 }
 
 // Families is which address families there are. None of them means that it is not known.
@@ -47,7 +50,8 @@ type subject struct {
 	service   *Service
 	previous  *Service // the version before, for questions about the change itself
 	workload  *Workload
-	before    *Workload // as previous
+	before    *Workload            // as previous
+	comes     func(ports.Ref) bool // see Input.Together
 	held      *ledger.Snapshot
 	evidence  *ledger.Snapshot
 	settings  *Settings
@@ -109,7 +113,7 @@ func Check(in Input) []Finding {
 	templates := map[ports.Ref]sockets{}
 	now := subject{
 		service: in.Service, previous: in.OldService, workload: in.Workload, before: in.OldWorkload,
-		held: in.Held, evidence: in.Evidence, settings: in.Settings, families: in.Families, ranges: in.ServiceRanges, templates: templates,
+		comes: in.Together, held: in.Held, evidence: in.Evidence, settings: in.Settings, families: in.Families, ranges: in.ServiceRanges, templates: templates,
 		pools: in.Pools, policies: in.Policies, namespace: in.Namespace, labelsOf: in.NodeLabels, now: in.Now, nowhere: in.Nowhere,
 	}
 	if in.Namespace == nil && in.Pools != nil {

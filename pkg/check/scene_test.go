@@ -50,6 +50,7 @@ type scene struct {
 	want []string
 
 	families string   // of the pods: "4", "6", "46"
+	apart    bool     // the holders are there already
 	nowhere  []string // names of holders that no node suits
 	overlap  string   // of what now says of nodes with what a policy does: "some", "all"; "": not known
 
@@ -73,6 +74,9 @@ func (s scene) findings() []check.Finding {
 	in.OldService, in.OldWorkload = mustObject(s.old)
 	if strings.Contains(s.now, "ip:10.97.") {
 		in.ServiceRanges = []netip.Prefix{netip.MustParsePrefix("10.97.0.0/16"), netip.MustParsePrefix("fd00::/64")}
+	}
+	if !s.apart {
+		in.Together = func(ports.Ref) bool { return true }
 	}
 	in.Families = check.Families{IPv4: strings.Contains(s.families, "4"), IPv6: strings.Contains(s.families, "6")}
 	in.Nowhere = func(holder ports.Ref) bool { return slices.Contains(s.nowhere, holder.Name) }

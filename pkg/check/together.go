@@ -11,6 +11,9 @@ import (
 // more templates want one port.
 const maxRivals = 16
 
+// mostRivals bounds how many templates on one port are looked at at all.
+const mostRivals = 128
+
 // rival is a template of another workload that wants a socket which the subject wants too.
 type rival struct {
 	claim   ports.Claim
@@ -55,7 +58,7 @@ func (s subject) rivals(wanted ports.Claim) []rival {
 	slices.SortFunc(rivals, func(a, b rival) int {
 		return cmp.Or(cmp.Compare(b.pods, a.pods), a.claim.Compare(b.claim))
 	})
-	return rivals
+	return rivals[:min(len(rivals), mostRivals)]
 }
 
 // takes returns the nodes on which the workload certainly has a pod, and whether it has one on every node.
@@ -109,8 +112,8 @@ func (s subject) meets(m *met, wanted ports.Claim, r rival, named Case, nodes []
 	})
 }
 
-// displaced completes what is met with those whose nodes the workload takes: of one that has no other node left it is an
-// error, as it is for that one when it comes second.
+// displaced completes what is met with those whose nodes the workload takes. Of one that is to come with it and has no other
+// node it is an error, as it would be for that one if it came second; one that is there has its nodes already.
 func (s subject) displaced(found *met) {
 	takes, everywhere := s.workload.takes()
 	if len(takes) == 0 && !everywhere {
@@ -120,15 +123,16 @@ func (s subject) displaced(found *met) {
 	for _, m := range s.met {
 		for _, r := range s.rivals(m.wanted) {
 			shared := intersect(r.nodes, takes)
-			isCornered := everywhere || len(r.nodes) > 0 && len(shared) == len(r.nodes)
-			if !isCornered && len(shared) > 0 && looked < maxRivals {
+			comes := s.comes != nil && s.comes(r.claim.Owner.Ref)
+			isCornered := comes
+			if isCornered && !everywhere && (len(shared) == 0 || len(shared) < len(r.nodes)) {
+				isCornered = len(shared) > 0 && looked < maxRivals && s.isCornered(r, takes)
 				looked++
-				isCornered = s.isCornered(r, takes)
 			}
 			switch {
 			case isCornered:
 				s.meets(found, m.wanted, r, LeavesNoNode, shared)
-			case len(shared) > 0 && r.mayCome && found.of(m.wanted, r) == nil:
+			case (everywhere || len(shared) > 0) && r.mayCome && (r.pods > 0 || comes) && found.of(m.wanted, r) == nil:
 				s.meets(found, m.wanted, r, MayMeetThere, shared)
 			}
 		}

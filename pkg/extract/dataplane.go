@@ -63,6 +63,8 @@ type evidence struct {
 	config   *corev1.ConfigMap // its configuration file
 	another  bool              // there is an agent that may take kube-proxy's place
 	hostPort configv1alpha1.HostPortMapper
+
+	iptables, nftables bool // portmap's back ends that are configured
 }
 
 // otherProxies are the DaemonSets of agents that can serve node ports in kube-proxy's place, or before it.
@@ -86,8 +88,12 @@ func evidenceOf(objects []runtime.Object) evidence {
 			e.addNetwork(o)
 		}
 	}
-	if e.another {
-		e.hostPort = configv1alpha1.HostPortUnknown // it may map host ports itself
+	switch {
+	case e.another: // it may map host ports itself
+	case e.nftables && !e.iptables: // where configurations disagree nobody knows
+		e.hostPort = configv1alpha1.HostPortPortmapNFTables
+	case e.iptables && !e.nftables:
+		e.hostPort = configv1alpha1.HostPortPortmapIPTables
 	}
 	return e
 }
@@ -104,9 +110,9 @@ func (e *evidence) addNetwork(c *corev1.ConfigMap) {
 		switch {
 		case !regexp.MustCompile(`"type"\s*:\s*"portmap"`).MatchString(text):
 		case regexp.MustCompile(`"backend"\s*:\s*"nftables"`).MatchString(text):
-			e.hostPort = configv1alpha1.HostPortPortmapNFTables
+			e.nftables = true
 		default:
-			e.hostPort = configv1alpha1.HostPortPortmapIPTables
+			e.iptables = true
 		}
 	}
 }

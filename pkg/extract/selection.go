@@ -43,7 +43,11 @@ func (p Placement) Overlap(nodes pool.Selector) (some, all bool) {
 	}
 	wanted, selectable := s.Requirements()
 	all = true
-	for _, term := range p.terms() {
+	terms := p.terms()
+	if size := len(slices.Concat(terms...)); size > maxRequirements {
+		return true, false // whoever asks so much is not looked at: it may be
+	}
+	for _, term := range terms {
 		meets, within, possible := selectable, selectable, true
 		for key := range keysOf(term, wanted) {
 			own, of := about(key, term), about(key, wanted)
@@ -69,6 +73,9 @@ func (p Placement) Overlap(nodes pool.Selector) (some, all bool) {
 	}
 	return some, all && some
 }
+
+// maxRequirements bounds how much of a placement is looked at: each is compared with the values of all others.
+const maxRequirements = 100
 
 // terms are the alternatives of a placement, each with what a node's labels must satisfy.
 func (p Placement) terms() []labels.Requirements {

@@ -1,6 +1,9 @@
 package extract
 
 import (
+	"maps"
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
@@ -18,13 +21,17 @@ func NewVolumes(objects []runtime.Object) Volumes {
 		switch o := object.(type) {
 		case *corev1.PersistentVolume:
 			v.volumes[o.Name] = o
-			if by := o.Spec.ClaimRef; by != nil {
-				v.claims[by.Namespace+"/"+by.Name] = o.Name
-			}
 		case *corev1.PersistentVolumeClaim:
-			if o.Spec.VolumeName != "" {
-				v.claims[namespaceOf(o)+"/"+o.Name] = o.Spec.VolumeName
-			}
+			v.claims[namespaceOf(o)+"/"+o.Name] = o.Spec.VolumeName // the claim's own word counts, if it is there
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.volumes)) {
+		by := v.volumes[name].Spec.ClaimRef
+		if by == nil || v.volumes[name].Status.Phase == corev1.VolumeReleased {
+			continue
+		}
+		if _, known := v.claims[by.Namespace+"/"+by.Name]; !known {
+			v.claims[by.Namespace+"/"+by.Name] = name
 		}
 	}
 	return v

@@ -35,6 +35,8 @@ func TestVolumes(t *testing.T) {
 		{"a pod that is on a node", []runtime.Object{at("v", onHost), claim}, mustRead[corev1.Pod]("{metadata: {name: p, namespace: ns}, spec: {nodeName: n2, " + mounts + "}}"), "n2"},
 		{"with its own affinity", []runtime.Object{at("v", onHost), claim}, mustRead[appsv1.Deployment]("{metadata: {name: web, namespace: ns}, spec: {template: {spec: {" +
 			"affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: Exists}]}]}}}, " + mounts + "}}}}"), "n1"},
+		{"another volume that was the claim's once", []runtime.Object{claim, at("v", onHost), mustRead[corev1.PersistentVolume]("{metadata: {name: a}, spec: {claimRef: {namespace: ns, name: data}, nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [host-2]}]}]}}}}")}, deployment, "n1"},
+		{"a volume that was released", []runtime.Object{mustRead[corev1.PersistentVolume]("{metadata: {name: v}, spec: {claimRef: {namespace: ns, name: data}, nodeAffinity: {required: {nodeSelectorTerms: " + onHost + "}}}, status: {phase: Released}}")}, deployment, "a node"},
 		{"a volume of no node", []runtime.Object{mustRead[corev1.PersistentVolume]("{metadata: {name: v}}"), claim}, deployment, "a node"},
 		{"a claim of another namespace", []runtime.Object{at("v", onHost), mustRead[corev1.PersistentVolumeClaim]("{metadata: {name: data, namespace: other}, spec: {volumeName: v}}")}, deployment, "a node"},
 		{"a claim that is not bound", []runtime.Object{at("v", onHost), mustRead[corev1.PersistentVolumeClaim]("{metadata: {name: data, namespace: ns}}")}, deployment, "a node"},

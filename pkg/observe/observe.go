@@ -240,10 +240,12 @@ func (o *Observer) applyNode(node *corev1.Node, gone bool) {
 	changed := true
 	if gone {
 		o.ledger.ReleaseNode(node.Name)
+		o.evidence.ReleaseNode(node.Name)
 		o.ledger.Release(extract.NodeRef(node.Name))
 		o.remove(node.Name)
 	} else {
 		o.ledger.ReplaceNode(node.Name, extract.NodeAddresses(node))
+		o.evidence.ReplaceNode(node.Name, extract.NodeAddresses(node))
 		o.reserve(node)
 		changed = o.set(node)
 	}

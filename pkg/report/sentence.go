@@ -103,6 +103,9 @@ func words(f check.Finding) (what, way string) {
 	case check.Held:
 		return heldBy(f), instead(f)
 	case check.WorkloadsMeet:
+		if f.Case == check.LeavesNoNode {
+			return meeting(f), wayOut(f.Claim) + ", or keep the two apart by a nodeSelector, or apply one of them only"
+		}
 		return meeting(f), wayOut(f.Claim) + ", or keep the two apart by a nodeSelector"
 	case check.UndeclaredMeet:
 		return undeclared(f), wayOut(f.Claim)
@@ -284,7 +287,11 @@ func meeting(f check.Finding) string {
 	case check.LeavesNoNode:
 		return fmt.Sprintf("%s is wanted by %s too, which can run on no other node", f.Claim.Number(), holders(f, false))
 	case check.MayMeetThere:
-		return fmt.Sprintf("%s is wanted by %s too, whose pods may come to %s", f.Claim.Number(), holders(f, false), nodes(f.Nodes))
+		to := "its nodes"
+		if len(f.Nodes) > 0 {
+			to = nodes(f.Nodes)
+		}
+		return fmt.Sprintf("%s is wanted by %s too, whose pods may come to %s", f.Claim.Number(), holders(f, false), to)
 	default:
 		return metOnNodes(f)
 	}
