@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -102,9 +104,13 @@ func testScene(t *testing.T, w *world) {
 			t.Errorf("exit %d %s, want %q in\n%s", exit, said, line, out)
 		}
 	}
-	exit, out, said = portcullis(t, "ports", "30040", "--kubeconfig", admin)
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(config, []byte("{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: iptables, hostPort: portmap-iptables}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	exit, out, said = portcullis(t, "ports", "30040", "--kubeconfig", admin, "--config", config)
 	for _, part := range []string{
-		"Service default/app1 has 0 ready endpoints\n", "Packets for 30040/TCP on nodes n1, n2:\n", "A new nodePort 30040/TCP: refused\n",
+		"The endpoints of Service default/app1 are not known", "Packets for 30040/TCP on nodes n1, n2:\n", "A new nodePort 30040/TCP: refused\n",
 	} {
 		if exit != 0 || !strings.Contains(out, part) {
 			t.Errorf("exit %d %s, want %q in\n%s", exit, said, part, out)
@@ -126,7 +132,7 @@ func testScene(t *testing.T, w *world) {
 // testRights: who may list is told all that there is, as a dump would tell; who may list a part is told what is missing.
 func testRights(t *testing.T, w *world) {
 	all := w.reader(t, "lists-all", listing("", "nodes", "services", "pods", "namespaces", "replicationcontrollers"), listing("apps", "deployments", "daemonsets", "replicasets", "statefulsets"),
-		listing("batch", "jobs", "cronjobs"), listing("networking.k8s.io", "servicecidrs"), listing("portcullis.dev", "portpools", "portpolicies", "portclaims"))
+		listing("batch", "jobs", "cronjobs"), listing("networking.k8s.io", "servicecidrs"), listing("discovery.k8s.io", "endpointslices"), listing("portcullis.dev", "portpools", "portpolicies", "portclaims"))
 	some := w.reader(t, "lists-some", listing("", "nodes", "services", "pods"))
 	few := w.reader(t, "lists-few", listing("", "services"))
 	poll.Until(t, func(context.Context) error { // the API server learns of the bindings a moment later

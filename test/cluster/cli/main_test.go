@@ -98,7 +98,7 @@ func (w *world) dump(t *testing.T) string {
 		corev1.SchemeGroupVersion.WithKind("NodeList"), corev1.SchemeGroupVersion.WithKind("NamespaceList"), corev1.SchemeGroupVersion.WithKind("ServiceList"), corev1.SchemeGroupVersion.WithKind("PodList"),
 		{Group: "apps", Version: "v1", Kind: "DeploymentList"}, {Group: "apps", Version: "v1", Kind: "DaemonSetList"}, {Group: "apps", Version: "v1", Kind: "ReplicaSetList"},
 		{Group: "apps", Version: "v1", Kind: "StatefulSetList"}, {Group: "batch", Version: "v1", Kind: "JobList"}, {Group: "batch", Version: "v1", Kind: "CronJobList"},
-		{Group: "networking.k8s.io", Version: "v1", Kind: "ServiceCIDRList"},
+		{Group: "networking.k8s.io", Version: "v1", Kind: "ServiceCIDRList"}, {Group: "discovery.k8s.io", Version: "v1", Kind: "EndpointSliceList"},
 		v1alpha1.GroupVersion().WithKind("PortPoolList"), v1alpha1.GroupVersion().WithKind("PortPolicyList"), v1alpha1.GroupVersion().WithKind("PortClaimList"),
 	} {
 		list := &unstructured.UnstructuredList{}
