@@ -95,7 +95,7 @@ func refusals() []refusal {
 		},
 		{
 			name:    "nodePort against a pod on no node yet",
-			state:   objects.Pod("p", "nodeSelector: {no: node}, "+objects.Containers("containerPort: 80, hostPort: 31008")),
+			state:   objects.Pod("p", "schedulerName: nobody, "+objects.Containers("containerPort: 80, hostPort: 31008")),
 			object:  objects.Service("s", "type: NodePort, ports: [{port: 80, nodePort: 31008}]"),
 			causes:  []string{"PC0201 spec.ports[0].nodePort Pod $NS/p"},
 			instead: "nodePort: 31008 -> nodePort: 31108",

@@ -56,7 +56,7 @@ func (s *site) asking(t *testing.T, args string) *rig.Scheduler {
 	s.scheduler = s.namespace
 	config := string(read(t, defaultConfig))
 	for old, changed := range map[string]string{
-		"schedulerName: " + shipped: "schedulerName: " + s.scheduler, "leaderElect: true": "leaderElect: false", "args: {}": "args: " + args,
+		"schedulerName: " + shipped: "schedulerName: " + s.scheduler, "leaderElect: true": "leaderElect: false", "args: {dataplane: {serviceProxy: iptables, hostPort: portmap-iptables}}": "args: " + args,
 	} {
 		if strings.Count(config, old) != 1 {
 			t.Fatalf("%s is not there once", old)
