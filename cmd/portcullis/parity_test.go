@@ -272,6 +272,7 @@ func (p *parity) webhook(objects []runtime.Object) map[string]admission.Handler 
 		case *corev1.Service:
 			s := extract.Service(o, p.settings.NodePorts)
 			c.hold(o, s.Owner, s.Claims)
+			c.evidence.Replace(s.Owner, s.Asked)
 		case *corev1.Pod:
 			var nodes extract.EligibleNodes
 			if o.Spec.NodeName == "" {

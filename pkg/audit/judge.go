@@ -119,6 +119,14 @@ func (s subject) claims() []ports.Claim {
 	return s.workload.Claims
 }
 
+// evidence is what it uses without holding it for certain.
+func (s subject) evidence() []ports.Claim {
+	if s.service != nil {
+		return s.service.Asked
+	}
+	return s.workload.Probed
+}
+
 // name tells a pod whose name is yet to be generated from those before it that are to be called likewise.
 func (s subject) name(judged map[ports.Ref]bool) {
 	if m, err := meta.Accessor(s.object); err != nil || m.GetName() != "" || s.workload == nil {
@@ -227,8 +235,8 @@ func (j *Judge) ask(in check.Input, s subject) []check.Finding {
 func (j *Judge) holds(s subject, claims []ports.Claim) {
 	j.ledger.Replace(s.owner(), claims)
 	j.holders[s.owner().Ref] = s.object
-	if s.workload != nil && len(s.workload.Probed) > 0 {
-		j.evidence.Replace(s.owner(), s.workload.Probed)
+	if shown := s.evidence(); len(shown) > 0 {
+		j.evidence.Replace(s.owner(), shown)
 	} else {
 		j.evidence.Release(s.owner().Ref)
 	}

@@ -131,12 +131,12 @@ func undeclared() []situation {
 		{"a nodePort where others are probed", three + "; DaemonSet node net=host probe=30081", "Service web type=NodePort ports=80:30081", []string{"warning PC0205 Service/web < DaemonSet/node"}},
 		{"a probe on a nodePort", "Service web type=NodePort ports=80:30081", "Deployment one net=host probe=30081", []string{"warning PC0205 Deployment/one < Service/web"}},
 		{"an init container of the host network", three + "; DaemonSet node net=host ports=80", "Deployment one net=host init=80", []string{"warning PC0205 Deployment/one < DaemonSet/node"}},
-		{"k3s: a second load balancer for a port", three + "; " + klipper, "Service two type=LoadBalancer ports=80", []string{"error PC0201 Service/two < Service/traefik"}},
-		{"k3s: a hostPort on the load balancer's port", three + "; " + klipper, "DaemonSet edge ports=80", []string{"error PC0201 DaemonSet/edge < Service/traefik"}},
-		{"k3s: a load balancer for a port that pods have", three + "; " + klipper + "; DaemonSet edge ports=443", "Service two type=LoadBalancer ports=443", []string{"error PC0201 Service/two < DaemonSet/edge"}},
-		{"k3s: two new ones", three + "; " + klipper, "Service two type=LoadBalancer ports=81; Service three type=LoadBalancer ports=81", []string{"error PC0201 Service/three < Service/two"}},
-		{"MetalLB: one address, one port", "Service one type=LoadBalancer asks=192.0.2.9 ports=80", "Service two type=LoadBalancer asks=192.0.2.9 ports=80", []string{"error PC0201 Service/two < Service/one"}},
-		{"a node's address that is asked for, and a hostPort there", "Node n1 address=192.0.2.1; Pod p node=n1 ports=80", "Service two type=LoadBalancer asks=192.0.2.1 ports=80", []string{"error PC0201 Service/two < Pod/p"}},
+		{"k3s: a second load balancer for a port", three + "; " + klipper, "Service two type=LoadBalancer ports=80", []string{"warning PC0205 Service/two < Service/traefik"}},
+		{"k3s: a hostPort on the load balancer's port", three + "; " + klipper, "DaemonSet edge ports=80", []string{"error PC0202 DaemonSet/edge < Service/traefik"}},
+		{"k3s: a load balancer for a port that pods have", three + "; " + klipper + "; DaemonSet edge ports=443", "Service two type=LoadBalancer ports=443", []string{"warning PC0205 Service/two < DaemonSet/edge"}},
+		{"k3s: two new ones", three + "; " + klipper, "Service two type=LoadBalancer ports=81; Service three type=LoadBalancer ports=81", []string{"warning PC0205 Service/three < Service/two"}},
+		{"MetalLB: one address, one port", "Service one type=LoadBalancer asks=192.0.2.9 ports=80", "Service two type=LoadBalancer asks=192.0.2.9 ports=80", []string{"warning PC0205 Service/two < Service/one"}},
+		{"a node's address that is asked for, and a hostPort there", "Node n1 address=192.0.2.1; Pod p node=n1 ports=80", "Service two type=LoadBalancer asks=192.0.2.1 ports=80", []string{"warning PC0205 Service/two < Pod/p"}},
 	}
 }
 

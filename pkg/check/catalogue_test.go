@@ -19,7 +19,7 @@ func cases() map[check.Case]check.Code {
 		check.Held:               {check.HolderHasNoNode},
 		check.WorkloadsMeet:      {check.EveryNodeTaken, check.SomeNodesTaken, check.TooManyTogether, check.LeavesNoNode, check.MayMeetThere},
 		check.ForeignIP:          {check.NotGivenYet},
-		check.UndeclaredMeet:     {check.ProbeConnects, check.ProbeOfHolder, check.InitListens},
+		check.UndeclaredMeet:     {check.ProbeConnects, check.ProbeOfHolder, check.InitListens, check.AskedFor},
 		check.ForeignPool:        {check.NumberOfOthers, check.NumberOfDraining},
 		check.PolicyNodePort:     {check.NoNodePorts, check.NumberNotAllowed, check.NumberOfNoPool, check.NumberWritten, check.LoadBalancerNumber},
 		check.PolicyHostPort:     {check.NoHostPorts, check.SocketNotAllowed, check.NoHostNetwork, check.InRangeForbidden},

@@ -165,7 +165,26 @@ func ask(s subject) []Finding {
 		f.Severity = SeverityOf(f.Code, f.Case)
 	}
 	slices.SortFunc(findings, Finding.Compare)
-	return findings
+	return withoutRepeats(findings)
+}
+
+// withoutRepeats leaves out that an undeclared port meets a holder who is met by what he holds as well.
+func withoutRepeats(findings []Finding) []Finding {
+	type meeting struct {
+		number string
+		holder ports.Ref
+	}
+	met := map[meeting]bool{}
+	for _, f := range findings {
+		if f.Code == Held || f.Code == WorkloadsMeet {
+			for _, h := range f.Holders() {
+				met[meeting{f.Claim.Number(), h.Ref}] = true
+			}
+		}
+	}
+	return slices.DeleteFunc(findings, func(f Finding) bool {
+		return f.Code == UndeclaredMeet && met[meeting{f.Claim.Number(), f.Holder.Ref}]
+	})
 }
 
 // meetHolders finds out who holds what the workload wants.

@@ -126,6 +126,7 @@ const (
 	NotGivenYet        Case = "a cluster IP that is yet to be given"    // PC0204
 	ProbeConnects      Case = "its probe connects to the port"          // PC0205
 	ProbeOfHolder      Case = "a probe of the holder connects to it"    // PC0205
+	AskedFor           Case = "a load balancer is asked for it"         // PC0205
 	InitListens        Case = "an init container listens on it"         // PC0205
 	NoSuchPort         Case = "no port has the name"                    // PC0314
 	OnHostNetwork      Case = "the pod is on the host network"          // PC0314

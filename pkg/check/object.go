@@ -20,6 +20,7 @@ type Service struct {
 	ExternalTrafficPolicy string
 	ExternalIPs           []netip.Addr // spec.externalIPs; the zero address for what is none
 	Claims                []ports.Claim
+	Asked                 []ports.Claim // what it asks a load balancer for, which may or may not be there
 	Misspelled            []Misspelled
 	Invalid               []Invalid
 	Backends              []Backend   // the pods and templates that it selects, as far as they are known

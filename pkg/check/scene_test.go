@@ -31,7 +31,7 @@ import (
 // value in the wrong case, "probe * 80/TCP @n1" a port that is not declared and has a probe, "invalid=PC0108=FIELD" one that the API server refuses, "asks=play/1" an annotation that asks for a host port for the 1 port called play, "onekey=80" an entry with the containerPort of the one before. The i-th claim stands in the
 // field "ports[i].KIND", or "CONTAINER.ports[i].KIND". A Service is
 //
-//	Service NAME TYPE [NAME=]PORT[:NODEPORT]/PROTOCOL[>TARGET] … [health:NODEPORT] [ip:ADDRESS …] [lb:ADDRESS …] [at:CLUSTERIP …]
+//	Service NAME TYPE [NAME=]PORT[:NODEPORT]/PROTOCOL[>TARGET] … [health:NODEPORT] [ip:ADDRESS …] [lb:ADDRESS …] [asks:ADDRESS …] [at:CLUSTERIP …]
 //		[label:KEY=VALUE] [unused:NODEPORT] [unallocated] [chosen] [policy:POLICY] [spelled:FIELD=tcp/TCP] [invalid:CODE=FIELD]
 //		[backend:NAME[PORTNAME/PROTOCOL/NUMBER,…]] [endpoints:NAMESPACE[PORTNAME,…]]
 //
@@ -171,8 +171,12 @@ func mustLedger(lines ...string) *ledger.Ledger {
 func evidence(lines []string) *ledger.Snapshot {
 	l := mustLedger()
 	for _, line := range lines {
-		if _, w := mustObject(line); w != nil && len(w.Probed) > 0 {
+		svc, w := mustObject(line)
+		if w != nil && len(w.Probed) > 0 {
 			l.Replace(w.Owner, w.Probed)
+		}
+		if svc != nil && len(svc.Asked) > 0 {
+			l.Replace(svc.Owner, svc.Asked)
 		}
 	}
 	return l.Snapshot()
@@ -406,6 +410,11 @@ func serviceWords() map[string]func(*check.Service, string) {
 			s.ExternalIPs = append(s.ExternalIPs, netip.MustParseAddr(value))
 		},
 		"lb": at(ports.LoadBalancerIP),
+		"asks": func(s *check.Service, value string) {
+			had := len(s.Claims)
+			at(ports.LoadBalancerIP)(s, value)
+			s.Asked, s.Claims = append(s.Asked, s.Claims[had:]...), s.Claims[:had:had]
+		},
 		"at": func(s *check.Service, value string) {
 			s.Owner.ClusterIPs = append(s.Owner.ClusterIPs, netip.MustParseAddr(value))
 		},

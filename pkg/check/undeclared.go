@@ -9,13 +9,20 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// undeclaredMeet checks ports that nobody reserves and somebody listens on all the same: those of the host network to which
-// a probe connects, and those of plain init containers there, which cannot start while another pod has them. It asks what
-// held and workloadsMeet ask, and as nothing is certain but that a probe connects, the answer is a warning.
+// undeclaredMeet checks ports that nobody reserves and somebody uses all the same: those of the host network to which a probe
+// connects, those of plain init containers there, which cannot start while another pod has them, and those that Services ask a
+// load balancer for. It asks what held and workloadsMeet ask, and as nothing is certain but that a probe connects, or that a
+// Service asks, the answer is a warning. Where the two meet by what they hold as well, that says it.
 func undeclaredMeet(s subject) []Finding {
 	var findings []Finding
 	if s.evidence != nil {
 		findings = append(findings, s.undeclared(s.evidence, s.claims(), ProbeOfHolder)...)
+	}
+	if s.service != nil {
+		findings = append(findings, s.undeclared(s.held, s.service.Asked, AskedFor)...)
+		if s.evidence != nil {
+			findings = append(findings, s.undeclared(s.evidence, s.service.Asked, AskedFor)...)
+		}
 	}
 	if s.workload == nil {
 		return findings
@@ -55,7 +62,11 @@ func (s subject) undeclared(by *ledger.Snapshot, claims []ports.Claim, named Cas
 		return slices.Contains([]Case{SomeNodesTaken, MayMeetThere, TooManyTogether}, f.Case)
 	})
 	for i := range found {
-		found[i].Code, found[i].Case, found[i].Eligible = UndeclaredMeet, named, 0
+		f := &found[i]
+		f.Code, f.Case, f.Eligible = UndeclaredMeet, named, 0
+		if kind := f.Holder.Claim.Kind; kind == ports.LoadBalancerIP || kind == ports.ServiceLBPort {
+			f.Case = AskedFor
+		}
 	}
 	return found
 }

@@ -19,6 +19,12 @@ func foundUndeclared() []scene {
 			want: connects("Deployment b probe[0] on n1,n2")},
 		{why: "a hostPort against one", held: []string{probed}, now: "Pod a: hostPort * 9808/TCP @n1", want: of("ports[0].hostPort", "Pod b probe[0] on n1")},
 		{why: "a nodePort against one", held: []string{"Pod b hostNetwork c: probe * 30080/TCP @n1"}, now: "Service a NodePort 80:30080/TCP", want: of("spec.ports[0].nodePort", "Pod b probe[0] on n1")},
+		{why: "two that ask for one address", held: []string{"Service b LoadBalancer 80/TCP asks:198.51.100.7"}, now: "Service a LoadBalancer 80/TCP asks:198.51.100.7",
+			want: []string{"PC0205 warning spec.ports[0].port (a load balancer is asked for it) < Service b spec.ports[0].port"}},
+		{why: "one who has it", held: []string{"Service b LoadBalancer 80/TCP lb:198.51.100.7"}, now: "Service a LoadBalancer 80/TCP asks:198.51.100.7",
+			want: []string{"PC0205 warning spec.ports[0].port (a load balancer is asked for it) < Service b spec.ports[0].port"}},
+		{why: "a pod at a node's address that is asked for is only warned", held: []string{"Service b LoadBalancer 80/TCP asks:10.0.0.1"}, now: "Pod a: hostPort * 80/TCP @n1",
+			want: []string{"PC0205 warning ports[0].hostPort (a load balancer is asked for it) < Service b spec.ports[0].port on n1"}},
 		{why: "an init container of the host network", held: []string{"Pod b: hostPort * 80/TCP @n1"}, now: "Pod a hostNetwork c: hostNetwork,init * 80/TCP @n1",
 			want: []string{"PC0205 warning ports[0].hostNetwork (an init container listens on it) < Pod b ports[0].hostPort on n1"}},
 	}
@@ -28,6 +34,7 @@ func silentUndeclared() []scene {
 	const probed = "Pod b hostNetwork c: probe * 9808/TCP @n1"
 	return []scene{
 		{why: "another node", held: []string{probed}, now: "Pod a: hostPort * 9808/TCP @n2"},
+		{why: "two ports of one address", held: []string{"Service b LoadBalancer 80/TCP asks:198.51.100.7"}, now: "Service a LoadBalancer 81/TCP asks:198.51.100.7"},
 		{why: "another protocol", held: []string{probed}, now: "Pod a: hostPort * 9808/UDP @n1"},
 		{why: "a template that has another node", held: []string{probed}, now: "Deployment a rolls 1/0/1 on n1,n2: hostPort * 9808/TCP @?"},
 		{why: "a Deployment that may come there", held: []string{"Deployment b hostNetwork c: probe * 9808/TCP @?1{n1,n2}"}, now: "DaemonSet a on n1: hostPort * 9808/TCP @{n1}"},

@@ -32,20 +32,13 @@ func (s subject) meetings() []meeting {
 			wanted.Scope = ports.EachScope(s.workload.Eligible)
 		}
 		for _, c := range s.held.Conflicts(wanted) {
-			if c.Held.Kind.OfPod() && c.Held.Scope.Kind != ports.Undecided && !m.isOfServiceLB(s.held.Root(c.Held.Owner)) {
+			if c.Held.Kind.OfPod() && c.Held.Scope.Kind != ports.Undecided {
 				m.hostPorts = append(m.hostPorts, c)
 			}
 		}
 		all = append(all, m)
 	}
 	return all
-}
-
-// isOfServiceLB reports whether a Service, for which k3s' load balancer runs pods, is met by its own claim already.
-func (m meeting) isOfServiceLB(service ports.Ref) bool {
-	return slices.ContainsFunc(m.others, func(c ports.Conflict) bool {
-		return c.Held.Kind == ports.ServiceLBPort && c.Held.Owner.Ref == service
-	})
 }
 
 // workloadsMeet checks whether host ports of a workload are taken, by other workloads or bare pods, on the nodes that it

@@ -209,12 +209,14 @@ func (e serviceClaims) addPort(p ports.ServicePort, i int) {
 	if e.svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		return
 	}
-	if e.nodePorts.ServiceLB && (e.svc.Spec.LoadBalancerClass == nil || *e.svc.Spec.LoadBalancerClass == "") {
-		e.addServiceLB(p, field)
-	}
 	ingresses := e.svc.Status.LoadBalancer.Ingress
-	if len(ingresses) == 0 {
-		e.addAsked(p, field)
+	if e.svc.Spec.LoadBalancerClass == nil { // else it is another's business
+		if _, inPool := e.svc.Labels[serviceLBPoolLabel]; e.nodePorts.ServiceLB && !inPool {
+			e.addServiceLB(p, field)
+		}
+		if len(ingresses) == 0 {
+			e.addAsked(p, field)
+		}
 	}
 	if len(ingresses)*len(e.svc.Spec.Ports) > MaxExternalSockets {
 		return
@@ -227,6 +229,9 @@ func (e serviceClaims) addPort(p ports.ServicePort, i int) {
 	}
 }
 
+// serviceLBPoolLabel keeps a Service to the nodes of a pool, so that two of different pools do not meet.
+const serviceLBPoolLabel = "svccontroller.k3s.cattle.io/lbpool"
+
 // addServiceLB adds the hostPort that the DaemonSet of k3s' load balancer has for a Service port (k3s-io/k3s
 // pkg/cloudprovider/servicelb.go).
 func (e serviceClaims) addServiceLB(p ports.ServicePort, field string) {
@@ -234,7 +239,7 @@ func (e serviceClaims) addServiceLB(p ports.ServicePort, field string) {
 	if e.nodePorts.ServiceLBOn != nil {
 		scope = ports.EachScope(e.nodePorts.ServiceLBOn)
 	}
-	e.to.Claims = append(e.to.Claims, ports.Claim{
+	e.to.Asked = append(e.to.Asked, ports.Claim{
 		Socket: ports.Socket{Protocol: p.Protocol, Port: p.Port}, Kind: ports.ServiceLBPort, Scope: scope, Owner: &e.to.Owner, Field: field,
 	})
 }
@@ -247,11 +252,12 @@ func AddressAnnotations() []string {
 // addAsked adds the claims of a Service port on the addresses that the Service asks a load balancer for. Two Services may share
 // an address, but no load balancer gives them one port of it.
 func (e serviceClaims) addAsked(p ports.ServicePort, field string) {
-	asked := map[string]bool{}
+	asked := map[netip.Addr]bool{}
 	add := func(ip string) {
-		if ip = strings.TrimSpace(ip); ip != "" && !asked[ip] && len(asked)*len(e.svc.Spec.Ports) < MaxExternalSockets {
-			asked[ip] = true
-			e.addAt(ports.LoadBalancerIP, ip, p, field)
+		addr, err := parseSloppy(strings.TrimSpace(ip))
+		if c, ok := e.at(ports.LoadBalancerIP, ip, p, field); ok && err == nil && !asked[addr] && len(asked)*len(e.svc.Spec.Ports) < MaxExternalSockets {
+			asked[addr] = true
+			e.to.Asked = append(e.to.Asked, c)
 		}
 	}
 	add(e.svc.Spec.LoadBalancerIP)
@@ -275,18 +281,25 @@ func (e serviceClaims) addNodePorts(kind ports.Kind, protocol ports.Protocol, po
 	}
 }
 
-// addAt adds the claim of a Service port on an address. What is no address takes no packets, and neither does one of a
-// family that the Service does not serve.
+// addAt adds the claim of a Service port on an address.
 func (e serviceClaims) addAt(kind ports.Kind, ip string, p ports.ServicePort, field string) {
-	addr, err := parseSloppy(ip)
+	if c, ok := e.at(kind, ip, p, field); ok {
+		e.to.Claims = append(e.to.Claims, c)
+	}
+}
+
+// at returns the claim of a Service port on an address. What is no address takes no packets, and neither does one of a family
+// that the Service does not serve.
+func (e serviceClaims) at(kind ports.Kind, ip string, p ports.ServicePort, field string) (ports.Claim, bool) {
+	addr, err := parseSloppy(strings.TrimSpace(ip))
 	ipv4, ipv6 := ServiceFamilies(e.svc)
 	if err != nil || addr.IsUnspecified() || (addr.Is4() && !ipv4) || (addr.Is6() && !ipv6) {
-		return
+		return ports.Claim{}, false
 	}
-	e.to.Claims = append(e.to.Claims, ports.Claim{
+	return ports.Claim{
 		Socket: ports.Socket{Address: ports.OneAddress(addr), Protocol: p.Protocol, Port: p.Port},
 		Kind:   kind, Scope: ports.AddressScope(), Owner: &e.to.Owner, Field: field,
-	})
+	}, true
 }
 
 // ServiceFamilies reports which families a Service serves. Before the API server has filled ipFamilies in, its cluster

@@ -3,6 +3,7 @@ package extract_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -93,9 +94,11 @@ func TestAskedAddresses(t *testing.T) {
 		{"kube-vip asks DHCP", "{metadata: {annotations: {kube-vip.io/loadbalancerIPs: 0.0.0.0}}, spec: {type: LoadBalancer, ports: [{port: 80}]}}", nil},
 		{"another type", "{metadata: {annotations: {metallb.io/loadBalancerIPs: 192.0.2.1}}, spec: {type: NodePort, loadBalancerIP: 192.0.2.2, ports: [{port: 80}]}}", nil},
 		{"it has got another", "{spec: {type: LoadBalancer, loadBalancerIP: 192.0.2.1, ports: [{port: 80}]}, status: {loadBalancer: {ingress: [{ip: 192.0.2.2}]}}}", []string{"load-balancer IP port 192.0.2.2:80/TCP" + at}},
+		{"one in two spellings", "{metadata: {annotations: {metallb.io/loadBalancerIPs: '10.0.0.5,::ffff:10.0.0.5'}}, spec: {type: LoadBalancer, ports: [{port: 80}]}}", []string{"load-balancer IP port 10.0.0.5:80/TCP" + at}},
+		{"of another class", "{spec: {type: LoadBalancer, loadBalancerClass: other, loadBalancerIP: 192.0.2.1, ports: [{port: 80}]}}", nil},
 		{"no addresses", "{metadata: {annotations: {metallb.io/loadBalancerIPs: 'pool, ,x'}}, spec: {type: LoadBalancer, ports: [{port: 80}]}}", nil},
 	} {
-		if diff := cmp.Diff(c.want, told(extract.Service(mustRead[corev1.Service](c.service), onAll()).Claims)); diff != "" {
+		if diff := cmp.Diff(c.want, told(slices.Concat(extract.Service(mustRead[corev1.Service](c.service), onAll()).Asked, extract.Service(mustRead[corev1.Service](c.service), onAll()).Claims))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.why, diff)
 		}
 	}
@@ -119,13 +122,14 @@ func TestServiceLB(t *testing.T) {
 	}{
 		{"one of its DaemonSets shows it", []runtime.Object{daemons("kube-system", mine)}, web, everywhere},
 		{"on some nodes", []runtime.Object{labelled, daemons("kube-system", mine)}, web, []string{"ServiceLB port *:80/TCP @n2 spec.ports[0].port", "ServiceLB port *:53/UDP @n2 spec.ports[1].port"}},
+		{"a Service of a pool", []runtime.Object{daemons("kube-system", mine)}, mustRead[corev1.Service]("{metadata: {labels: {svccontroller.k3s.cattle.io/lbpool: a}}, spec: {type: LoadBalancer, ports: [{port: 80}]}}"), nil},
 		{"a Service of another load balancer", []runtime.Object{daemons("kube-system", mine)}, ofClass, nil},
 		{"of another type", []runtime.Object{daemons("kube-system", mine)}, cluster, nil},
 		{"a label that anybody may write", []runtime.Object{daemons("ns", mine)}, web, nil},
 		{"another DaemonSet", []runtime.Object{daemons("kube-system", "app: web"), labelled}, web, nil},
 	} {
 		on := extract.NodePortAddresses{}.WithServiceLB(c.objects, []string{"kube-system"})
-		if diff := cmp.Diff(c.want, told(extract.Service(c.service, on).Claims)); diff != "" {
+		if diff := cmp.Diff(c.want, told(extract.Service(c.service, on).Asked)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.why, diff)
 		}
 	}

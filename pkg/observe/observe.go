@@ -300,7 +300,7 @@ func (o *Observer) holdingOf(object any) (holding, bool) {
 		return holding{object: x, owner: owner, claims: claims}, true
 	case *corev1.Service:
 		s := extract.Service(x, o.options.NodePorts)
-		return holding{object: x, owner: s.Owner, claims: s.Claims}, true
+		return holding{object: x, owner: s.Owner, claims: s.Claims, probed: s.Asked}, true
 	case *corev1.Pod:
 		var nodes extract.EligibleNodes
 		if x.Spec.NodeName == "" { // who is on a node needs no list of those that it might have been on

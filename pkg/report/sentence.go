@@ -330,6 +330,8 @@ func undeclared(f check.Finding) string {
 	switch f.Case {
 	case check.ProbeOfHolder:
 		return s + ", to judge by its probe"
+	case check.AskedFor:
+		return s + ", and a load balancer can give the port to one of them only"
 	case check.InitListens:
 		return s + ", so that the init container cannot listen on it"
 	default:
