@@ -57,7 +57,7 @@ Exit code: 0 clean, 1 findings at or above --fail-on, 2 bad usage, or no object 
 		Example: `  portcullis lint manifests/
   portcullis lint --explain PC0201
 
-  kubectl get services,pods,nodes,deployments,daemonsets -A -o yaml > state.yaml
+  kubectl get nodes,namespaces,services,endpointslices,pods,deployments,daemonsets,statefulsets,replicasets,jobs,cronjobs -A -o yaml > state.yaml
   helm template mychart | portcullis lint -f - --state state.yaml
 
   portcullis lint manifests/ -o sarif > portcullis.sarif
