@@ -179,7 +179,11 @@ func holdingsOf(objects []*manifest.Object, settings *extract.Settings) *holding
 		}
 	}
 	for _, pod := range h.view.pods {
-		w := extract.Pod(pod, nil, settings.Check.Trusted)
+		var nodes extract.EligibleNodes // who is on a node needs none
+		if pod.Spec.NodeName == "" {
+			nodes = extract.NodeList(h.nodes)
+		}
+		w := extract.Pod(pod, nodes, settings.Check.Trusted)
 		h.controllers.Adopt(w, pod)
 		w.Claims = slices.DeleteFunc(w.Claims, func(c ports.Claim) bool { return c.InitOnly }) // held for a moment only
 		if len(w.Claims) > 0 {

@@ -335,7 +335,7 @@ func undeclared(f check.Finding) string {
 	case check.InitListens:
 		return s + ", so that the init container cannot listen on it"
 	default:
-		return s + ", and the probe shows that this container listens on it too"
+		return s + ", and the probe shows that this container listens on it"
 	}
 }
 
