@@ -118,10 +118,23 @@ func (f *file) document(p part) {
 	}
 }
 
+// misspelled returns the kind of Kubernetes that one would be in another case: the API server takes no other spelling.
+func (f *file) misspelled(kind schema.GroupVersionKind) (schema.GroupVersionKind, bool) {
+	if f.scheme.Recognizes(kind) {
+		return kind, false
+	}
+	for known := range f.scheme.AllKnownTypes() {
+		if strings.EqualFold(known.Group, kind.Group) && strings.EqualFold(known.Version, kind.Version) && strings.EqualFold(known.Kind, kind.Kind) {
+			return known, true
+		}
+	}
+	return kind, false
+}
+
 // isOfKubernetes reports whether a kind is one of Kubernetes: what calls itself so and lacks an apiVersion is a manifest with a
 // mistake, others are files of other programs.
 func (f *file) isOfKubernetes(kind string) bool {
-	for known := range f.reader.scheme.AllKnownTypes() {
+	for known := range f.scheme.AllKnownTypes() {
 		if known.Kind == kind {
 			return true
 		}
@@ -189,6 +202,10 @@ func (f *file) object(p part, fields map[string]any, apiVersion, kind string) {
 	if err != nil {
 		line := lineOf(p.at, []step{fieldStep("apiVersion")})
 		f.fail(line, fmt.Errorf("%s: %q is no GROUP/VERSION", formatPath(append(slices.Clone(p.within), fieldStep("apiVersion"))), apiVersion))
+		return
+	}
+	if known, misspelled := f.misspelled(version.WithKind(kind)); misspelled {
+		f.fail(p.at.line(), fmt.Errorf("the API does not know the kind %s of %s, it knows %s of %s", kind, apiVersion, known.Kind, known.GroupVersion()))
 		return
 	}
 	o := &Object{Path: f.path, Line: p.at.line(), Document: p.document, root: p.at}

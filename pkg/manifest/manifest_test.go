@@ -124,6 +124,8 @@ func TestWrong(t *testing.T) {
 		{"no apiVersion, but meant as one", "kind: Pod\nmetadata: {name: a}", "f:1: no Kubernetes object: it has no apiVersion"},
 		{"no kind, but meant as one", "apiVersion: v1\nmetadata: {name: a}", "f:1: no Kubernetes object: it has no kind"},
 		{"a chart", "apiVersion: v2\nname: web\ntype: application", "skipped f:1: no Kubernetes object: it has no kind"},
+		{"a kind in lower case", "apiVersion: v1\nkind: service\nmetadata: {name: a}", "f:1: the API does not know the kind service of v1, it knows Service of v1"},
+		{"a version in upper case", "apiVersion: apps/V1\nkind: Deployment\nmetadata: {name: a}", "f:1: the API does not know the kind Deployment of apps/V1, it knows Deployment of apps/v1"},
 		{"an object of another program", "kind: Addons\nmetadata: {name: a}", "skipped f:1: no Kubernetes object: it has no apiVersion"},
 		{"a pipeline of something else", "kind: pipeline\ntype: docker", "skipped f:1: no Kubernetes object: it has no apiVersion"},
 		{"values with a field twice", "mode: 0644\npath: /etc/x\nmode: 0600\n", "skipped f:1: no Kubernetes object: it has no apiVersion and no kind"},
