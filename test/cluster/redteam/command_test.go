@@ -87,12 +87,12 @@ func hostile() []hostileInput {
 		written("an alias of itself", 2, "apiVersion: v1\nkind: ConfigMap\nmetadata: &a {name: a, labels: *a}\n"),
 		written("a million brackets", 2, strings.Repeat("[", 1_000_000)),
 		written("a million levels of indentation", 2, strings.Repeat("- ", 1_000_000)),
-		written("two hundred thousand documents", 0, strings.Repeat("---\n", 200_000)),
+		written("two hundred thousand documents", 2, strings.Repeat("---\n", 200_000)),
 		written("a key thirty thousand times", 2, "a: 1\n"+strings.Repeat("? x\n", 30_000)),
-		written("a number that no memory holds", 2, "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 1e999999999}]}\n"),
+		written("a number that no memory holds", 1, "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 1e999999999}]}\n"),
 		written("NUL bytes", 2, strings.Repeat("\x00", 1<<20)),
-		written("a name that clears the screen", 2, "apiVersion: v1\nkind: Service\nmetadata: {name: \"a\\e[2J\"}\nspec: {ports: [{port: x}]}\n"),
-		written("a name that is a workflow command", 2, "apiVersion: v1\nkind: Service\nmetadata: {name: \"a\\n::error::x\"}\nspec: {ports: [{port: x}]}\n"),
+		written("a name that clears the screen", 1, "apiVersion: v1\nkind: Service\nmetadata: {name: \"a\\e[2J\"}\nspec: {ports: [{port: x}]}\n"),
+		written("a name that is a workflow command", 1, "apiVersion: v1\nkind: Service\nmetadata: {name: \"a\\n::error::x\"}\nspec: {ports: [{port: x}]}\n"),
 		written("a pod of thirty thousand ports", 0, objects.Pod("p", objects.Containers("containerPort: 80"+strings.Repeat("}, {containerPort: 80", 30_000)))),
 		{"a hundred mebibytes of nothing", func(folder string) error {
 			file := filepath.Join(folder, "input")
@@ -108,13 +108,13 @@ func hostile() []hostileInput {
 				return err
 			}
 			return unix.Mkfifo(filepath.Join(folder, "input", "pipe.yaml"), 0o600)
-		}, 0},
+		}, 2},
 		{"a folder that links to itself", func(folder string) error {
 			if err := os.Mkdir(filepath.Join(folder, "input"), 0o700); err != nil {
 				return err
 			}
 			return os.Symlink(".", filepath.Join(folder, "input", "again"))
-		}, 0},
+		}, 2},
 		called("a file whose name clears the screen", "a\x1b[2J.yaml", 2),
 		called("a file whose name is a workflow command", "a\n::error::x.yaml", 2),
 	}

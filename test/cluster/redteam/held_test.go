@@ -213,6 +213,9 @@ func daemons() []attempt {
 		panic(err) // of no file at all
 	}
 	for _, d := range config.NodeReserved {
+		if d.NodeLabel != "" {
+			continue // of the control plane, which none of the nodes here is
+		}
 		for name, text := range inOrder(map[string]string{
 			"as a host port":           pod("p", "", fmt.Sprintf("hostPort: %d", d.Port)),
 			"on a node's host network": objects.Pod("p", fmt.Sprintf("nodeName: n1, hostNetwork: true, containers: [{name: %s, image: i, ports: [{containerPort: %d}]}]", d.Name, d.Port)),

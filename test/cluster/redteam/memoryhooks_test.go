@@ -48,7 +48,7 @@ type registered struct {
 
 func newHooks(t *testing.T, m *mirror) *hooks {
 	t.Helper()
-	config, err := configv1alpha1.Load(nil)
+	config, err := configv1alpha1.Load([]byte("apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\ndataplane: {serviceProxy: iptables, hostPort: portmap-iptables}\n")) // as it ships
 	must(t, err)
 	settings, err := extract.NewSettings(config)
 	must(t, err)
