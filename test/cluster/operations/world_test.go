@@ -46,6 +46,9 @@ type world struct {
 // replicas counts those of all worlds: their networks lie side by side.
 var replicas atomic.Int64
 
+// asItShips is the configuration of config/manager.
+const asItShips = "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\ndataplane: {serviceProxy: iptables, hostPort: portmap-iptables}\n"
+
 func newWorld(t *testing.T, o controlplane.Options) *world {
 	t.Helper()
 	netns.Need(t, "ip", "unshare", "nsenter")
@@ -102,7 +105,7 @@ func (w *world) replica(t *testing.T, version string, flags ...string) *replica 
 	r.space = netns.New(t)
 	r.connect(t)
 	kubeconfig := r.kubeconfig(t)
-	if err := os.WriteFile(filepath.Join(r.dir, "config.yaml"), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(r.dir, "config.yaml"), []byte(asItShips), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	args := append([]string{
