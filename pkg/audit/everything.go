@@ -82,7 +82,7 @@ func (e entity) isResting() bool {
 
 // idle is 1 for a workload that wants no pods: it holds nothing, so that whoever has what it would want has it first.
 func (e entity) idle() int {
-	if e.workload != nil && len(e.workload.Claims) > 0 && e.workload.Claims[0].Idle {
+	if e.workload.IsIdle() {
 		return 1
 	}
 	return 0

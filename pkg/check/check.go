@@ -116,6 +116,11 @@ func Check(in Input) []Finding {
 		comes: in.Together, held: in.Held, evidence: in.Evidence, settings: in.Settings, families: in.Families, ranges: in.ServiceRanges, templates: templates,
 		pools: in.Pools, policies: in.Policies, namespace: in.Namespace, labelsOf: in.NodeLabels, now: in.Now, nowhere: in.Nowhere,
 	}
+	if in.Evidence != nil {
+		if owners, _, _ := in.Evidence.Size(); owners == 0 {
+			now.evidence = nil // nothing to look through
+		}
+	}
 	if in.Namespace == nil && in.Pools != nil {
 		now.namespace = in.Pools.Who.NamespaceLabels
 	}
@@ -135,7 +140,7 @@ func Check(in Input) []Finding {
 		for _, f := range ask(then) {
 			stood[f.identity()] = true
 		}
-		becomesActive := isIdle(in.OldWorkload) && !isIdle(in.Workload)
+		becomesActive := in.OldWorkload.IsIdle() && !in.Workload.IsIdle()
 		for i := range findings {
 			f := &findings[i]
 			// Whoever took a port while the object wanted no pods has it.
@@ -170,6 +175,9 @@ func ask(s subject) []Finding {
 
 // withoutRepeats leaves out that an undeclared port meets a holder who is met by what he holds as well.
 func withoutRepeats(findings []Finding) []Finding {
+	if !slices.ContainsFunc(findings, func(f Finding) bool { return f.Code == UndeclaredMeet }) {
+		return findings
+	}
 	type meeting struct {
 		number string
 		holder ports.Ref
@@ -216,8 +224,8 @@ func isInherited(w *Workload, snapshot *ledger.Snapshot) bool {
 	return false
 }
 
-// isIdle reports whether w wants no pods: it is scaled to nothing, suspended or finished.
-func isIdle(w *Workload) bool { return w != nil && len(w.Claims) > 0 && w.Claims[0].Idle }
+// IsIdle reports whether w wants no pods: it is scaled to nothing, suspended or finished.
+func (w *Workload) IsIdle() bool { return w != nil && len(w.Claims) > 0 && w.Claims[0].Idle }
 
 // CoversActively is Covers, and that had are claims of an object that wants pods.
 func CoversActively(had, wanted []ports.Claim) bool {

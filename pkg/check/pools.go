@@ -50,7 +50,7 @@ func foreignNumbers(s subject) []Finding {
 // poolLimits asks whether the numbers that an object newly takes exceed the limits of their pools. Pods on different nodes
 // may share a number: what somebody of the namespace has already is no more for the others.
 func poolLimits(s subject) []Finding {
-	if s.pools == nil || isIdle(s.workload) { // it is asked when it begins to want pods
+	if s.pools == nil || s.workload.IsIdle() { // it is asked when it begins to want pods
 		return nil
 	}
 	var findings []Finding
@@ -114,7 +114,7 @@ func HostPortsOf(held *ledger.Snapshot, owner *ports.Owner, m *pool.Member) int 
 // hadAsPod are the host ports that the version before has; none if it wanted no pods.
 func (s subject) hadAsPod() map[uint16]bool {
 	had := map[uint16]bool{}
-	if s.before == nil || isIdle(s.before) {
+	if s.before == nil || s.before.IsIdle() {
 		return had
 	}
 	for _, c := range s.before.Claims {

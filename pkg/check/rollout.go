@@ -105,9 +105,7 @@ func mergeNodes(findings []Finding) []Finding {
 			merged = append(merged, f)
 			continue
 		}
-		merged[i].Nodes = append(merged[i].Nodes, f.Nodes...)
-		slices.Sort(merged[i].Nodes)
-		merged[i].Nodes = slices.Compact(merged[i].Nodes)
+		merged[i].Nodes = union(merged[i].Nodes, f.Nodes)
 	}
 	return merged
 }

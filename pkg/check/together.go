@@ -63,7 +63,7 @@ func (s subject) rivals(wanted ports.Claim) []rival {
 
 // takes returns the nodes on which the workload certainly has a pod, and whether it has one on every node.
 func (w *Workload) takes() (nodes []string, everywhere bool) {
-	if w.IsPod || len(w.Claims) == 0 || isIdle(w) {
+	if w.IsPod || len(w.Claims) == 0 || w.IsIdle() {
 		return nil, false
 	}
 	return w.Claims[0].Scope.Nodes(), w.isEverywhere()

@@ -14,23 +14,16 @@ import (
 // load balancer for. It asks what held and workloadsMeet ask, and as nothing is certain but that a probe connects, or that a
 // Service asks, the answer is a warning. Where the two meet by what they hold as well, that says it.
 func undeclaredMeet(s subject) []Finding {
-	var findings []Finding
-	if s.evidence != nil {
-		findings = append(findings, s.undeclared(s.evidence, s.claims(), ProbeOfHolder)...)
-	}
+	findings := s.undeclared(s.evidence, s.claims(), ProbeOfHolder)
 	if s.service != nil {
 		findings = append(findings, s.undeclared(s.held, s.service.Asked, AskedFor)...)
-		if s.evidence != nil {
-			findings = append(findings, s.undeclared(s.evidence, s.service.Asked, AskedFor)...)
-		}
+		findings = append(findings, s.undeclared(s.evidence, s.service.Asked, AskedFor)...)
 	}
 	if s.workload == nil {
 		return findings
 	}
 	findings = append(findings, s.undeclared(s.held, s.workload.Probed, ProbeConnects)...)
-	if s.evidence != nil {
-		findings = append(findings, s.undeclared(s.evidence, s.workload.Probed, ProbeConnects)...)
-	}
+	findings = append(findings, s.undeclared(s.evidence, s.workload.Probed, ProbeConnects)...)
 	var inits []ports.Claim
 	for _, c := range s.workload.Claims {
 		if c.InitOnly && c.Kind == ports.HostNetwork {
@@ -41,9 +34,9 @@ func undeclaredMeet(s subject) []Finding {
 	return append(findings, s.undeclared(s.held, inits, InitListens)...)
 }
 
-// undeclared returns who holds claims of the object for certain, as findings of a case.
+// undeclared returns who holds claims of the object for certain, as findings of a case; by may be nil.
 func (s subject) undeclared(by *ledger.Snapshot, claims []ports.Claim, named Case) []Finding {
-	if len(claims) == 0 {
+	if len(claims) == 0 || by == nil {
 		return nil
 	}
 	s.held, s.templates = by, map[ports.Ref]sockets{}

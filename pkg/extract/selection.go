@@ -16,18 +16,15 @@ import (
 // RunsNowhere reports whether a pod, or an object with a pod template, says of nodes what no node that there is has: a name, labels,
 // or a place among those that it tolerates. It reports false where the nodes are not known, and of whatever says nothing of them.
 func RunsNowhere(object runtime.Object, nodes EligibleNodes) bool {
-	spec := &corev1.PodSpec{}
-	t, isTemplate := templateOf(object)
-	if pod, isPod := object.(*corev1.Pod); isPod {
-		spec = &pod.Spec
-	} else if isTemplate {
-		spec = t.spec
+	spec, daemon := podSpecOf(object)
+	if spec == nil || nodes == nil {
+		return false
 	}
 	if spec.NodeName != "" { // past the scheduler: whatever labels and taints the node has
 		spec = &corev1.PodSpec{NodeName: spec.NodeName, Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}}
 	}
-	p := PlacementOf(spec, t.daemon)
-	if p.IsAnywhere() || nodes == nil {
+	p := PlacementOf(spec, daemon)
+	if p.IsAnywhere() {
 		return false
 	}
 	names := nodes.Eligible(p)

@@ -252,11 +252,10 @@ func AddressAnnotations() []string {
 // addAsked adds the claims of a Service port on the addresses that the Service asks a load balancer for. Two Services may share
 // an address, but no load balancer gives them one port of it.
 func (e serviceClaims) addAsked(p ports.ServicePort, field string) {
-	asked := map[netip.Addr]bool{}
+	asked := map[ports.Address]bool{}
 	add := func(ip string) {
-		addr, err := parseSloppy(strings.TrimSpace(ip))
-		if c, ok := e.at(ports.LoadBalancerIP, ip, p, field); ok && err == nil && !asked[addr] && len(asked)*len(e.svc.Spec.Ports) < MaxExternalSockets {
-			asked[addr] = true
+		if c, ok := e.at(ports.LoadBalancerIP, strings.TrimSpace(ip), p, field); ok && !asked[c.Address] && len(asked)*len(e.svc.Spec.Ports) < MaxExternalSockets {
+			asked[c.Address] = true
 			e.to.Asked = append(e.to.Asked, c)
 		}
 	}
@@ -291,7 +290,7 @@ func (e serviceClaims) addAt(kind ports.Kind, ip string, p ports.ServicePort, fi
 // at returns the claim of a Service port on an address. What is no address takes no packets, and neither does one of a family
 // that the Service does not serve.
 func (e serviceClaims) at(kind ports.Kind, ip string, p ports.ServicePort, field string) (ports.Claim, bool) {
-	addr, err := parseSloppy(strings.TrimSpace(ip))
+	addr, err := parseSloppy(ip)
 	ipv4, ipv6 := ServiceFamilies(e.svc)
 	if err != nil || addr.IsUnspecified() || (addr.Is4() && !ipv4) || (addr.Is6() && !ipv6) {
 		return ports.Claim{}, false

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
@@ -44,28 +45,19 @@ func (v Volumes) Placed(object runtime.Object) runtime.Object {
 	if len(v.volumes) == 0 {
 		return object
 	}
-	if pod, ok := object.(*corev1.Pod); ok {
-		if pod.Spec.NodeName != "" {
-			return object
-		}
-		if required := v.required(namespaceOf(pod), &pod.Spec); required != nil {
-			pod = pod.DeepCopy()
-			require(&pod.Spec, required)
-			return pod
-		}
+	spec, _ := podSpecOf(object)
+	m, err := meta.Accessor(object)
+	_, isPod := object.(*corev1.Pod)
+	if spec == nil || err != nil || isPod && spec.NodeName != "" { // such a pod is on its node
 		return object
 	}
-	t, ok := templateOf(object)
-	if !ok {
-		return object
-	}
-	required := v.required(namespaceOf(t.object), t.spec)
+	required := v.required(namespaceOf(m), spec)
 	if required == nil {
 		return object
 	}
 	object = object.DeepCopyObject()
-	t, _ = templateOf(object)
-	require(t.spec, required)
+	spec, _ = podSpecOf(object)
+	require(spec, required)
 	return object
 }
 

@@ -106,6 +106,19 @@ func templateOf(object runtime.Object) (template, bool) {
 	}
 }
 
+// podSpecOf returns the spec of a pod, or of the pods that an object makes, and whether they are a DaemonSet's; nil for an object
+// of another kind.
+func podSpecOf(object runtime.Object) (spec *corev1.PodSpec, daemon bool) {
+	if pod, ok := object.(*corev1.Pod); ok {
+		return &pod.Spec, false
+	}
+	t, ok := templateOf(object)
+	if !ok {
+		return nil, false
+	}
+	return t.spec, t.daemon
+}
+
 func isZero(replicas *int32) bool { return replicas != nil && *replicas == 0 }
 
 func isTrue(b *bool) bool { return b != nil && *b }
