@@ -128,7 +128,11 @@ func (d decision) disclosed(req admission.Request) decision {
 		if f.Holder == nil {
 			continue
 		}
+		shown := f.Holder.Ref
 		f.Holder, f.Others = new(hide(*f.Holder)), slices.Clone(f.Others)
+		if f.Holder.Ref != shown {
+			f.Packets = nil // which name the holder
+		}
 		for j := range f.Others {
 			f.Others[j] = hide(f.Others[j])
 		}
@@ -159,22 +163,11 @@ func (d decision) message() string {
 	if len(spoken) == 0 {
 		return ""
 	}
-	text := report.Sentence(spoken[0]) + d.evidence(spoken[0])
+	text := report.Sentence(spoken[0])
 	if more := len(spoken) - 1; more > 0 {
 		text += fmt.Sprintf("\nand %d more", more)
 	}
 	return text
-}
-
-// evidence tells who gets the packets that a finding is about, where rules say so, in a line of its own.
-func (d decision) evidence(of check.Finding) string {
-	for _, f := range d.findings {
-		proves := f.Code == check.Shadowed || f.Code == check.OrderDependent
-		if proves && f.Code != of.Code && f.Field == of.Field && of.Holder != nil && f.Holder.Ref == of.Holder.Ref {
-			return "\n" + report.Sentence(f)
-		}
-	}
-	return ""
 }
 
 func (d decision) enforced(as check.Enforcement) []check.Finding {

@@ -89,13 +89,13 @@ func TestPod(t *testing.T) {
 	}{
 		{"no ports", "", nil, hp("p", 0), "allow"},
 		{"free", "", nil, hp("p", 8080), "allow"},
-		{"held by a Service", "", holding(nodePortService("s", 30001)), hp("p", 30001), "deny: PC0201 spec.containers[0].ports[0].hostPort by Service default/s; PC0601 spec.containers[0].ports[0].hostPort by Service default/s"},
+		{"held by a Service", "", holding(nodePortService("s", 30001)), hp("p", 30001), "deny: PC0201 spec.containers[0].ports[0].hostPort by Service default/s"},
 		{"held by a Service over UDP", "", holding(with(nodePortService("s", 30001), overProtocol(0, "UDP"))), hp("p", 30001), "allow"},
 		{"held by a pod on its node", "", holding(on(hp("q", 8080))), on(hp("p", 8080)), "deny: PC0201 spec.containers[0].ports[0].hostPort by Pod default/q"},
 		{"held by a pod on another node", "", holding(with(hp("q", 8080), onNode("n2"))), on(hp("p", 8080)), "allow"},
 		{"held by a pod on another address", "", holding(on(hp("q", 8080), hostIP("192.0.2.1"))), on(hp("p", 8080), hostIP("192.0.2.2")), "allow"},
 		{"held by a pod over UDP", "", holding(on(hp("q", 8080), protocol("UDP"))), on(hp("p", 8080)), "allow"},
-		{"held by a pod of the host network", "", holding(on(hp("q", 8080), hostNetwork)), on(hp("p", 8080)), "deny: PC0201 spec.containers[0].ports[0].hostPort by Pod default/q; PC0601 spec.containers[0].ports[0].hostPort by Pod default/q"},
+		{"held by a pod of the host network", "", holding(on(hp("q", 8080), hostNetwork)), on(hp("p", 8080)), "deny: PC0201 spec.containers[0].ports[0].hostPort by Pod default/q"},
 		{"held by a finished pod", "", holding(on(hp("q", 8080), func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })), on(hp("p", 8080)), "allow"},
 		{"held on one of two nodes", "", append(twoNodes, on(hp("q", 8080))), hp("p", 8080), "allow"},
 		{"held on both nodes", "", append(twoNodes, on(hp("q", 8080)), with(hp("r", 8080), onNode("n2"))), hp("p", 8080), "deny: PC0202 spec.containers[0].ports[0].hostPort by Pod default/q + Pod default/r"},
@@ -144,10 +144,10 @@ func TestPodOfAController(t *testing.T) {
 		pod  *corev1.Pod
 		want string
 	}{
-		{"no controller", nil, hostPortPod("p", 30001), "deny: PC0201 spec.containers[0].ports[0].hostPort by Service default/s; PC0601 spec.containers[0].ports[0].hostPort by Service default/s"},
-		{"the controller is not known", nil, with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs")), "deny: PC0201 spec.containers[0].ports[0].hostPort by Service default/s; PC0601 spec.containers[0].ports[0].hostPort by Service default/s"},
-		{"the template has it", holding(replicaSet), with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs")), "warn: PC0201 spec.containers[0].ports[0].hostPort by Service default/s before; PC0601 spec.containers[0].ports[0].hostPort by Service default/s before"},
-		{"the template has another port", holding(workload("ReplicaSet", "rs", 30002)), with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs")), "deny: PC0201 spec.containers[0].ports[0].hostPort by Service default/s; PC0601 spec.containers[0].ports[0].hostPort by Service default/s"},
+		{"no controller", nil, hostPortPod("p", 30001), "deny: PC0201 spec.containers[0].ports[0].hostPort by Service default/s"},
+		{"the controller is not known", nil, with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs")), "deny: PC0201 spec.containers[0].ports[0].hostPort by Service default/s"},
+		{"the template has it", holding(replicaSet), with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs")), "warn: PC0201 spec.containers[0].ports[0].hostPort by Service default/s before"},
+		{"the template has another port", holding(workload("ReplicaSet", "rs", 30002)), with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs")), "deny: PC0201 spec.containers[0].ports[0].hostPort by Service default/s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "").holds(nodePortService("s", 30001)).holds(c.held...)
@@ -229,7 +229,7 @@ func TestPodLabels(t *testing.T) {
 		{"it had none", hostPortPod("p", 8080), with(hostPortPod("p", 8080), func(p *corev1.Pod) { p.Labels = map[string]string{"a": "b"} }), "warn: PC0311 spec.containers[0].ports[0].hostPort by PortPolicy none before"},
 		{"an exception begins", hostPortPod("p", 8080), with(hostPortPod("p", 8080), edge), "allow"},
 		{"the same labels", with(hostPortPod("p", 8080), edge), with(hostPortPod("p", 8080), edge), "allow"},
-		{"held by somebody since", with(hostPortPod("p", 30001), edge, onNode("n1")), with(hostPortPod("p", 30001), edge, onNode("n1"), func(p *corev1.Pod) { p.Labels["a"] = "b" }), "warn: PC0201 spec.containers[0].ports[0].hostPort by Service default/s before; PC0601 spec.containers[0].ports[0].hostPort by Service default/s before"},
+		{"held by somebody since", with(hostPortPod("p", 30001), edge, onNode("n1")), with(hostPortPod("p", 30001), edge, onNode("n1"), func(p *corev1.Pod) { p.Labels["a"] = "b" }), "warn: PC0201 spec.containers[0].ports[0].hostPort by Service default/s before"},
 	} {
 		b := newBench(t, "").holds(nodePortService("s", 30001))
 		policy := portPolicy("none", hostPorts(check.HostPortRule{Mode: check.ModeForbidden}))

@@ -247,7 +247,7 @@ func binding(policy string, as check.Enforcement) *admissionregistrationv1.Valid
 // UnseenByPolicies is what no admission policy can see, a line each.
 func UnseenByPolicies() []string {
 	return []string{
-		"conflicts with other objects (PC0201, PC0202), what pods of several replicas need of nodes (PC0401, PC0402, PC0404), and who gets the packets (PC0601 to PC0604)",
+		"conflicts with other objects (PC0201, PC0202), what pods of several replicas need of nodes (PC0401, PC0402, PC0404), and what the rules on a node make of a host port (PC0603, PC0604)",
 		"numbers are not chosen, and no limits of pools are counted (PC0308, PC0309, PC0314): that needs to know who holds what",
 		"a number that the API server chose cannot be told from one that was written (PC0305, nodePorts.explicitRequests), nor one that an update lost (PC0501)",
 		"a Service that collides with itself, a nodePort that its type has none of, and words in another case: the API server refuses those by itself, in its own words (PC0103, PC0104, PC0106, PC0107)",

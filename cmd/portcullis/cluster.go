@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/clientcmd"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -67,6 +69,7 @@ func (c *cluster) reader(p *progress) (*reader, error) {
 	case err != nil:
 		return nil, fmt.Errorf("finding the cluster: %w; name another with --kubeconfig and --context, or give the objects with -f", err)
 	}
+	ctrl.SetLogger(logr.Discard()) // what controller-runtime would log goes to nobody; unset, it complains after 30 s
 	config.UserAgent = "portcullis/" + programVersion()
 	config.QPS = -1 // one page after the other is no load
 	known, err := scheme()

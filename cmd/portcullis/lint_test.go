@@ -99,10 +99,10 @@ func TestLint(t *testing.T) {
 		{"and in the other order the other", app2 + and + app1, "", []string{"error PC0201 app1 <- Service app2 "}, 1},
 		{"against the state", app2, app1, []string{"error PC0201 app2 <- Service app1 "}, 1},
 		{"an update of the state", app1New, app1, nil, 0},
-		{"the state alone is nobody's", app1New, app1 + and + web, []string{"error PC0201 app1 <- Deployment web ", "warning PC0601 app1 <- Deployment web "}, 0},
-		{"a template against a Service", web, app1, []string{"error PC0201 web <- Service app1 ", "warning PC0601 web <- Service app1 "}, 1},
-		{"pods of one controller are one holder", app1, web + and + webPod + and + webPod2, []string{"error PC0201 app1 <- Deployment web n1,n2", "warning PC0601 app1 <- Deployment web n1,n2"}, 1},
-		{"a bare pod is itself", app1, lonePod, []string{"error PC0201 app1 <- Pod lone ", "warning PC0601 app1 <- Pod lone "}, 1},
+		{"the state alone is nobody's", app1New, app1 + and + web, []string{"error PC0201 app1 <- Deployment web "}, 0},
+		{"a template against a Service", web, app1, []string{"error PC0201 web <- Service app1 "}, 1},
+		{"pods of one controller are one holder", app1, web + and + webPod + and + webPod2, []string{"error PC0201 app1 <- Deployment web n1,n2"}, 1},
+		{"a bare pod is itself", app1, lonePod, []string{"error PC0201 app1 <- Pod lone "}, 1},
 		{"a pod does not meet its own template", web + and + webPod, "", []string{"warning PC0303 web ", "warning PC0303 web-1 "}, 0},
 		{"DaemonSets everywhere, nodes unknown", agent + and + agent2, "", []string{"error PC0202 agent2 <- DaemonSet agent "}, 1},
 		{"DaemonSets by selector, nodes unknown", agentOn1 + and + agentOn2, "", nil, 0},
@@ -251,9 +251,9 @@ func TestLintDataPlane(t *testing.T) {
 	}
 	folder(t, files)
 	for config, want := range map[string]string{
-		"iptables.yaml": "the packets for 30062/TCP go to Service default/app1 if the Service has endpoints, wherever they come from",
-		"off.yaml":      "from outside, from pods and from the node itself go to Service default/app1, those over loopback to this object",
-		"ipvs.yaml":     "it takes the packets for 30062/TCP from Service default/app1, wherever they come from",
+		"iptables.yaml": "the Service gets all packets if it has endpoints; ",
+		"off.yaml":      "this Pod gets the packets over loopback, the Service all others if it has endpoints; ",
+		"ipvs.yaml":     "this Pod gets all packets; ",
 		"nft.yaml":      "depends on whether kube-proxy or portmap was started first",
 	} {
 		o := runCommand(t, lonePod, "lint", "-", "--state", "state.yaml", "--config", config)

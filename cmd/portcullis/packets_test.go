@@ -44,33 +44,30 @@ func TestExplainedAsWalked(t *testing.T) {
 			if f.Code != check.Held || f.Claim.Kind.InNodePortBook() == f.Holder.Claim.Kind.InNodePortBook() || f.Nodes == nil || !w.isBetween(f) { // a pod without a node has no packets to walk
 				continue
 			}
-			i := slices.IndexFunc(findings, func(o check.Finding) bool {
-				return (o.Code == check.Shadowed || o.Code == check.OrderDependent) && o.Object == f.Object && o.Holder.Ref == f.Holder.Ref && o.Claim.Socket == f.Claim.Socket
-			})
 			want, dependent := w.winners(t, f)
 			switch {
-			case i < 0 && mapper == "none" && f.Holder.Claim.Kind == ports.HostPort: // who never got packets loses none
+			case f.Packets == nil && mapper == "none" && f.Holder.Claim.Kind == ports.HostPort: // who never got packets loses none
 				continue
-			case i < 0 && !isNobodys(want):
+			case f.Packets == nil && !isNobodys(want):
 				t.Fatalf("nothing is said of %s, but %v\n%s", report.Sentence(f), want, strings.Join(c.texts, "\n---\n"))
-			case i < 0:
+			case f.Packets == nil:
 				continue
-			case findings[i].Assumed:
+			case f.Packets.Assumed:
 				assumed++
 				continue
 			}
 			got := map[string]string{}
 			for _, from := range explain.Froms() {
 				who := map[string]bool{}
-				for _, winner := range findings[i].Winners {
+				for _, winner := range f.Packets.Winners {
 					if strings.HasPrefix(winner.Of, string(from)) {
 						who[winner.Who.Name] = true
 					}
 				}
 				got[string(from)] = strings.Join(slices.Sorted(maps.Keys(who)), ",")
 			}
-			if diff := cmp.Diff(want, got); diff != "" || dependent != (findings[i].Code == check.OrderDependent) {
-				t.Fatalf("%s %s, depends on the order: %t\n%s\n(-walked +said):\n%s\n%s", proxy, mapper, dependent, report.Sentence(findings[i]), diff, strings.Join(c.texts, "\n---\n"))
+			if diff := cmp.Diff(want, got); diff != "" || dependent != f.Packets.OrderDependent {
+				t.Fatalf("%s %s, depends on the order: %t\n%s\n(-walked +said):\n%s\n%s", proxy, mapper, dependent, report.Sentence(f), diff, strings.Join(c.texts, "\n---\n"))
 			}
 			told++
 			if w.isLocal(f.Object) || w.isLocal(f.Holder.Ref) {

@@ -54,7 +54,7 @@ func TestTraced(t *testing.T) {
 		{"passes", response(200, ""), "allow"},
 		{"is audited", response(200, "PC0304"), "allow"},
 		{"is warned of", response(200, "PC0304", "mind"), "warn"},
-		{"is refused", response(422, "PC0201,PC0601"), "deny"},
+		{"is refused", response(422, "PC0201"), "deny"},
 		{"is refused and warned of", response(422, "PC0201", "mind"), "deny"},
 		{"cannot be told, and passes", response(200, "", "cannot tell"), "could_not_tell"},
 		{"cannot be told", response(503, ""), "could_not_tell"},

@@ -43,7 +43,7 @@ func TestSituations(t *testing.T) {
 		got := []string{}
 		for _, object := range input {
 			for _, f := range j.Judge(object) {
-				if f.Severity > check.Info && !f.Standing && f.Code != check.Shadowed && f.Code != check.RolloutStalls {
+				if f.Severity > check.Info && !f.Standing && f.Code != check.RolloutStalls {
 					got = append(got, line(f))
 				}
 			}

@@ -51,7 +51,7 @@ func cases() map[check.Case]check.Code {
 // whoever reads it raises, and those of reading files: their tests show them.
 func raisedElsewhere() []check.Code {
 	return []check.Code{
-		check.Shadowed, check.OrderDependent, check.Captured, check.PoolExhausted, check.InFlight, check.BadReservation,
+		check.Captured, check.PoolExhausted, check.InFlight, check.BadReservation,
 		check.FieldWrongCase, check.Unread, check.FieldUnread, check.NameTwice, check.RestrictionInvalid,
 	}
 }

@@ -61,9 +61,7 @@ const (
 	NoNodesAddress    Code = "PC0508"
 	UndeclaredSockets Code = "PC0509"
 
-	Shadowed       Code = "PC0601" // raised by pkg/explain, as the next two
-	OrderDependent Code = "PC0602"
-	Captured       Code = "PC0603"
+	Captured       Code = "PC0603" // raised by pkg/explain
 	FamilyMismatch Code = "PC0604"
 
 	Unread             Code = "PC0701" // raised by whoever reads files, as the next
@@ -166,9 +164,6 @@ const (
 	OfferedTwice       Case = "offered twice"                           // PC0505
 	OtherNamespace     Case = "in another namespace"                    // PC0506
 	OtherPortName      Case = "by another port name"                    // PC0506
-	ObjectShadowed     Case = "the holder gets the packets"             // PC0601
-	HolderShadowed     Case = "the holder gets none any more"           // PC0601
-	EachGetsSome       Case = "each gets some"                          // PC0601
 	FamilyAbsent       Case = "pods have no such address"               // PC0604
 	OneFamilyOnly      Case = "one of two families"                     // PC0604
 	WholeObject        Case = "the whole object is passed over"         // PC0702
@@ -233,8 +228,6 @@ func Catalogue() []Entry {
 		{TrafficPolicy, "a changed externalTrafficPolicy", Info, nil},
 		{NoNodesAddress, "a hostIP that is no address of any node", Warning, nil},
 		{UndeclaredSockets, "a pod of the host network that declares no ports, and has probes", Info, nil},
-		{Shadowed, "who gets the packets where two claim a port", Warning, nil},
-		{OrderDependent, "who gets the packets depends on which component started first", Warning, nil},
 		{Captured, "a hostPort that takes the packets for every cluster IP", Warning, nil},
 		{FamilyMismatch, "a hostIP of an address family that does not match the cluster's", Warning, nil},
 		{Unread, "a manifest that cannot be read", Error, nil},

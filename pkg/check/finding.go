@@ -24,14 +24,20 @@ type Finding struct {
 	Nodes       []string    // where the two meet, sorted; nil: on every node, or not known
 	Eligible    int         // how many nodes the object could run on, where Nodes are a part of them
 	Left        int         // on how many of them its ports are free
-	Winners     []Winner    // who gets the packets of two that claim one port
-	Assumed     bool        // so it is while the Service of the two has endpoints, of which nothing is known
+	Packets     *Packets    // who gets the packets of the two; nil: not known, or no matter of rules
 	Objection   error       // what a pool objects to, or is wrong with what is read, in its own words
 	Enforcement Enforcement // what the pool or policy that objects does to a request; 0: by severity
 	Remark      string      // what the owner of the policy adds
 	Chosen      bool        // the API server or the gate may have chosen the number: nobody wrote it
 	Instead     uint16      // a free number to have in place of one that is held; 0: none is offered
 	Standing    bool        // the object had it before this change, or its controller stands with it: never refused
+}
+
+// Packets says who gets the packets of two that claim one port; pkg/explain knows.
+type Packets struct {
+	Winners        []Winner // by class, of one order in which the components may have started
+	OrderDependent bool     // another order has other winners, and which one there was is not known
+	Assumed        bool     // so it is while the Service of the two has endpoints, of which nothing is known
 }
 
 // Winner says who gets the packets of one class.

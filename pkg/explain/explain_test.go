@@ -1,7 +1,6 @@
 package explain_test
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -33,24 +32,23 @@ func met(kind ports.Kind, hostIP string) check.Finding {
 	}
 }
 
-// spoken: "PC0601 (the holder gets the packets): from outside b, over loopback a".
-func spoken(findings []check.Finding) []string {
-	var lines []string
-	for _, f := range findings {
-		line := string(f.Code)
-		if f.Case != "" {
-			line += fmt.Sprintf(" (%s)", f.Case)
-		}
-		var parts []string
-		for _, w := range f.Winners {
-			parts = append(parts, w.Of+" "+w.Who.Name)
-		}
-		if parts != nil {
-			line += ": " + strings.Join(parts, ", ")
-		}
-		lines = append(lines, line)
+// explained is what a plane says of the packets of one conflict: "from outside b, over loopback a"; "" where it says nothing.
+func explained(p explain.Plane, f check.Finding) string {
+	findings := []check.Finding{f}
+	p.Explain(findings, check.Families{})
+	packets := findings[0].Packets
+	if packets == nil {
+		return ""
 	}
-	return lines
+	var parts []string
+	for _, w := range packets.Winners {
+		parts = append(parts, w.Of+" "+w.Who.Name)
+	}
+	line := strings.Join(parts, ", ")
+	if packets.OrderDependent {
+		line = "depends: " + line
+	}
+	return line
 }
 
 const (
@@ -71,9 +69,9 @@ func plane(proxy explain.ServiceProxy, mapper explain.HostPortMapper, started st
 // TestConflict goes through the winners that were measured with real packets, for each data plane and order of starts.
 func TestConflict(t *testing.T) {
 	const (
-		service = "PC0601 (the holder gets the packets): from outside b, from pods b, from the node itself b, over loopback b"
-		pod     = "PC0601 (the holder gets none any more): from outside a, from pods a, from the node itself a, over loopback a"
-		mostly  = "PC0601 (each gets some): from outside b, from pods b, from the node itself b, over loopback a"
+		service = "from outside b, from pods b, from the node itself b, over loopback b"
+		pod     = "from outside a, from pods a, from the node itself a, over loopback a"
+		mostly  = "from outside b, from pods b, from the node itself b, over loopback a"
 	)
 	for _, c := range []struct {
 		why   string
@@ -90,8 +88,7 @@ func TestConflict(t *testing.T) {
 		{"ipvs never accepts node ports in nat", plane(explain.IPVS, explain.PortmapIPTables, ""), pod},
 		{"nobody maps host ports", plane(explain.IPTables, explain.NoHostPorts, ""), service},
 	} {
-		got := spoken(c.plane.Findings(nil, []check.Finding{met(ports.HostPort, "")}, check.Families{}))
-		if diff := cmp.Diff([]string{c.want}, got); diff != "" {
+		if diff := cmp.Diff(c.want, explained(c.plane, met(ports.HostPort, ""))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.why, diff)
 		}
 	}
@@ -116,8 +113,7 @@ func TestNobodyServes(t *testing.T) {
 		{"what serves node ports is not known", planes(explain.UnknownProxy, explain.PortmapNFTables), ports.HostPort, false},
 		{"nor against a process", planes(explain.UnknownProxy, explain.PortmapNFTables), ports.HostNetwork, false},
 	} {
-		got := spoken(c.plane.Findings(&check.Workload{Claims: []ports.Claim{met(c.kind, "").Claim}}, []check.Finding{met(c.kind, "")}, check.Families{}))
-		if (len(got) > 0) != c.found {
+		if got := explained(c.plane, met(c.kind, "")); (got != "") != c.found {
 			t.Errorf("%s: %q", c.why, got)
 		}
 	}
@@ -130,8 +126,8 @@ func TestKnownServices(t *testing.T) {
 		return rules.Endpoint{Addr: netip.MustParseAddrPort("10.244.0.20:80"), Node: node, Ready: ready, Serving: ready}
 	}
 	const (
-		service = "PC0601 (the holder gets the packets): from outside b, from pods b, from the node itself b, over loopback b"
-		pod     = "PC0601 (the holder gets none any more): from outside a, from pods a, from the node itself a, over loopback a"
+		service = "from outside b, from pods b, from the node itself b, over loopback b"
+		pod     = "from outside a, from pods a, from the node itself a, over loopback a"
 	)
 	for _, c := range []struct {
 		why       string
@@ -148,11 +144,11 @@ func TestKnownServices(t *testing.T) {
 		{"none that is known", false, nil, false, []string{"n1"}, service, true},
 		{"Local, on the node", true, []rules.Endpoint{endpoint("n1", true)}, true, []string{"n1"}, service, false},
 		{"Local, on another node, where only what comes from the cluster goes to it", true, []rules.Endpoint{endpoint("n9", true)}, true, []string{"n1"},
-			"PC0601 (each gets some): from outside a, from pods b, from the node itself b, over loopback b", false},
+			"from outside a, from pods b, from the node itself b, over loopback b", false},
 		{"Local, somewhere", true, nil, false, []string{"n1"},
-			"PC0601 (each gets some): from outside on nodes with an endpoint b, from outside on nodes without an endpoint a, from pods b, from the node itself b, over loopback b", true},
+			"from outside on nodes with an endpoint b, from outside on nodes without an endpoint a, from pods b, from the node itself b, over loopback b", true},
 		{"Local, on one of two", true, []rules.Endpoint{endpoint("n1", true)}, true, []string{"n1", "n2"},
-			"PC0601 (each gets some): from outside on nodes with an endpoint b, from outside on nodes without an endpoint a, from pods b, from the node itself b, over loopback b", false},
+			"from outside on nodes with an endpoint b, from outside on nodes without an endpoint a, from pods b, from the node itself b, over loopback b", false},
 	} {
 		p := plane(explain.IPTables, explain.PortmapIPTables, "")
 		p.Services = func(ref ports.Ref, addrs []netip.Addr) (*rules.Service, bool) {
@@ -162,25 +158,28 @@ func TestKnownServices(t *testing.T) {
 		}
 		f := met(ports.HostPort, "")
 		f.Nodes = c.nodes
-		got := p.Findings(nil, []check.Finding{f}, check.Families{})
-		if diff := cmp.Diff([]string{c.want}, spoken(got)); diff != "" || got[0].Assumed != c.assumed {
-			t.Errorf("%s, assumed %t (-want +got):\n%s", c.why, got[0].Assumed, diff)
+		if diff := cmp.Diff(c.want, explained(p, f)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.why, diff)
+		}
+		findings := []check.Finding{f}
+		p.Explain(findings, check.Families{})
+		if got := findings[0].Packets.Assumed; got != c.assumed {
+			t.Errorf("%s: assumed %t", c.why, got)
 		}
 	}
 	p := plane(explain.IPTables, explain.PortmapIPTables, "")
 	p.Services = func(ports.Ref, []netip.Addr) (*rules.Service, bool) { return nil, true }
-	if got := p.Findings(nil, []check.Finding{met(ports.HostPort, "")}, check.Families{}); got != nil {
-		t.Errorf("of another proxy's Service: %q", spoken(got))
+	if got := explained(p, met(ports.HostPort, "")); got != "" {
+		t.Errorf("of another proxy's Service: %q", got)
 	}
 }
 
 // TestOneAddress: a hostIP is an address of the node, and packets for others are not asked about.
 func TestOneAddress(t *testing.T) {
-	const want = "PC0601 (the holder gets none any more): from outside a, from pods a, from the node itself a"
+	const want = "from outside a, from pods a, from the node itself a"
 	for _, hostIP := range []string{"192.0.2.1", "203.0.113.5"} {
 		f := met(ports.HostPort, hostIP)
-		got := spoken(plane(explain.IPVS, explain.PortmapIPTables, "").Findings(nil, []check.Finding{f}, check.Families{}))
-		if len(got) != 1 || !strings.HasPrefix(got[0], want) {
+		if got := explained(plane(explain.IPVS, explain.PortmapIPTables, ""), f); !strings.HasPrefix(got, want) {
 			t.Errorf("%s: %q, want %q", hostIP, got, want)
 		}
 	}
@@ -189,8 +188,7 @@ func TestOneAddress(t *testing.T) {
 // TestOrderDependent: where the order of starts decides and is not known, that is what is said.
 func TestOrderDependent(t *testing.T) {
 	for _, p := range []explain.Plane{plane(explain.NFTables, explain.PortmapNFTables, ""), plane(explain.NFTables, explain.PortmapIPTables, ""), plane(explain.IPTables, explain.PortmapNFTables, "")} {
-		got := spoken(p.Findings(nil, []check.Finding{met(ports.HostPort, "")}, check.Families{}))
-		if len(got) != 1 || !strings.HasPrefix(got[0], string(check.OrderDependent)) {
+		if got := explained(p, met(ports.HostPort, "")); !strings.HasPrefix(got, "depends: ") {
 			t.Errorf("%s with %s: %q", p.ServiceProxy, p.HostPorts, got)
 		}
 	}
@@ -198,9 +196,9 @@ func TestOrderDependent(t *testing.T) {
 
 // TestListener: what is translated never reaches a process that listens on the node.
 func TestListener(t *testing.T) {
-	const want = "PC0601 (the holder gets the packets): from outside b, from pods b, from the node itself b, over loopback b"
-	got := spoken(plane(explain.IPTables, explain.PortmapIPTables, "").Findings(nil, []check.Finding{met(ports.HostNetwork, "")}, check.Families{}))
-	if diff := cmp.Diff([]string{want}, got); diff != "" {
+	const want = "from outside b, from pods b, from the node itself b, over loopback b"
+	got := explained(plane(explain.IPTables, explain.PortmapIPTables, ""), met(ports.HostNetwork, ""))
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -213,11 +211,15 @@ func TestCaptured(t *testing.T) {
 		plane explain.Plane
 		want  []string
 	}{
-		{plane(explain.IPVS, explain.PortmapNFTables, ""), []string{"PC0603"}},
+		{plane(explain.IPVS, explain.PortmapNFTables, ""), []string{"all"}},
 		{plane(explain.IPVS, explain.PortmapIPTables, ""), nil},
 		{plane(explain.NFTables, explain.PortmapNFTables, ""), nil},
 	} {
-		if diff := cmp.Diff(c.want, spoken(c.plane.Findings(w, nil, check.Families{}))); diff != "" {
+		var got []string
+		for _, f := range c.plane.Captured(w) {
+			got = append(got, f.Field)
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.plane.ServiceProxy, diff)
 		}
 	}
@@ -229,18 +231,25 @@ func TestManyConflicts(t *testing.T) {
 	for range 1000 {
 		findings = append(findings, met(ports.HostPort, ""))
 	}
-	if got := len(plane(explain.IPTables, explain.PortmapIPTables, "").Findings(nil, findings, check.Families{})); got == 0 || got > 20 {
+	plane(explain.IPTables, explain.PortmapIPTables, "").Explain(findings, check.Families{})
+	got := 0
+	for _, f := range findings {
+		if f.Packets != nil {
+			got++
+		}
+	}
+	if got == 0 || got > 20 {
 		t.Errorf("%d of 1,000 conflicts were walked, want some, but few", got)
 	}
 }
 
-// BenchmarkFindings is what a conflict costs the gate beyond its finding.
-func BenchmarkFindings(b *testing.B) {
+// BenchmarkExplain is what a conflict costs the gate beyond its finding.
+func BenchmarkExplain(b *testing.B) {
 	p := plane(explain.NFTables, explain.PortmapNFTables, "")
 	findings := []check.Finding{met(ports.HostPort, "")}
 	b.ReportAllocs()
 	for b.Loop() {
-		p.Findings(nil, findings, check.Families{})
+		p.Explain(findings, check.Families{})
 	}
 }
 
@@ -248,7 +257,7 @@ func BenchmarkFindings(b *testing.B) {
 func TestNothingToExplain(t *testing.T) {
 	f := met(ports.HostPort, "")
 	f.Holder.Claim.Kind = ports.HostPort
-	if got := spoken(plane(explain.IPTables, explain.PortmapIPTables, "").Findings(nil, []check.Finding{f}, check.Families{})); got != nil {
+	if got := explained(plane(explain.IPTables, explain.PortmapIPTables, ""), f); got != "" {
 		t.Errorf("%q", got)
 	}
 }

@@ -15,61 +15,34 @@ const maxExplained = 20
 // Check asks every question about an object, those that need a walk among them, and returns the findings, sorted.
 func (p Plane) Check(in check.Input) []check.Finding {
 	findings := check.Check(in)
-	findings = append(findings, p.Findings(in.Workload, findings, in.Families)...)
-	slices.SortFunc(findings, check.Finding.Compare)
+	p.Explain(findings, in.Families)
+	if captured := p.Captured(in.Workload); captured != nil {
+		findings = append(findings, captured...)
+		slices.SortFunc(findings, check.Finding.Compare)
+	}
 	return findings
 }
 
-// Findings returns what the rules of the plane add to findings about one object: who gets the packets where two claim one
-// port, whether that depends on the order of starts, and which packets for others a host port takes.
-func (p Plane) Findings(w *check.Workload, findings []check.Finding, families check.Families) []check.Finding {
-	var more []check.Finding
-	for _, f := range findings {
-		if f.Code != check.Held || len(more) == maxExplained {
+// Explain adds to conflicts who gets the packets by the rules of the plane, and whether that depends on the order of starts.
+func (p Plane) Explain(findings []check.Finding, families check.Families) {
+	explained := 0
+	for i := range findings {
+		f := &findings[i]
+		if f.Code != check.Held || f.Case == check.HolderHasNoNode || explained == maxExplained {
 			continue
 		}
-		e, ok := p.Conflict(f, families)
-		if !ok {
-			continue
+		if e, ok := p.Conflict(*f, families); ok && p.concerns(*f, e.winners()) {
+			f.Packets = &check.Packets{Winners: e.winners(), OrderDependent: e.OrderDependent(), Assumed: e.Assumed}
+			explained++
 		}
-		told := f
-		told.Code, told.Winners = check.Shadowed, e.winners()
-		if e.OrderDependent() {
-			told.Code = check.OrderDependent
-		}
-		if told.Case = caseOf(told); !p.concerns(told) {
-			continue
-		}
-		told.Assumed = e.Assumed
-		told.Severity = check.SeverityOf(told.Code, told.Case)
-		more = append(more, told)
 	}
-	return append(more, p.captured(w)...)
 }
 
 // concerns reports whether the two share packets at all: one of them gets some, and the other would.
-func (p Plane) concerns(f check.Finding) bool {
-	if f.Case == check.HolderShadowed && !p.serves(f.Holder.Claim.Kind) {
-		return false
-	}
-	return slices.ContainsFunc(f.Winners, func(w check.Winner) bool { return w.Who != ports.Ref{} })
-}
-
-// caseOf says who of the two gets the packets.
-func caseOf(f check.Finding) check.Case {
-	if f.Code == check.OrderDependent {
-		return ""
-	}
-	object := slices.ContainsFunc(f.Winners, func(w check.Winner) bool { return w.Who == f.Object })
-	holder := slices.ContainsFunc(f.Winners, func(w check.Winner) bool { return w.Who == f.Holder.Ref })
-	switch {
-	case object && !holder:
-		return check.HolderShadowed
-	case holder && !object:
-		return check.ObjectShadowed
-	default:
-		return check.EachGetsSome
-	}
+func (p Plane) concerns(f check.Finding, winners []check.Winner) bool {
+	someone := slices.ContainsFunc(winners, func(w check.Winner) bool { return w.Who != ports.Ref{} })
+	holder := slices.ContainsFunc(winners, func(w check.Winner) bool { return w.Who == f.Holder.Ref })
+	return someone && (holder || p.serves(f.Holder.Claim.Kind))
 }
 
 // winners tells the classes of packets with who gets them; of families and places that agree once.
@@ -108,9 +81,9 @@ func differ(classes []Class, alike func(a, b Class) bool) bool {
 	})
 }
 
-// captured asks for host ports that take the packets for every cluster IP: kube-proxy's ipvs mode makes these addresses of
+// Captured asks for host ports that take the packets for every cluster IP: kube-proxy's ipvs mode makes these addresses of
 // the node, and portmap's nftables rules look at local addresses in a chain of their own (measured).
-func (p Plane) captured(w *check.Workload) []check.Finding {
+func (p Plane) Captured(w *check.Workload) []check.Finding {
 	if p.ServiceProxy != IPVS || p.HostPorts != PortmapNFTables || w == nil {
 		return nil
 	}

@@ -1,7 +1,7 @@
 package report
 
 import (
-	"fmt"
+	"cmp"
 	"slices"
 	"strings"
 
@@ -9,78 +9,70 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// inDataPlane tells what the rules on a node make of claims.
-func inDataPlane(f check.Finding) (what, way string) {
-	number := f.Claim.Number()
-	switch {
-	case f.Code == check.Captured:
-		return fmt.Sprintf("with ipvs, the rules of this host port take the packets for port %s of every cluster IP on the pod's node", number),
-			"let portmap use its iptables back end, or choose another hostPort"
-	case f.Code == check.OrderDependent:
-		return fmt.Sprintf("who gets the packets for %s, this or %s, depends on whether kube-proxy or portmap was started first", number, f.Holder.Ref),
-			wayOut(f.Claim)
-	case f.Case == check.ObjectShadowed:
-		return fmt.Sprintf("the packets for %s go to %s%s, %s", number, f.Holder.Ref, assumed(f), wherever(f.Winners)), wayOut(f.Claim)
-	case f.Case == check.HolderShadowed:
-		return fmt.Sprintf("it takes the packets for %s from %s%s, %s", number, f.Holder.Ref, assumed(f), wherever(f.Winners)), wayOut(f.Claim)
-	default:
-		return fmt.Sprintf("of the packets for %s%s, those %s", number, assumed(f), shares(f)), wayOut(f.Claim)
+// packets tells of a conflict who gets the packets: "the Service gets all packets if it has endpoints".
+func packets(f check.Finding) string {
+	if f.Packets.OrderDependent {
+		return "which of the two gets the packets depends on whether kube-proxy or portmap was started first"
 	}
-}
-
-// assumed says on what it depends that a Service gets packets.
-func assumed(f check.Finding) string {
-	gets := slices.ContainsFunc(f.Winners, func(w check.Winner) bool { return w.Who.Kind == "Service" })
-	if !f.Assumed || !gets {
-		return ""
-	}
-	return " if the Service has endpoints"
-}
-
-// wherever says that all classes of packets are meant, or names those that are.
-func wherever(winners []check.Winner) string {
-	var from []string
-	for _, w := range winners {
-		if w.Who == (ports.Ref{}) {
-			continue
-		}
-		from = append(from, w.Of)
-	}
-	if len(from) == len(winners) {
-		return "wherever they come from"
-	}
-	return "those " + and(from)
-}
-
-// shares: "from outside go to this object, those over loopback to Pod default/a".
-func shares(f check.Finding) string {
 	var order []ports.Ref
 	from := map[ports.Ref][]string{}
-	for _, w := range f.Winners {
+	for _, w := range f.Packets.Winners {
 		if from[w.Who] == nil {
 			order = append(order, w.Who)
 		}
 		from[w.Who] = append(from[w.Who], w.Of)
 	}
+	someone := slices.DeleteFunc(slices.Clone(order), func(who ports.Ref) bool { return who == ports.Ref{} })
+	if len(someone) > 1 {
+		return shares(f, order, from)
+	}
+	one := someone[0]
+	if len(order) == 1 {
+		return nameOf(f, one) + " gets all packets" + assumed(f)
+	}
+	return nameOf(f, one) + " gets the packets " + and(from[one]) + assumed(f)
+}
+
+// assumed says on what it depends that a Service gets packets.
+func assumed(f check.Finding) string {
+	gets := slices.ContainsFunc(f.Packets.Winners, func(w check.Winner) bool { return w.Who.Kind == "Service" })
+	if !f.Packets.Assumed || !gets {
+		return ""
+	}
+	return " if it has endpoints"
+}
+
+// shares: "this Pod gets the packets over loopback, the Service all others".
+func shares(f check.Finding, order []ports.Ref, from map[ports.Ref][]string) string {
+	slices.SortStableFunc(order, func(a, b ports.Ref) int { return cmp.Compare(len(from[a]), len(from[b])) })
+	most := order[len(order)-1]
 	var parts []string
-	for i, who := range order {
-		part := and(from[who]) + " go to " + nameOf(f, who)
-		if i > 0 {
-			part = "those " + and(from[who]) + " to " + nameOf(f, who)
+	for _, who := range order {
+		part := nameOf(f, who) + " gets the packets " + and(from[who])
+		if who == most {
+			part = nameOf(f, who) + " all others"
+		}
+		if who.Kind == "Service" {
+			part += assumed(f)
 		}
 		parts = append(parts, part)
 	}
 	return strings.Join(parts, ", ")
 }
 
+// nameOf tells the object and its holder apart without repeating their names.
 func nameOf(f check.Finding, who ports.Ref) string {
-	switch who {
-	case f.Object:
-		return "this object"
-	case ports.Ref{}:
+	switch {
+	case who == f.Object:
+		return "this " + who.Kind
+	case who == ports.Ref{}:
 		return "nobody"
-	default:
+	case len(f.Others) > 0:
 		return who.String()
+	case who.Kind == f.Object.Kind:
+		return "the other " + who.Kind
+	default:
+		return "the " + who.Kind
 	}
 }
 

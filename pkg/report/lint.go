@@ -36,8 +36,12 @@ type Finding struct {
 	Holder   *Holder  `json:"holder,omitempty"`
 	Others   []Holder `json:"otherHolders,omitempty"` // who holds the port as well, on other nodes
 	Nodes    []string `json:"nodes"`
-	Instead  uint16   `json:"instead,omitempty"` // a free number to have in place of one that is held
-	Source   Source   `json:"source"`
+	// Winners are who gets the packets of the two, by class, and OrderDependent says that they would be others if the components had
+	// started in another order; both are left out where that is not known, or no matter of rules.
+	Winners        []PortWinner `json:"winners,omitempty"`
+	OrderDependent bool         `json:"orderDependent,omitempty"`
+	Instead        uint16       `json:"instead,omitempty"` // a free number to have in place of one that is held
+	Source         Source       `json:"source"`
 }
 
 // Object names the object that a finding is about.
@@ -99,6 +103,12 @@ func (r *LintReport) Add(f check.Finding, source Source) Finding {
 	}
 	for _, h := range f.Others {
 		out.Others = append(out.Others, holderOf(h))
+	}
+	if p := f.Packets; p != nil {
+		out.OrderDependent = p.OrderDependent
+		for _, w := range p.Winners {
+			out.Winners = append(out.Winners, PortWinner{Of: w.Of, Owner: ownerOf(w.Who), Assumed: p.Assumed && w.Who.Kind == "Service"})
+		}
 	}
 	r.Findings = append(r.Findings, out)
 	switch f.Severity {

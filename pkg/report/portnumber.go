@@ -35,7 +35,8 @@ type PortSituation struct {
 type PortWinner struct {
 	Of    string `json:"of"`              // "from outside", "from pods"
 	Owner *Owner `json:"owner,omitempty"` // left out where nobody does
-	// Assumed says that so it is if Services have endpoints, of which nothing is known; Otherwise gets the packets if not.
+	// Assumed says that so it is if the Service has endpoints, of which nothing is known; Otherwise gets the packets if not, where
+	// that was asked.
 	Assumed   bool   `json:"assumed,omitempty"`
 	Otherwise *Owner `json:"otherwise,omitempty"`
 }

@@ -33,8 +33,8 @@ func of(field, text string) string {
 }
 
 // Message tells a finding without its field, for where the field is shown beside it. Where names are too long for all
-// of it, the way out is shortened, then the holder's field left out, then the rest is cut; the way out and the code stay. What the
-// owner of a policy adds stands behind the way out, as far as there is room.
+// of it, the way out is shortened, then it is left out who gets the packets, then the holder's field, then the rest is cut; the way
+// out and the code stay. What the owner of a policy adds stands behind the way out, as far as there is room.
 func Message(f check.Finding) string {
 	limit := MaxSentence - utf8.RuneCountInString(Field(f)) - len(": ")
 	what, way := words(f)
@@ -57,7 +57,12 @@ func Message(f check.Finding) string {
 			}
 		}
 	}
-	for _, text := range []string{what + "; " + way, what + "; " + first, brief + "; " + first} {
+	texts := []string{what + "; " + way, what + "; " + first, brief + "; " + first}
+	if f.Packets != nil {
+		packets := what + "; " + Escape(packets(f))
+		texts = append([]string{packets + "; " + way, packets + "; " + first}, texts...)
+	}
+	for _, text := range texts {
 		if n := utf8.RuneCountInString(text); n <= limit {
 			return text + partOf(remark, limit-n) + code
 		}
@@ -167,8 +172,9 @@ func words(f check.Finding) (what, way string) {
 	case check.UndeclaredSockets:
 		return fmt.Sprintf("the pod is on the host network and declares no ports, but its probes connect to %s, which the scheduler keeps free for nobody", f.Value),
 			"list what it listens on under ports"
-	case check.Shadowed, check.OrderDependent, check.Captured:
-		return inDataPlane(f)
+	case check.Captured:
+		return fmt.Sprintf("with ipvs, the rules of this host port take the packets for port %s of every cluster IP on the pod's node", f.Claim.Number()),
+			"let portmap use its iptables back end, or choose another hostPort"
 	case check.NoNodesAddress, check.FamilyMismatch:
 		return ofAddresses(f)
 	case check.Unread, check.FieldUnread, check.NameTwice, check.RestrictionInvalid:
