@@ -78,7 +78,7 @@ func (o *doctorOptions) run(ctx context.Context, s streams) error {
 		return err
 	}
 	if r.Summary.Problems > 0 {
-		return &findingsError{r.Summary.Problems}
+		return &findingsError{n: r.Summary.Problems}
 	}
 	return nil
 }

@@ -254,8 +254,8 @@ func refOf(o *manifest.Object) ports.Ref {
 	return ports.Ref{APIVersion: name.APIVersion, Kind: name.Kind, Namespace: name.Namespace, Name: name.Name}
 }
 
-// existing returns the objects for a command that makes no findings. It prints what was not read, and what stands there
-// twice. incomplete ends the command with exitFindings once it has said what it can; err is that there is nothing.
+// existing returns the objects for a command that makes no findings. It prints what was not read, what stands there
+// twice, and of which kinds nothing is known. incomplete ends the command with exitFindings once it has said what it can; err is that there is nothing.
 func (in *input) existing(p *progress) (objects []*manifest.Object, incomplete, err error) {
 	unread := in.unread()
 	for _, f := range unread {
@@ -264,9 +264,12 @@ func (in *input) existing(p *progress) (objects []*manifest.Object, incomplete, 
 	tellTwins(p, in)
 	if in.ofFiles {
 		tellTooWide(p, in.Objects)
+		if c := in.counts(); len(c.NotJudged) > 0 {
+			p.println(c.Unjudged())
+		}
 	}
 	if len(unread) > 0 {
-		incomplete = &findingsError{len(unread)}
+		incomplete = &findingsError{n: len(unread)}
 	}
 	return in.latest(), incomplete, in.nothingRead()
 }
@@ -295,6 +298,14 @@ func (in *input) counts() *report.Inputs {
 		}
 	}
 	return c
+}
+
+// ofTheFiles returns the counts of files, for a report that tells nothing of a cluster's.
+func (in *input) ofTheFiles() *report.Inputs {
+	if !in.ofFiles {
+		return nil
+	}
+	return in.counts()
 }
 
 // isKnown reports whether an object is of a kind that is known to claim no ports: one of ours, or of Kubernetes itself in

@@ -61,10 +61,14 @@ func (l *linter) outcome(in *input, failOnUnjudged bool) error {
 	if err := in.nothingRead(); err != nil {
 		return err
 	}
-	if l.failing > 0 || failOnUnjudged && len(l.report.Inputs.NotJudged) > 0 {
-		return &findingsError{l.failing}
+	switch {
+	case l.failing > 0:
+		return &findingsError{n: l.failing}
+	case failOnUnjudged && len(l.report.Inputs.NotJudged) > 0:
+		return &findingsError{why: l.report.Inputs.Unjudged() + ", and --fail-on-unjudged is given"}
+	default:
+		return nil
 	}
-	return nil
 }
 
 // bare returns objects without the places where they stand.

@@ -45,7 +45,10 @@ func execute(ctx context.Context, cmd *cobra.Command) int {
 	if err == nil {
 		return 0
 	}
-	if _, found := errors.AsType[*findingsError](err); found {
+	if found, ok := errors.AsType[*findingsError](err); ok {
+		if found.why != "" {
+			fmt.Fprintln(cmd.ErrOrStderr(), "portcullis:", report.Escape(found.why))
+		}
 		return exitFindings
 	}
 	fmt.Fprintln(cmd.ErrOrStderr(), "portcullis:", report.EscapeError(withSuggestions(err)))
@@ -96,6 +99,9 @@ func newVersion() *cobra.Command {
 }
 
 // findingsError says that there were findings at or above the level that fails.
-type findingsError struct{ n int }
+type findingsError struct {
+	n   int
+	why string // what else makes the exit code 1, where the report does not show it
+}
 
 func (e *findingsError) Error() string { return fmt.Sprintf("%d findings", e.n) }

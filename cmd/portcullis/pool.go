@@ -94,6 +94,7 @@ func (o *poolStatusOptions) run(ctx context.Context, s streams, p *progress, nam
 		}
 	}
 	r := report.NewPoolReport()
+	r.Inputs = state.inputs
 	out := state.outOfPool(set)
 	for _, m := range set.Members() {
 		if len(names) > 0 && m.Name != names[0] {

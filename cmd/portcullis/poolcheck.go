@@ -103,7 +103,7 @@ func (o *poolCheckOptions) run(ctx context.Context, s streams, p *progress, args
 		return err
 	}
 	if n := len(r.Displaced); n > 0 {
-		return &findingsError{n}
+		return &findingsError{n: n}
 	}
 	return state.incomplete
 }

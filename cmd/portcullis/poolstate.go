@@ -32,6 +32,7 @@ type poolState struct {
 	holdings   []held // sorted by number, namespace and name
 	holders    map[pool.For]map[int][]held
 	occupied   map[uint16]bool // by ports of pods that are no hostPorts, and by the nodes' daemons
+	inputs     *report.Inputs  // of the files; nil: of a cluster
 	incomplete error           // some of the files were not read: the exit code says so in the end
 }
 
@@ -57,7 +58,7 @@ func (o *reportOptions) state(ctx context.Context, s streams, p *progress, how *
 			return nil, err
 		}
 		state, err := stateOf(settings, objects)
-		state.incomplete = incomplete
+		state.incomplete, state.inputs = incomplete, in.ofTheFiles()
 		return state, err
 	}
 	r, err := o.reader(p)

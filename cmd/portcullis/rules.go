@@ -157,7 +157,7 @@ func (o *rulesOptions) compare(want *rules.Ruleset, family rules.Family, stdin i
 		err = report.WriteDrift(stdout, drift)
 	}
 	if wrong := slices.ContainsFunc(drift, func(d explain.Difference) bool { return d.Kind != explain.Foreign }); err == nil && wrong {
-		return &findingsError{len(drift)}
+		return &findingsError{n: len(drift)}
 	}
 	return err
 }

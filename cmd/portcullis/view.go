@@ -31,6 +31,7 @@ type view struct {
 	pods        []*corev1.Pod
 	workloads   []runtime.Object
 	controllers extract.Controllers // of pods in files, which may not name theirs
+	inputs      *report.Inputs      // of the files; nil: of a cluster
 }
 
 // viewOf takes what matters out of objects of files.

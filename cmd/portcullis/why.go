@@ -78,12 +78,13 @@ func (o *whyOptions) run(ctx context.Context, s streams, name string) error {
 		return err
 	}
 	r := report.NewPodReport(v.placement(subject, settings.WithEvidence(v.all)))
+	r.Inputs = v.inputs
 	stop()
 	if err := o.write(s.out, r, func(w io.Writer) error { return r.WriteTable(w, time.Now()) }); err != nil {
 		return err
 	}
 	if r.Node == "" && r.Summary.Fits == 0 {
-		return &findingsError{r.Summary.Nodes}
+		return &findingsError{n: r.Summary.Nodes}
 	}
 	return incomplete
 }
@@ -107,6 +108,7 @@ func (o *whyOptions) find(ctx context.Context, s streams, p *progress, name stri
 		return nil, nil, nil, err
 	}
 	v = viewOf(objects)
+	v.inputs = in.ofTheFiles()
 	pod, err = v.find(a, v.listed)
 	if err == nil && len(v.nodes) == 0 {
 		err = errors.New("there is no Node among the objects: add them, as kubectl get nodes -o yaml prints them")

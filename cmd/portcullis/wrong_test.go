@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,7 +88,7 @@ func TestLintOfWrongInput(t *testing.T) {
 		{"one version in two forms", "newer.yaml edited.yaml", 0, []string{"warning   PC0703  Service default/app1  edited.yaml:1"}},
 		{"workloads of versions that are gone", "gone.yaml --state agent.yaml", 1, []string{"error     PC0202  DaemonSet default/agent2  gone.yaml:1", "judged 1 object\n"}},
 		{"a kind that is not judged", "good.yaml release.yaml", 0, []string{"judged 1 object; not judged: 1 HelmRelease (helm.toolkit.fluxcd.io/v2)\n"}},
-		{"and is minded", "good.yaml release.yaml --fail-on-unjudged", 1, []string{"not judged: 1 HelmRelease"}},
+		{"and is minded", "good.yaml release.yaml --fail-on-unjudged", 1, []string{"portcullis: not judged: 1 HelmRelease (helm.toolkit.fluxcd.io/v2), and --fail-on-unjudged is given\n"}},
 		{"kinds that claim no ports", "good.yaml kinds.yaml --fail-on-unjudged", 0, []string{"judged 1 object, and 5 of kinds that claim no ports\n"}},
 		{"a version of a workload that nobody knows", "good.yaml future.yaml --fail-on-unjudged", 1, []string{"not judged: 1 Job (batch/v7)\n"}},
 		{"a number in a ConfigMap", "good.yaml map.yaml", 0, []string{"info      PC0702  ConfigMap default/m  map.yaml:5", "judged 1 object, and 1 of"}},
@@ -108,6 +109,28 @@ func TestLintOfWrongInput(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUnjudged: a command that makes no findings tells of which kinds nothing is known, too; in JSON it counts them.
+func TestUnjudged(t *testing.T) {
+	folder(t, map[string]string{
+		"all.yaml": app1 + and + lonePod + and + "{apiVersion: helm.toolkit.fluxcd.io/v2, kind: HelmRelease, metadata: {name: a}}\n---\n{apiVersion: v1, kind: Node, metadata: {name: n1}}\n",
+	})
+	const said = "not judged: 1 HelmRelease (helm.toolkit.fluxcd.io/v2)\n"
+	for args, inJSON := range map[string]bool{"ports": true, "ports 30062": true, "why lone": true, "pool status": true, "rules --node n1": false, "trace --node n1 --node-address 192.0.2.1 --to 192.0.2.1:30062/TCP": false} {
+		o := runCommand(t, "", append(strings.Fields(args), "-f", "all.yaml", "-o", "json")...)
+		if !strings.Contains(o.stderr, said) || o.exit == exitUsage {
+			t.Errorf("%s: exit %d, and does not say %q: %s", args, o.exit, said, o.stderr)
+		}
+		var r struct{ Inputs *report.Inputs }
+		if err := json.Unmarshal([]byte(o.stdout), &r); err != nil {
+			t.Fatal(err)
+		}
+		want := []report.KindCount{{APIVersion: "helm.toolkit.fluxcd.io/v2", Kind: "HelmRelease", Count: 1}}
+		if inJSON && (r.Inputs == nil || !slices.Equal(r.Inputs.NotJudged, want)) {
+			t.Errorf("%s counts %+v", args, r.Inputs)
+		}
 	}
 }
 

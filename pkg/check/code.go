@@ -222,7 +222,7 @@ func Catalogue() []Entry {
 		{NumberChanges, "a port that gets another nodePort", Warning, nil},
 		{CreateRefuses, "a Service that the API server keeps but would not create", Warning, nil},
 		{OneMergeKey, "two port entries that client-side apply takes for one", Info, nil},
-		{NeverMapped, "a hostPort of a sidecar, which is reserved but never mapped", Warning, nil},
+		{NeverMapped, "a hostPort of a sidecar, which is reserved but not handed to CNI", Warning, nil},
 		{TargetPortName, "a targetPort name that leads nowhere, or to two ports", Warning, nil},
 		{EndpointsApart, "a Service without a selector whose endpoints do not meet it", Warning, nil},
 		{TrafficPolicy, "a changed externalTrafficPolicy", Info, nil},

@@ -12,10 +12,15 @@ import (
 // makes up.
 const maxExplained = 20
 
-// Check asks every question about an object, those that need a walk among them, and returns the findings, sorted.
+// Check asks every question about an object, those that need a walk among them, and returns the findings, sorted. Which families a
+// hostIP is mapped for is known of portmap alone.
 func (p Plane) Check(in check.Input) []check.Finding {
+	families := in.Families
+	if p.HostPorts != PortmapIPTables && p.HostPorts != PortmapNFTables {
+		in.Families = check.Families{}
+	}
 	findings := check.Check(in)
-	p.Explain(findings, in.Families)
+	p.Explain(findings, families)
 	if captured := p.Captured(in.Workload); captured != nil {
 		findings = append(findings, captured...)
 		slices.SortFunc(findings, check.Finding.Compare)

@@ -46,15 +46,7 @@ func (in *Inputs) String() string {
 		text += fmt.Sprintf(", and %d of kinds that claim no ports", in.WithoutPorts)
 	}
 	if len(in.NotJudged) > 0 {
-		const few = 10
-		var kinds []string
-		for _, k := range in.NotJudged[:min(few, len(in.NotJudged))] {
-			kinds = append(kinds, k.String())
-		}
-		if more := len(in.NotJudged) - few; more > 0 {
-			kinds = append(kinds, fmt.Sprintf("and %s more", plural(more, "kind")))
-		}
-		text += "; not judged: " + strings.Join(kinds, ", ")
+		text += "; " + in.Unjudged()
 	}
 	if in.Unread > 0 {
 		text += fmt.Sprintf("; not read: %d", in.Unread)
@@ -63,6 +55,19 @@ func (in *Inputs) String() string {
 		text += fmt.Sprintf("; skipped, being no objects: %d", in.Skipped)
 	}
 	return text
+}
+
+// Unjudged counts what is not judged: "not judged: 3 HelmRelease (helm.toolkit.fluxcd.io/v2)".
+func (in *Inputs) Unjudged() string {
+	const few = 10
+	var kinds []string
+	for _, k := range in.NotJudged[:min(few, len(in.NotJudged))] {
+		kinds = append(kinds, k.String())
+	}
+	if more := len(in.NotJudged) - few; more > 0 {
+		kinds = append(kinds, fmt.Sprintf("and %s more", plural(more, "kind")))
+	}
+	return "not judged: " + strings.Join(kinds, ", ")
 }
 
 // String returns "3 HelmRelease (helm.toolkit.fluxcd.io/v2)".

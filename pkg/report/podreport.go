@@ -64,7 +64,8 @@ type PodReport struct {
 	Node       string      `json:"node,omitempty"` // that the pod is on
 	Nodes      []PodNode   `json:"nodes"`          // sorted; that which the pod is on alone, if it is on one
 	Summary    PodSummary  `json:"summary"`
-	Notes      []string    `json:"notes"` // what else is worth knowing, a sentence each
+	Notes      []string    `json:"notes"`            // what else is worth knowing, a sentence each
+	Inputs     *Inputs     `json:"inputs,omitempty"` // of the files; nil: of a cluster
 }
 
 // PodSubject names the pod. One that is not made yet is called after its template, "tomcat-*".

@@ -17,7 +17,8 @@ import (
 type PoolReport struct {
 	APIVersion string      `json:"apiVersion"`
 	Kind       string      `json:"kind"`
-	Pools      []PoolState `json:"pools"` // in the order in which they serve
+	Pools      []PoolState `json:"pools"`            // in the order in which they serve
+	Inputs     *Inputs     `json:"inputs,omitempty"` // of the files; nil: of a cluster
 }
 
 // PoolState is one pool and what has become of its numbers.

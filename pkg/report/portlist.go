@@ -17,8 +17,9 @@ import (
 type PortList struct {
 	APIVersion string       `json:"apiVersion"`
 	Kind       string       `json:"kind"`
-	Items      []PortItem   `json:"items"`           // sorted by port, then node
-	About      []PortNumber `json:"about,omitempty"` // of the number that was asked for, one for each protocol
+	Items      []PortItem   `json:"items"`            // sorted by port, then node
+	About      []PortNumber `json:"about,omitempty"`  // of the number that was asked for, one for each protocol
+	Inputs     *Inputs      `json:"inputs,omitempty"` // of the files; nil: of a cluster
 }
 
 // PortItem is one port that somebody holds.

@@ -165,7 +165,7 @@ func words(f check.Finding) (what, way string) {
 	case check.TargetPortName, check.EndpointsApart:
 		return inWiring(f)
 	case check.NeverMapped:
-		return fmt.Sprintf("%s of a sidecar is reserved on the node but never mapped: the kubelet maps those of the main containers only", f.Claim.Number()),
+		return fmt.Sprintf("%s of a sidecar is reserved on the node, but the kubelet hands CNI those of the main containers only", f.Claim.Number()),
 			"move the port to a main container, or use the host network"
 	case check.HostPortRequested:
 		return requested(f)

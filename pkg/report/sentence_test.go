@@ -238,7 +238,7 @@ func moreSentences() []said {
 		{check.Finding{Code: check.OneMergeKey, Case: check.ContainerEntries, Field: "spec.containers[0].ports[1]", Other: "spec.containers[0].ports[0]", Value: "53"},
 			"spec.containers[0].ports[1]: spec.containers[0].ports[0] has the containerPort 53 too, by which client-side apply tells entries apart, and server-side apply together with the protocol; give each entry a containerPort of its own (PC0503)"},
 		{check.Finding{Code: check.NeverMapped, Field: podField, Claim: hostPort("80/TCP")},
-			"spec.containers[0].ports[0].hostPort: 80/TCP of a sidecar is reserved on the node but never mapped: the kubelet maps those of the main containers only; move the port to a main container, or use the host network (PC0504)"},
+			"spec.containers[0].ports[0].hostPort: 80/TCP of a sidecar is reserved on the node, but the kubelet hands CNI those of the main containers only; move the port to a main container, or use the host network (PC0504)"},
 		{check.Finding{Code: check.TargetPortName, Case: check.NotOffered, Field: target0, Value: "http", Other: "TCP", Holder: web},
 			`spec.ports[0].targetPort: nothing that the Service selects, Deployment default/web for one, has a TCP port called "http", so that no packet arrives; write the name of a container's port, or its number (PC0505)`},
 		{check.Finding{Code: check.TargetPortName, Case: check.OtherProtocol, Field: target0, Value: "dns", Other: "TCP", Holder: web},
