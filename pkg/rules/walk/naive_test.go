@@ -23,7 +23,7 @@ type naive struct {
 
 	p     Packet // as it is now
 	hook  rules.Hook
-	seen  bool // by IPVS
+	seen  *rules.VirtualServer // that took it
 	dnat  bool
 	bound map[string]bool
 	path  Path
@@ -246,14 +246,14 @@ func (n *naive) through(h rules.Hook) fate {
 }
 
 func (n *naive) ipvs() fate {
-	if n.seen {
+	if n.seen != nil {
 		return fellOut
 	}
 	for _, v := range n.rs.Virtual {
 		if v.Addr != n.p.Dst || v.Protocol != n.p.Protocol {
 			continue
 		}
-		n.seen = true
+		n.seen = v
 		if len(v.Real) == 0 {
 			n.step(Step{Virtual: v, Effect: rules.Reject{}})
 			return rejected
@@ -312,12 +312,9 @@ rules:
 		case rules.Reject:
 			return rejected
 		case rules.DNAT:
-			n.p.Dst, n.dnat = v.To[0], n.dnat || v.To[0] != n.p.Dst
-			if a := n.p.Src.Addr(); n.hook == rules.Output && a.Is4() && a.IsLoopback() && !n.localnet(n.route().Interface) {
-				n.path.Martian = true
-				return dropped
-			}
-			return bound
+			return n.translate(v.To[0])
+		case rules.Redirect:
+			return n.translate(netip.AddrPortFrom(n.incoming(), v.Port))
 		case rules.Masquerade:
 			n.path.Masquerade = true
 			n.p.Src = netip.AddrPortFrom(n.route().Source, n.p.Src.Port())
@@ -325,6 +322,28 @@ rules:
 		}
 	}
 	return fellOut
+}
+
+func (n *naive) translate(to netip.AddrPort) fate {
+	n.p.Dst, n.dnat = to, n.dnat || to != n.p.Dst
+	if a := n.p.Src.Addr(); n.hook == rules.Output && a.Is4() && a.IsLoopback() && !n.localnet(n.route().Interface) {
+		n.path.Martian = true
+		return dropped
+	}
+	return bound
+}
+
+// incoming is the IPv4 address by which a packet came in; one of the node itself comes over loopback.
+func (n *naive) incoming() netip.Addr {
+	if n.hook == rules.Output {
+		return netip.MustParseAddr("127.0.0.1")
+	}
+	for _, r := range n.host.Routes {
+		if r.Interface == n.p.In && r.Source.Is4() {
+			return r.Source
+		}
+	}
+	return n.host.Addresses[0]
 }
 
 // try does one statement: whether the rule goes on, and with which verdict it ends.
@@ -372,6 +391,8 @@ func (n *naive) try(t *rules.Table, d rules.Stmt, step *Step) (bool, rules.Stmt)
 	case rules.SetMark:
 		p.Mark = p.Mark&^d.Mask ^ d.Value
 		return true, nil
+	case rules.ViaIPVS:
+		return n.seen != nil && n.seen.Addr == d.Addr && n.seen.Protocol == d.Protocol, nil
 	case rules.Accounting, rules.Comment, rules.Update:
 		return true, nil
 	case rules.VMap:
@@ -386,7 +407,7 @@ func (n *naive) try(t *rules.Table, d rules.Stmt, step *Step) (bool, rules.Stmt)
 	case rules.DNAT:
 		k := n.choose(even(len(d.To))...)
 		return true, rules.DNAT{To: d.To[k : k+1]}
-	case rules.Jump, rules.Goto, rules.Return, rules.Accept, rules.Drop, rules.Reject, rules.Masquerade:
+	case rules.Jump, rules.Goto, rules.Return, rules.Accept, rules.Drop, rules.Reject, rules.Masquerade, rules.Redirect:
 		return true, d
 	}
 	panic(fmt.Sprintf("%T", d))

@@ -2,8 +2,12 @@ package walk
 
 import (
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -18,7 +22,7 @@ import (
 func TestIndexedIsNaive(t *testing.T) {
 	from, rounds := seed.Of(t), seed.Rounds(500, 25_000)
 	var paths, steps, indexed int
-	verdicts := map[Verdict]int{}
+	verdicts, drawn := map[Verdict]int{}, map[string]bool{}
 	for i := range rounds {
 		d := draw{rand.New(rand.NewPCG(from, uint64(i))), new(5)}
 		rs, host := d.ruleset(), d.host()
@@ -26,6 +30,15 @@ func TestIndexedIsNaive(t *testing.T) {
 		for _, e := range w.v4.hooks[rules.Prerouting] {
 			if e.base != nil && e.base.index != nil {
 				indexed++
+			}
+		}
+		for _, table := range rs.Tables {
+			for _, c := range table.Chains {
+				for _, r := range c.Rules {
+					for _, s := range r.Do {
+						drawn[reflect.TypeOf(s).Name()] = true
+					}
+				}
 			}
 		}
 		for range 20 {
@@ -50,9 +63,28 @@ func TestIndexedIsNaive(t *testing.T) {
 			t.Errorf("only %d paths end in %s", verdicts[v], v)
 		}
 	}
+	if diff := cmp.Diff(statements(t), drawn); diff != "" {
+		t.Errorf("the statements of pkg/rules and those that are drawn (-declared +drawn):\n%s", diff)
+	}
 	if indexed < 20 {
 		t.Errorf("only %d chains have an index", indexed)
 	}
+}
+
+// statements are the names of the types that are rules.Stmt.
+func statements(t *testing.T) map[string]bool {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "../stmt.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, declared := range file.Decls {
+		if f, ok := declared.(*ast.FuncDecl); ok && f.Name.Name == "stmt" {
+			names[f.Recv.List[0].Type.(*ast.Ident).Name] = true
+		}
+	}
+	return names
 }
 
 // plain makes paths comparable as text; the naive walker knows no origins.
@@ -277,7 +309,7 @@ func (d draw) somePorts() []uint16 {
 }
 
 func (d draw) match(t *rules.Table) rules.Stmt {
-	switch d.IntN(12) {
+	switch d.IntN(14) {
 	case 0:
 		return rules.AddrLocal{Side: one(d, rules.Source, rules.Destination), Not: d.IntN(3) == 0}
 	case 1:
@@ -309,6 +341,10 @@ func (d draw) match(t *rules.Table) rules.Stmt {
 		return rules.InSet{Set: name, Fields: fields[name], Not: d.IntN(3) == 0}
 	case 10:
 		return rules.Accounting{Name: "n"}
+	case 11:
+		return rules.Update{Set: "seen"}
+	case 12:
+		return rules.ViaIPVS{Addr: d.end(), Protocol: d.protocol()}
 	default:
 		return rules.Addr{Side: rules.Source, In: []netip.Prefix{d.prefix(), d.prefix()}, Not: d.IntN(3) == 0}
 	}
@@ -355,6 +391,9 @@ func (d draw) verdict(t *rules.Table, c *rules.Chain, at int) rules.Stmt {
 		if c.Base != nil && c.Base.Type == rules.NAT {
 			if c.Base.Hook == rules.Postrouting {
 				return rules.Masquerade{}
+			}
+			if c.Base.Hook != rules.Input && d.IntN(4) == 0 {
+				return rules.Redirect{Port: d.port()}
 			}
 			if c.Base.Hook != rules.Input {
 				return rules.DNAT{To: []netip.AddrPort{d.end(), d.end()}[:1+min(1, max(0, *d.chances))*d.IntN(2)]}
