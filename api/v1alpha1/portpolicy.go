@@ -208,7 +208,7 @@ type PortPolicyStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// conditions are Accepted (the spec is understood) and Programmed (every gate that serves has loaded it).
+	// conditions are Accepted (the spec is understood) and Programmed (the leader has loaded it; other replicas load it within moments).
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=map
 	// +listMapKey=type

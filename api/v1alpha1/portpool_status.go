@@ -8,7 +8,7 @@ type PortPoolStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// conditions are Accepted (the spec is understood), Programmed (every gate that serves has loaded it), Overlapping
+	// conditions are Accepted (the spec is understood), Programmed (the leader has loaded it; other replicas load it within moments), Overlapping
 	// (another pool has some of the numbers), Exhausted (no number is left) and Drained (nobody holds a number).
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=map
@@ -113,7 +113,7 @@ const (
 // The types of the conditions of pools and, the first two, of policies.
 const (
 	ConditionAccepted    = "Accepted"    // the spec is understood and in effect
-	ConditionProgrammed  = "Programmed"  // every gate that serves has loaded this generation
+	ConditionProgrammed  = "Programmed"  // the leader has loaded this generation; other replicas do within moments
 	ConditionOverlapping = "Overlapping" // another pool has some of the numbers; the message names it and who keeps them
 	ConditionExhausted   = "Exhausted"   // no number is left to give away
 	ConditionDrained     = "Drained"     // nobody holds a number: the pool can be deleted
@@ -126,7 +126,7 @@ const (
 	ReasonOutsideServiceNodePortRange = "OutsideServiceNodePortRange" // Accepted: False, no number is one that the cluster accepts
 	ReasonSuperseded                  = "Superseded"                  // Accepted: False, stronger pools own every number
 	ReasonServing                     = "Serving"                     // Programmed: True
-	ReasonPending                     = "Pending"                     // Programmed: False, the message names who has not loaded it
+	ReasonPending                     = "Pending"                     // Programmed: False: the object is not accepted, so that nothing is loaded
 	ReasonNoOverlap                   = "None"                        // Overlapping: False
 	ReasonPortsTaken                  = "PortsTaken"                  // Overlapping: True, a stronger pool keeps the ports
 	ReasonPortsKept                   = "PortsKept"                   // Overlapping: True, this pool keeps the ports

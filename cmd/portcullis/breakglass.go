@@ -31,9 +31,10 @@ const partOf = "app.kubernetes.io/part-of=portcullis"
 // breakGlassOptions are the flags of `portcullis break-glass`.
 type breakGlassOptions struct {
 	cluster
-	yes        bool
-	ignoreOnly bool
-	hold       bool
+	yes         bool
+	ignoreOnly  bool
+	installedIn string
+	hold        bool
 }
 
 func newBreakGlass() *cobra.Command {
@@ -62,6 +63,7 @@ Exit code: 0 done, or nothing to do; 2 otherwise.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.yes, "yes", false, "do not ask")
+	f.StringVar(&o.installedIn, "installed-in", defaultNamespace, "`NAMESPACE` of the gate, where an Event says what was done")
 	f.BoolVar(&o.ignoreOnly, "ignore-only", false, "set failurePolicy Ignore instead of deleting")
 	f.BoolVar(&o.hold, "hold", false, "with --ignore-only: keep the gate from setting Fail again")
 	o.addFlags(cmd)
@@ -244,7 +246,7 @@ func (g *glass) record(ctx context.Context, o *breakGlassOptions, now time.Time)
 	if err == nil {
 		who = review.Status.UserInfo.Username
 	}
-	for _, namespace := range []string{"portcullis-system", metav1.NamespaceDefault} {
+	for _, namespace := range []string{o.installedIn, metav1.NamespaceDefault} {
 		e := &eventsv1.Event{
 			ObjectMeta: metav1.ObjectMeta{GenerateName: "portcullis-break-glass-", Namespace: namespace},
 			EventTime:  metav1.NewMicroTime(now), ReportingController: "portcullis.dev/break-glass", ReportingInstance: "portcullis",

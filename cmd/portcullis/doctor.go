@@ -50,7 +50,7 @@ Exit code: 0 no problem, 1 problems, 2 bad usage or no cluster.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.installedIn, "installed-in", "portcullis-system", "`NAMESPACE` of the gate")
+	f.StringVar(&o.installedIn, "installed-in", defaultNamespace, "`NAMESPACE` of the gate")
 	f.StringVar(&o.service, "service", "portcullis", "`NAME` of the gate's Service, Deployment, ConfigMap and Lease")
 	f.StringVar(&o.probeNamespace, "probe-namespace", "default", "`NAMESPACE` in which the dry run is tried")
 	o.addFlags(cmd, forms("DoctorReport"))

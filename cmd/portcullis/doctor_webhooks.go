@@ -180,7 +180,8 @@ const soon = 24 * time.Hour
 
 // bundle looks at what the API server trusts.
 func (d *patient) bundle(ours []hook) report.DoctorCheck {
-	const name, fix = "CA bundle", "look at the log of the leader, which writes it: kubectl -n portcullis-system logs deployment/portcullis; with --cert-dir, put your CA into webhooks[].clientConfig.caBundle"
+	const name = "CA bundle"
+	fix := fmt.Sprintf("look at the log of the leader, which writes it: kubectl -n %s logs deployment/%s; with --cert-dir, put your CA into webhooks[].clientConfig.caBundle", d.installedIn, d.service)
 	for _, h := range ours {
 		if len(h.client.CABundle) == 0 {
 			return broken(name, fix, "%s has no caBundle, so that the API server trusts no gate", h.name)

@@ -1,4 +1,4 @@
-// Package check is the catalogue of questions: one file each, the same for the webhook, the command line and the audit.
+// Package check is the catalogue of questions, the same for the webhook, the command line and the audit.
 // A question looks at an object as plain values and at a snapshot of what is held, and answers with findings. Package
 // check does no I/O and knows nothing of Kubernetes' types.
 package check
