@@ -54,7 +54,7 @@ func TestRaces(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			outcomes, said := map[string]int{}, map[string]int{}
-			for round := range seed.Rounds(100, 2000) {
+			for round := range seed.Rounds(60, 2000) {
 				port := 30000 + round%800
 				if c.fixed != 0 {
 					port = c.fixed
