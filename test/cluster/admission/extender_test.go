@@ -103,6 +103,7 @@ spec:
 // TestExtender: a stock kube-scheduler that asks the gate keeps pods off nodes on which only the gate knows that the port
 // is taken, says by whom, and tries again when it is free.
 func TestExtender(t *testing.T) {
+	t.Parallel()
 	// Not armed: the gate would refuse what is here for a scheduler to judge.
 	c := newCluster(t, rig.Options{Unarmed: true, Kubelet: kubelet.Options{Nodes: kubelet.Nodes(3)}})
 	dir := binaries.For(t, binaries.KubeScheduler)

@@ -35,6 +35,7 @@ func hostPool(name string, first, last int32) *v1alpha1.PortPool {
 // TestHostPortsOnRequest: pods that ask for a host port get one that is free where they may run, the same for every port
 // of the name, and their templates stay as they are.
 func TestHostPortsOnRequest(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, rig.Options{
 		ControlPlane: controlplane.Options{ControllerManager: true, Scheduler: true},
 		Kubelet:      kubelet.Options{Nodes: kubelet.Nodes(3)},

@@ -31,6 +31,7 @@ import (
 // TestWhatStoodBefore arms the gate where a Deployment is in conflict already. All that replaces its pods must pass, with
 // a warning; the same conflict anew must not.
 func TestWhatStoodBefore(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, rig.Options{
 		ControlPlane: controlplane.Options{ControllerManager: true, Scheduler: true, NodeMonitorGracePeriod: 6 * time.Second},
 		Kubelet:      kubelet.Options{Nodes: kubelet.Nodes(3), Heartbeat: time.Second},
@@ -143,9 +144,17 @@ func (c *cluster) awaitOthers(t *testing.T, ns string, before []corev1.Pod) {
 	})
 }
 
-// TestKilledAndRestarted ends the gate without warning under a stream of creates.
-func TestKilledAndRestarted(t *testing.T) {
+// TestRestarts is what happens to one gate until it is told to stop.
+func TestRestarts(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, rig.Options{Kubelet: kubelet.Options{Nodes: kubelet.Nodes(1)}})
+	t.Run("killed", c.testKilled)
+	t.Run("not ready before it has seen everything", c.testNotReadyBeforeComplete)
+	t.Run("certificates and draining", c.testCertificatesAndDraining)
+}
+
+// testKilled ends the gate without warning under a stream of creates.
+func (c *cluster) testKilled(t *testing.T) {
 	ns := objects.Namespace(t, c)
 	objects.Create(t, c, ns, objects.Service("holder", "type: NodePort, ports: [{port: 80, nodePort: 31050}]"))
 	const creates = 200
@@ -205,9 +214,8 @@ func (c *cluster) createOne(t *testing.T, ns string, i int, down bool) string {
 	return ""
 }
 
-// TestNotReadyBeforeComplete takes the gate's right to list pods away, so that it cannot see all there is.
-func TestNotReadyBeforeComplete(t *testing.T) {
-	c := newCluster(t, rig.Options{})
+// testNotReadyBeforeComplete takes the gate's right to list pods away, so that it cannot see all there is.
+func (c *cluster) testNotReadyBeforeComplete(t *testing.T) {
 	ns := objects.Namespace(t, c)
 	rights := c.Rig.Client.RbacV1().ClusterRoles()
 	role, err := rights.Get(t.Context(), "portcullis", metav1.GetOptions{})
@@ -255,10 +263,9 @@ func TestNotReadyBeforeComplete(t *testing.T) {
 	objects.Create(t, c, ns, objects.Pod("late", objects.Containers("containerPort: 80, hostPort: 8060")))
 }
 
-// TestCertificatesAndDraining exchanges the gate's certificate while it runs, and then tells it to stop: it must say that
+// testCertificatesAndDraining exchanges the gate's certificate while it runs, and then tells it to stop: it must say that
 // it is not ready while it still answers.
-func TestCertificatesAndDraining(t *testing.T) {
-	c := newCluster(t, rig.Options{Unarmed: true})
+func (c *cluster) testCertificatesAndDraining(t *testing.T) {
 	review, err := json.Marshal(podReview(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default"}}))
 	if err != nil {
 		t.Fatal(err)
@@ -294,6 +301,7 @@ func TestCertificatesAndDraining(t *testing.T) {
 
 // TestDefaultHostIP asks for the hostIP that a pod gets on a cluster of each family.
 func TestDefaultHostIP(t *testing.T) {
+	t.Parallel()
 	for _, f := range []struct {
 		name     string
 		cidrs    []string
@@ -305,6 +313,7 @@ func TestDefaultHostIP(t *testing.T) {
 		{"dual stack", []string{controlplane.IPv4ServiceCIDR, controlplane.IPv6ServiceCIDR}, []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}, ""},
 	} {
 		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t, rig.Options{
 				ControlPlane: controlplane.Options{ServiceCIDRs: f.cidrs},
 				Kubelet:      kubelet.Options{Nodes: kubelet.Nodes(1, f.families...)},

@@ -233,6 +233,7 @@ func refusals() []refusal {
 }
 
 func TestGate(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, rig.Options{
 		ControlPlane: controlplane.Options{ControllerManager: true, Scheduler: true},
 		Kubelet:      kubelet.Options{Nodes: kubelet.Nodes(3)},

@@ -21,13 +21,11 @@ import (
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 )
 
-// TestInstall does on a real API server what docs/install.md says, by its own commands: installs, upgrades from the
-// previous version while the gate is armed, uninstalls.
-func TestInstall(t *testing.T) {
+// TestUpgrade does on a real API server what docs/install.md says, by its own commands: installs the previous version,
+// upgrades it while the gate is armed, uninstalls. TestInstall does the rest on another one, at the same time.
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
-	if got := s.run(t, s.now, "kubectl kustomize config/default"); got != string(built(t, "default")) {
-		t.Error("kubectl makes something else of config/default than what config/install.yaml is built by")
-	}
 	before, err := s.inventory(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -95,6 +93,19 @@ func TestInstall(t *testing.T) {
 				s.holdLeft(t, before)
 			}
 		})
+	}
+}
+
+// TestInstall does what docs/install.md says where nothing is installed yet.
+func TestInstall(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	if got := s.run(t, s.now, "kubectl kustomize config/default"); got != string(built(t, "default")) {
+		t.Error("kubectl makes something else of config/default than what config/install.yaml is built by")
+	}
+	before, err := s.inventory(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Run("from nothing", func(t *testing.T) { s.testFromNothing(t, before) })
 	t.Run("Helm, what it changes of an armed gate", s.testHelm)

@@ -25,6 +25,7 @@ import (
 
 // TestValues: with any values the chart renders objects that Kubernetes takes, or says which value it does not take.
 func TestValues(t *testing.T) {
+	t.Parallel()
 	const hostile = "\"'`\n{{ fail `x` }}: {{ .Values }} ${HOME} $(POD_IP) # \\ \t & *a !b %c | > é\u2028\U0001F600\n--- \nkind: Secret"
 	quoted := func(s string) string {
 		text, err := json.Marshal(s)

@@ -185,7 +185,7 @@ func TestAlertPages(t *testing.T) {
 
 // TestGoldenPrometheusRule holds the rules for the Prometheus operator to rules.yaml.
 func TestGoldenPrometheusRule(t *testing.T) {
-	const head = `# rules.yaml for the Prometheus operator. Written by: cd test && go test ./observation -run Golden -update
+	const head = `# rules.yaml for the Prometheus operator. Written by: go -C test test ./cluster/operations -run Golden -update
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
@@ -208,6 +208,6 @@ spec:
 		}
 	}
 	if diff := cmp.Diff(want.String(), string(read(t, path))); diff != "" {
-		t.Errorf("%s (-want +is); cd test && go test ./observation -run Golden -update writes it\n%s", path, diff)
+		t.Errorf("%s (-want +is); go -C test test ./cluster/operations -run Golden -update writes it\n%s", path, diff)
 	}
 }

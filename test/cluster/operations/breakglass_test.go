@@ -25,6 +25,7 @@ func create(t *testing.T, r *rig.Rig) error {
 
 // TestBreakGlass: while a gate that must answer is down, nothing goes; afterwards everything does.
 func TestBreakGlass(t *testing.T) {
+	t.Parallel()
 	r := rig.Run(t, rig.Options{})
 	r.Gate.Stop()
 	if err := create(t, r); err == nil || !strings.Contains(err.Error(), "failed calling webhook") {

@@ -24,6 +24,7 @@ import (
 // TestFirstInstall: the manifests as they ship, two replicas, and nothing else: no Secret, no caBundle, no order. It ends
 // armed; what somebody takes away of it comes back.
 func TestFirstInstall(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, controlplane.Options{})
 	if got, err := w.policy(t.Context()); err != nil || got != admissionregistrationv1.Ignore {
 		t.Fatalf("before anything runs failurePolicy is %q, %v", got, err)

@@ -258,9 +258,16 @@ func breakages() []breakage {
 	}
 }
 
-// TestBreakages: of a healthy installation nothing is told; of each breakage just what is broken, and what to do.
-func TestBreakages(t *testing.T) {
+// TestDoctor is what doctor says of one installation: the breakages come last, for some of them are not mended.
+func TestDoctor(t *testing.T) {
+	t.Parallel()
 	r := rig.Run(t, rig.Options{})
+	t.Run("nobody", func(t *testing.T) { testNobody(t, r) })
+	t.Run("breakages", func(t *testing.T) { testBreakages(t, r) })
+}
+
+// testBreakages: of a healthy installation nothing is told; of each breakage just what is broken, and what to do.
+func testBreakages(t *testing.T, r *rig.Rig) {
 	healthy(t, r)
 	if found, code := examine(t, r); len(ill(found)) > 0 || code != 0 {
 		t.Fatalf("a healthy installation, exit code %d:\n%s", code, told(found))
@@ -294,9 +301,8 @@ type breakageError struct{ why, diff, told string }
 
 func (e *breakageError) Error() string { return e.why + " (-want +got):\n" + e.diff + e.told }
 
-// TestNobody: who may read nothing is told what was not checked, and nothing as broken.
-func TestNobody(t *testing.T) {
-	r := rig.Run(t, rig.Options{})
+// testNobody: who may read nothing is told what was not checked, and nothing as broken.
+func testNobody(t *testing.T, r *rig.Rig) {
 	as, err := r.RESTConfigFor("nobody", "system:authenticated")
 	if err != nil {
 		t.Fatal(err)

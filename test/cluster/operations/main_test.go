@@ -15,12 +15,14 @@ package operations
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/go-logr/logr"
@@ -100,30 +102,58 @@ func program(version string) string { return filepath.Join(os.Getenv(inside), ve
 // buildVersions builds both. Where the history is not there, as in a shallow clone, or has no program that makes its own
 // certificates, the working tree stands in for the commit before, under another version.
 func buildVersions(ctx context.Context, dir string) error {
-	const root = "../../.."
-	build := func(from, version string) error {
-		return binaries.Build(ctx, io.Discard, from, filepath.Join(dir, version), "-ldflags=-X main.version="+version, "./cmd/portcullis")
-	}
-	if err := build(root, thisVersion); err != nil {
+	root, err := binaries.Root()
+	if err != nil {
 		return err
 	}
-	before := filepath.Join(dir, "before")
-	if err := checkOut(ctx, root, before); err != nil {
-		fmt.Fprintln(os.Stderr, "the previous version is this one, under another name:", err)
-		before = root
+	build := func(version string, flags ...string) error {
+		flags = append(flags, "-ldflags=-s -w -X main.version="+version, "./cmd/portcullis")
+		return binaries.Build(ctx, io.Discard, root, filepath.Join(dir, version), flags...)
 	}
-	return build(before, previousVersion)
+	if err := build(thisVersion); err != nil {
+		return err
+	}
+	overlay, err := commitBefore(ctx, root, dir)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "the previous version is this one, under another name:", err)
+		return build(previousVersion)
+	}
+	return build(previousVersion, "-overlay="+overlay)
 }
 
-// checkOut writes the files of the commit before into a folder.
-func checkOut(ctx context.Context, root, to string) error {
-	if err := os.Mkdir(to, 0o755); err != nil {
-		return err
+// commitBefore writes the files that are others in the commit before into a folder, and returns the overlay by which go takes
+// them for those of the working tree. So what is the same in both is not compiled again.
+func commitBefore(ctx context.Context, root, dir string) (overlay string, err error) {
+	git := func(args ...string) (string, error) {
+		out, err := exec.CommandContext(ctx, "git", append([]string{"-C", root}, args...)...).Output()
+		return string(out), err
 	}
-	script := `git -C "$1" cat-file -e HEAD~1:pkg/controller/certificates.go && git -C "$1" archive HEAD~1 | tar -x -C "$2"`
-	out, err := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", script, "bash", root, to).CombinedOutput()
+	const commit = "HEAD~1"
+	if _, err := git("cat-file", "-e", commit+":pkg/controller/certificates.go"); err != nil {
+		return "", fmt.Errorf("the commit before is not to be had: %w", err)
+	}
+	changed, err1 := git("diff", "--name-only", "--no-renames", "-z", commit)
+	added, err2 := git("ls-files", "--others", "--exclude-standard", "-z")
+	if err := errors.Join(err1, err2); err != nil {
+		return "", err
+	}
+	replace := map[string]string{}
+	for name := range strings.SplitSeq(strings.TrimRight(changed+added, "\x00"), "\x00") {
+		replace[filepath.Join(root, name)] = "" // which is to say that it is not there
+		text, err := git("cat-file", "blob", commit+":"+name)
+		if err != nil {
+			continue
+		}
+		file := filepath.Join(dir, "before", name)
+		replace[filepath.Join(root, name)] = file
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
+			return "", err
+		}
+	}
+	text, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
-		return fmt.Errorf("the commit before is not to be had: %w\n%s", err, out)
+		return "", err
 	}
-	return nil
+	overlay = filepath.Join(dir, "overlay.json")
+	return overlay, os.WriteFile(overlay, text, 0o644)
 }

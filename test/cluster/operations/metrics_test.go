@@ -127,6 +127,7 @@ func (c *cluster) mustCreate(t *testing.T, text string) {
 }
 
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	t.Run("every refusal can be followed", c.testRefusals)
 	t.Run("a review is a part of the API server's trace", c.testTraces)

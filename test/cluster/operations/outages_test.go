@@ -27,6 +27,7 @@ func moment() time.Duration {
 // TestOutages does one thing after the other to one installation, under traffic, and holds after each that it has come
 // back: what is held is refused again, what is free is let through.
 func TestOutages(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, controlplane.Options{})
 	gates := w.gates(t)
 	w.hold(t)

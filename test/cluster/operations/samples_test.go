@@ -23,6 +23,7 @@ import (
 // TestSamples: kubectl says the same of each sample, refusals word for word, and the Services get the same numbers,
 // whether the API server asks an installation through its Service or the one gate of `make run`.
 func TestSamples(t *testing.T) {
+	t.Parallel()
 	nodes := kubelet.Options{Nodes: kubelet.Nodes(3)}
 	all := controlplane.Options{ControllerManager: true, Scheduler: true}
 	w := newWorld(t, all)

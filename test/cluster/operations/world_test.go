@@ -109,7 +109,8 @@ func (w *world) replica(t *testing.T, version string, flags ...string) *replica 
 		t.Fatal(err)
 	}
 	args := append([]string{
-		"serve", "--kubeconfig", kubeconfig, "--drain-delay", drain.String(), "--arm", "--rebuild-every", "1s",
+		"serve", "--kubeconfig", kubeconfig, "--config", filepath.Join(r.dir, "config.yaml"),
+		"--drain-delay", drain.String(), "--arm", "--rebuild-every", "1s",
 	}, flags...)
 	r.start(t, version, args)
 	return r

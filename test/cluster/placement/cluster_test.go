@@ -26,7 +26,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/kubelet"
@@ -90,6 +89,7 @@ type cluster struct {
 
 // TestPlacement is all that can share a cluster. Each test has nodes of its own.
 func TestPlacement(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	t.Run("side by side", func(t *testing.T) {
 		for name, test := range map[string]func(*testing.T){
@@ -455,6 +455,3 @@ func each(ctx context.Context, n int, do func(ctx context.Context, i int) error)
 	}
 	return group.Wait()
 }
-
-// times is a count, larger when soaking.
-func times(normal int) int { return seed.Rounds(normal, normal*10) }

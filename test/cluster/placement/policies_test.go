@@ -24,6 +24,7 @@ import (
 // TestOnRequest is what the plugin does only where its arguments ask for it. No controllers run: what a ReplicaSet wants
 // stays wanted.
 func TestOnRequest(t *testing.T) {
+	t.Parallel()
 	c := &cluster{program: binaries.For(t, binaries.PortcullisScheduler)}
 	c.ControlPlane = controlplane.Run(t, controlplane.Options{APIServerFlags: []string{"--requestheader-client-ca-file=" + frontProxyCA(t)}})
 	c.Client = newClient(t, c.ControlPlane)

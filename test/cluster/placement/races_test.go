@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
 
@@ -54,7 +55,7 @@ func (c *cluster) testRaces(t *testing.T) {
 		{"of two with the plugin", both, "rival"},
 		{"of two without the last look", hasty, "rival-without-reserve"},
 	} {
-		t.Run(tc.name, func(t *testing.T) { c.race(t, times(100), tc.a, tc.b) })
+		t.Run(tc.name, func(t *testing.T) { c.race(t, seed.Rounds(60, 1000), tc.a, tc.b) })
 	}
 }
 

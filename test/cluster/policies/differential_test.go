@@ -27,38 +27,78 @@ func places() []map[string]string {
 	return []map[string]string{{}, {"team": "a"}, {"policy": "none"}, {"policy": "some"}, {"policy": "pools", "team": "games"}, {"policy": "noisy", "team": "b"}}
 }
 
-// TestDifferential: the API server says of random objects what pkg/check says of each alone, in the same words.
-func TestDifferential(t *testing.T) {
-	c := newCluster(t, controlplane.Options{})
-	s := specimen.New(t)
-	var namespaces []namespace
+// TestPolicies is all that the policies of everyConfig and everyRestriction are held to, on one API server: it takes as long
+// to compile them as to try them out.
+func TestPolicies(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, controlplane.Options{
+		ControllerManager: true, ControllerManagerFlags: []string{"--controllers=serviceaccount-controller,validatingadmissionpolicy-status-controller"},
+	})
+	d, hostile := c.newDifferential(t), c.newHostile(t)
+	everything := "enforcement: {PC0101: Warn, PC0102: Warn, PC0104: Warn, PC0301: Warn, PC0302: Warn, PC0303: Warn, PC0304: Warn, PC0306: Warn, " +
+		"PC0307: Warn, PC0310: Warn, PC0311: Warn, PC0312: Warn, PC0403: Warn, PC0502: Warn, PC0504: Warn}\nonUncertain: Warn\n"
+	t.Run("all told", func(t *testing.T) {
+		source := source(t, everyConfig+everything, everyRestriction)
+		c.install(t, source)
+		c.settle(t)
+		d.run(t, source)
+	})
+	c.settle(t)
+	t.Run("as enforced", func(t *testing.T) {
+		source := source(t, everyConfig, everyRestriction)
+		made := c.install(t, source)
+		c.settle(t)
+		t.Run("differential", func(t *testing.T) { d.run(t, source) })
+		d.clear(t) // the others are tried with their numbers
+		t.Run("hostile", hostile.test)
+		t.Run("rules", c.testRules)
+		t.Run("types", func(t *testing.T) { c.testTypes(t, made) })
+	})
+}
+
+// differential is random objects of which the API server says what pkg/check says of each alone, in the same words.
+type differential struct {
+	*cluster
+	s          specimen.Source
+	namespaces []namespace
+	bases      []base
+}
+
+// newDifferential stores what is changed later, as long as no policy is there.
+func (c *cluster) newDifferential(t *testing.T) *differential {
+	t.Helper()
+	d := &differential{cluster: c, s: specimen.New(t)}
 	for _, labels := range places() {
 		name := c.namespace(t, labels)
 		labels[corev1.LabelMetadataName] = name
-		namespaces = append(namespaces, namespace{name, labels})
+		d.namespaces = append(d.namespaces, namespace{name, labels})
 	}
-	bases := c.bases(t, s, namespaces)
-	everything := "enforcement: {PC0101: Warn, PC0102: Warn, PC0104: Warn, PC0301: Warn, PC0302: Warn, PC0303: Warn, PC0304: Warn, PC0306: Warn, " +
-		"PC0307: Warn, PC0310: Warn, PC0311: Warn, PC0312: Warn, PC0403: Warn, PC0502: Warn, PC0504: Warn}\nonUncertain: Warn\n"
-	for _, mode := range []struct{ name, config string }{{"all told", everyConfig + everything}, {"as enforced", everyConfig}} {
-		t.Run(mode.name, func(t *testing.T) {
-			source := source(t, mode.config, everyRestriction)
-			c.install(t, source)
-			c.settle(t)
-			r := &run{c, newOracle(t, source), map[string]int{}}
-			for range specimen.Rounds(700) {
-				in := namespaces[s.IntN(len(namespaces))]
-				o := draw(s, in.name)
-				r.compare(t, in, o, nil, c.dryRun(t.Context(), o.DeepCopyObject().(client.Object)))
-			}
-			for range specimen.Rounds(300) {
-				b := bases[s.IntN(len(bases))]
-				o := redraw(s, b.object)
-				r.compare(t, b.in, o, b.object, c.try(func() error { return c.as(o).Update(t.Context(), o.DeepCopyObject().(client.Object), client.DryRunAll) }))
-			}
-			r.tell(t)
-		})
-		c.settle(t)
+	d.bases = c.bases(t, d.s, d.namespaces)
+	return d
+}
+
+func (d *differential) run(t *testing.T, source webhook.PolicySource) {
+	t.Helper()
+	r := &run{d.cluster, newOracle(t, source), map[string]int{}}
+	for range specimen.Rounds(700) {
+		in := d.namespaces[d.s.IntN(len(d.namespaces))]
+		o := draw(d.s, in.name)
+		r.compare(t, in, o, nil, d.dryRun(t.Context(), o.DeepCopyObject().(client.Object)))
+	}
+	for range specimen.Rounds(300) {
+		b := d.bases[d.s.IntN(len(d.bases))]
+		o := redraw(d.s, b.object)
+		r.compare(t, b.in, o, b.object, d.try(func() error { return d.as(o).Update(t.Context(), o.DeepCopyObject().(client.Object), client.DryRunAll) }))
+	}
+	r.tell(t)
+}
+
+func (d *differential) clear(t *testing.T) {
+	t.Helper()
+	for _, b := range d.bases {
+		if err := d.Delete(t.Context(), b.object); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

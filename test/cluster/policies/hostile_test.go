@@ -8,7 +8,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 )
 
@@ -40,9 +39,25 @@ func manyEntries(from, n int) func(*testing.T, string) client.Object {
 	}
 }
 
-// TestHostile: whatever an object is like, it is judged or refused as one that cannot be, and CEL's limits hold.
-func TestHostile(t *testing.T) {
-	c := newCluster(t, controlplane.Options{})
+// hostile is objects that are meant to be too much for policies.
+type hostile struct {
+	*cluster
+	plain  string // a namespace
+	rows   []hostileRow
+	stored []client.Object // by row; nil for what is created
+}
+
+type hostileRow struct {
+	why    string
+	before func(*testing.T, string) client.Object // nil: it is created
+	object func(*testing.T, string) client.Object
+	want   string // what the answer tells, the warnings included
+	not    string // what it does not
+}
+
+// newHostile stores what is changed later, as long as no policy is there.
+func (c *cluster) newHostile(t *testing.T) *hostile {
+	t.Helper()
 	plain := c.namespace(t, map[string]string{"policy": "some", "team": "a"})
 	apart := func(i int) corev1.ContainerPort { return containerPort(1000+i, "") }
 	bad := func(i int) corev1.ContainerPort {
@@ -62,15 +77,8 @@ func TestHostile(t *testing.T) {
 		p.ContainerPort = int32(1 + i) // else the API server warns of so many of them that nobody else is heard
 		return p
 	}
-	type made = func(*testing.T, string) client.Object
-	type row struct {
-		why    string
-		before made // nil: it is created
-		object made
-		want   string // what the answer tells, the warnings included
-		not    string // what it does not
-	}
-	rows := []row{
+	h := &hostile{cluster: c, plain: plain}
+	h.rows = []hostileRow{
 		{"as many ports as can be judged", nil, many(600, apart), "PC0311", "a policy cannot judge"},
 		{"one more", nil, many(601, apart), "a policy cannot judge", "PC0102"},
 		{"many more", nil, many(5000, apart), "a policy cannot judge", "PC0102"},
@@ -88,30 +96,33 @@ func TestHostile(t *testing.T) {
 		{"more node ports than can be judged", nil, manyEntries(30001, 601), "a policy cannot judge", "PC0310"},
 		{"all of them new", manyEntries(30000, 2), manyEntries(30000, 599), "PC0310", "a policy cannot judge"},
 	}
-	stored := make([]client.Object, len(rows))
-	for i, tt := range rows {
+	h.stored = make([]client.Object, len(h.rows))
+	for i, tt := range h.rows {
 		if tt.before != nil {
-			stored[i] = tt.before(t, plain)
-			stored[i].SetName(fmt.Sprintf("many-%d", i))
-			if err := c.Create(t.Context(), stored[i]); err != nil {
+			h.stored[i] = tt.before(t, plain)
+			h.stored[i].SetName(fmt.Sprintf("many-%d", i))
+			if err := c.Create(t.Context(), h.stored[i]); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	c.install(t, source(t, everyConfig, everyRestriction))
-	c.settle(t)
-	for i, tt := range rows {
-		o := tt.object(t, plain)
-		request := func() error { return c.Create(t.Context(), o, client.DryRunAll) }
-		if old := stored[i]; old != nil {
+	return h
+}
+
+// test: whatever an object is like, it is judged or refused as one that cannot be, and CEL's limits hold.
+func (h *hostile) test(t *testing.T) {
+	for i, tt := range h.rows {
+		o := tt.object(t, h.plain)
+		request := func() error { return h.Create(t.Context(), o, client.DryRunAll) }
+		if old := h.stored[i]; old != nil {
 			o.SetName(old.GetName())
 			o.SetResourceVersion(old.GetResourceVersion())
 			if svc, ok := o.(*corev1.Service); ok {
 				svc.Spec.ClusterIP, svc.Spec.ClusterIPs = old.(*corev1.Service).Spec.ClusterIP, old.(*corev1.Service).Spec.ClusterIPs
 			}
-			request = func() error { return c.Update(t.Context(), o, client.DryRunAll) }
+			request = func() error { return h.Update(t.Context(), o, client.DryRunAll) }
 		}
-		a := c.try(request)
+		a := h.try(request)
 		said := strings.Join(a.said(), "\n")
 		if a.other != nil || strings.Contains(said, "budget") || strings.Contains(said, "cost") || !strings.Contains(said, tt.want) || strings.Contains(said, tt.not) {
 			t.Errorf("%s: %v, %.2000q, want %q and not %q", tt.why, a.other, said, tt.want, tt.not)

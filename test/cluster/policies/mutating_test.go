@@ -23,6 +23,7 @@ const (
 
 // TestMutating: hostIP is written where a hostPort leaves it empty, and nowhere else; the protocol is there anyway.
 func TestMutating(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, controlplane.Options{})
 	in := c.namespace(t, nil)
 	for _, object := range source(t, "", "").Mutating("0.0.0.0") {
@@ -61,6 +62,7 @@ func hostIPsOf(pod *corev1.Pod) []string {
 
 // TestBesideTheGate: policies and gate stand side by side: what is well passes both without a word, and both refuse the same.
 func TestBesideTheGate(t *testing.T) {
+	t.Parallel()
 	r := rig.Run(t, rig.Options{})
 	c := clusterOf(t, r.RESTConfig())
 	in := c.namespace(t, nil)

@@ -11,15 +11,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
+	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
-// TestTypes: the API server takes all policies, and its type checker has nothing to say.
-func TestTypes(t *testing.T) {
-	c := newCluster(t, controlplane.Options{ControllerManager: true})
-	made := c.install(t, source(t, everyConfig, everyRestriction))
+// testTypes: the API server takes all policies, and its type checker has nothing to say.
+func (c *cluster) testTypes(t *testing.T, made *webhook.AdmissionPolicies) {
 	for _, o := range made.Objects {
 		p, ok := o.(*admissionregistrationv1.ValidatingAdmissionPolicy)
 		if !ok {
@@ -141,17 +139,14 @@ func TestUnseen(t *testing.T) {
 	}
 }
 
-// TestRules: each rule refuses or warns of what it is about, in these words, and leaves what is beside it alone.
-func TestRules(t *testing.T) {
-	c := newCluster(t, controlplane.Options{})
+// testRules: each rule refuses or warns of what it is about, in these words, and leaves what is beside it alone.
+func (c *cluster) testRules(t *testing.T) {
 	in := map[string]string{"system": metav1.NamespaceSystem}
 	for name, labels := range map[string]map[string]string{
 		"free": {}, "none": {"policy": "none"}, "some": {"policy": "some"}, "pools": {"policy": "pools"}, "team": {"policy": "pools", "team": "a"}, "games": {"team": "games"},
 	} {
 		in[name] = c.namespace(t, labels)
 	}
-	c.install(t, source(t, everyConfig, everyRestriction))
-	c.settle(t)
 	const (
 		pod       = "{apiVersion: v1, kind: Pod, metadata: {name: p, labels: {app: %s}}, spec: {%s}}"
 		daemonSet = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: d}, spec: {selector: {matchLabels: {a: b}}, updateStrategy: {type: RollingUpdate, rollingUpdate: {maxSurge: %s, maxUnavailable: %s}}, " +

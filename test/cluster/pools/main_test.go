@@ -48,6 +48,7 @@ func TestMain(m *testing.M) {
 // TestPools is every test that needs the API server, for it takes longer to start than most of them. They come one after
 // the other: every controller sees the whole cluster.
 func TestPools(t *testing.T) {
+	t.Parallel()
 	w := &world{rig.RunAPI(t)}
 	for _, c := range []struct {
 		name string

@@ -346,6 +346,7 @@ func (s *site) takeAll(t *testing.T) {
 // TestStorm: every Service has a number of its pool, no number is had twice, no client sees an error but the announced
 // 429, and nothing is left when all are gone.
 func TestStorm(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	bare := &storm{site: s, seed: seed.Of(t)}
 	bare.run(t) // without us, for comparison
@@ -370,6 +371,7 @@ func TestStorm(t *testing.T) {
 // TestStormWhileThingsBreak: the same while gates are killed and started again, etcd stands still for a while, and
 // clients give up half of their requests. They see outages then, and still no number is had twice, lost, or a stranger's.
 func TestStormWhileThingsBreak(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.arm(t)
 	run := &storm{site: s, seed: seed.Of(t), abandons: true, breaks: true}

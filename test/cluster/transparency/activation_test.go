@@ -26,6 +26,7 @@ import (
 // TestActivation: what begins to want pods is judged, whoever writes it; and what conflicts since before the webhook was
 // installed loses no pod to it. The controllers and the scheduler are real.
 func TestActivation(t *testing.T) {
+	t.Parallel()
 	r := rig.Run(t, rig.Options{
 		ControlPlane: controlplane.Options{ControllerManager: true, Scheduler: true},
 		Kubelet:      kubelet.Options{Nodes: kubelet.Nodes(3)},

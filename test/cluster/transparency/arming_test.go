@@ -18,6 +18,7 @@ import (
 
 // TestArmsBesideOthers: the webhook arms beside its own admission policies; whoever keeps it from arming is named.
 func TestArmsBesideOthers(t *testing.T) {
+	t.Parallel()
 	r := rig.Run(t, rig.Options{SelfArmed: true})
 	if err := rig.Install(t.Context(), r.RESTConfig(), "policies"); err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ const fireClients = 32
 // killed, restarted and rolled, while the API server is restarted and etcd is paused. At no moment does the API server hold a
 // Service's node port that is also somebody's host port, and no refusal names an object that there never was.
 func TestUnderFire(t *testing.T) {
+	t.Parallel()
 	f := newFire(t, seed.Of(t))
 	for n := 1; n <= len(f.gates); n++ {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {

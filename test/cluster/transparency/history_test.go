@@ -44,6 +44,7 @@ const (
 // given the same answer and have stored the same, unless our answer carries one of our codes; then a model that reads only
 // what the API server has stored must find the conflict.
 func TestHistories(t *testing.T) {
+	t.Parallel()
 	behind := rig.Run(t, rig.Options{
 		ControlPlane: controlplane.Options{NodePortRange: nodePortRange},
 		Config:       "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\nnodePortRange: " + nodePortRange + "\n",

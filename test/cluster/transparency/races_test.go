@@ -15,6 +15,7 @@ import (
 // TestRaces has two clients, each of which is judged by a replica of its own, want one port at the same moment. Never are
 // both admitted.
 func TestRaces(t *testing.T) {
+	t.Parallel()
 	const free = 30900 // the only nodePort that is ever chosen
 	config := fmt.Sprintf("apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\nallocateFrom: %q\n", fmt.Sprint(free))
 	r := rig.Run(t, rig.Options{Config: config})
@@ -53,7 +54,7 @@ func TestRaces(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			outcomes, said := map[string]int{}, map[string]int{}
-			for round := range seed.Rounds(100, 2000) {
+			for round := range seed.Rounds(60, 2000) {
 				port := 30000 + round%800
 				if c.fixed != 0 {
 					port = c.fixed

@@ -35,6 +35,7 @@ func newClient(t *testing.T, cp *controlplane.ControlPlane) client.Client {
 
 // TestSequences are everyday sequences of requests, each of which Portcullis once got wrong.
 func TestSequences(t *testing.T) {
+	t.Parallel()
 	r := rig.Run(t, rig.Options{Flags: []string{"--audit-every=10m"}})
 	c, s := newClient(t, r.ControlPlane), newServer(t, r.ControlPlane)
 	others := newOthers(t)

@@ -28,13 +28,13 @@ const skip = `{"Time":"2026-01-01T00:00:01Z","Action":"skip","Package":"github.c
 func TestReport(t *testing.T) {
 	for _, c := range []struct {
 		name, in, want string
-		good, goodInCI bool
+		good           bool
 	}{
-		{"good", events, "TIME  TESTS  PACKAGE\n1.5s  1      pkg/a\nfrom first to last: 2s\n1 passed, 0 failed, 0 skipped\n", true, true},
+		{"good", events, "TIME  TESTS  PACKAGE\n1.5s  1      pkg/a\nfrom first to last: 2s\n1 passed, 0 failed, 0 skipped\n", true},
 		{"failed", events + wrong, "TIME   TESTS  PACKAGE\n90.0s  1      test/b: 1 failed\n1.5s   1      pkg/a\n0.0s   0      test/broken: failed outside of its tests\n" +
-			"from first to last: 1m31s\n1 passed, 2 failed, 0 skipped\n", false, false},
-		{"skipped", events + skip, "TIME  TESTS  PACKAGE\n1.5s  1      pkg/a: skipped: TestZ/sub\nfrom first to last: 2s\n1 passed, 0 failed, 0 skipped\n", true, false},
-		{"nothing ran", "", "TIME  TESTS  PACKAGE\nfrom first to last: 0s\n0 passed, 0 failed, 0 skipped\n", false, false},
+			"from first to last: 1m31s\n1 passed, 2 failed, 0 skipped\n", false},
+		{"skipped", events + skip, "TIME  TESTS  PACKAGE\n1.5s  1      pkg/a: skipped: TestZ/sub\nfrom first to last: 2s\n1 passed, 0 failed, 0 skipped\n", false},
+		{"nothing ran", "", "TIME  TESTS  PACKAGE\nfrom first to last: 0s\n0 passed, 0 failed, 0 skipped\n", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var r report
@@ -48,8 +48,8 @@ func TestReport(t *testing.T) {
 			if diff := cmp.Diff(c.want, out.String()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			if r.isGood(false) != c.good || r.isGood(true) != c.goodInCI {
-				t.Errorf("good: %v, in CI %v; want %v, %v", r.isGood(false), r.isGood(true), c.good, c.goodInCI)
+			if r.isGood() != c.good {
+				t.Errorf("good: %v, want %v", r.isGood(), c.good)
 			}
 		})
 	}

@@ -22,6 +22,7 @@ import (
 
 // TestFamilies starts an API server in each of the three ways and lets it give addresses and node ports to Services.
 func TestFamilies(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name  string
 		cidrs []string
@@ -33,6 +34,7 @@ func TestFamilies(t *testing.T) {
 		{"dual-stack, IPv6 first", []string{IPv6ServiceCIDR, IPv4ServiceCIDR}, []v1.IPFamily{v1.IPv6Protocol, v1.IPv4Protocol}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			client := clientFor(t, Run(t, Options{ServiceCIDRs: tc.cidrs}))
 			service, err := client.CoreV1().Services("default").Create(t.Context(), nodePortService("a", 0), metav1.CreateOptions{})
 			if err != nil {
@@ -52,6 +54,7 @@ func TestFamilies(t *testing.T) {
 }
 
 func TestNodePortRange(t *testing.T) {
+	t.Parallel()
 	client := clientFor(t, Run(t, Options{NodePortRange: "30000-50000"}))
 	for port, fits := range map[int32]bool{30000: true, 50000: true, 29999: false, 50001: false} {
 		_, err := client.CoreV1().Services("default").Create(t.Context(), nodePortService("", port), metav1.CreateOptions{})
@@ -66,6 +69,7 @@ func TestNodePortRange(t *testing.T) {
 
 // TestComponents runs everything: controllers work, also after a crash, and kubectl gets in.
 func TestComponents(t *testing.T) {
+	t.Parallel()
 	logs := t.TempDir()
 	cp := Run(t, Options{
 		ControllerManager: true,

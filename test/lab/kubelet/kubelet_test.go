@@ -23,6 +23,7 @@ import (
 
 // TestCluster runs the stand-in with everything else real. The subtests follow one another: the last one loses nodes.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	cp := controlplane.Run(t, controlplane.Options{
 		ControllerManager:      true,
 		Scheduler:              true,
@@ -334,6 +335,7 @@ func testLost(t *testing.T, c cluster, ns string) {
 // TestWithoutControllers has nothing but an API server: nodes are ready, free of taints, and pods run and end slowly
 // if told to.
 func TestWithoutControllers(t *testing.T) {
+	t.Parallel()
 	cp := controlplane.Run(t, controlplane.Options{ServiceCIDRs: []string{controlplane.IPv6ServiceCIDR}})
 	client, err := kubernetes.NewForConfig(cp.RESTConfig())
 	if err != nil {
@@ -373,6 +375,7 @@ func TestWithoutControllers(t *testing.T) {
 
 // TestRestart stops the stand-in, lets pods come and starts it again: what was there keeps its place and address.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	const ns = "default"
 	cp := controlplane.Run(t, controlplane.Options{})
 	client, err := kubernetes.NewForConfig(cp.RESTConfig())

@@ -46,7 +46,7 @@ func TestRunSaysWhatFailed(t *testing.T) {
 	}
 }
 
-// TestMissing: the reasons for which tests are not done are told.
+// TestMissing: the reasons for which tests cannot be done are told.
 func TestMissing(t *testing.T) {
 	if os.Geteuid() != 0 {
 		if got := Missing(); !strings.HasPrefix(got, "needs root") {

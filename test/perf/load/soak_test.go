@@ -45,7 +45,7 @@ func TestChurn(t *testing.T) {
 	c := &churn{Rig: r, api: api}
 	c.prepare(t)
 	from := seed.Of(t)
-	looks, every := seed.Rounds(8, 120), time.Duration(seed.Rounds(4, 10))*time.Second
+	looks, every := seed.Rounds(6, 120), time.Duration(seed.Rounds(3, 10))*time.Second
 	over := make(chan struct{})
 	var all sync.WaitGroup
 	stop := sync.OnceFunc(func() { close(over); all.Wait() })
@@ -67,14 +67,16 @@ func TestChurn(t *testing.T) {
 		})
 	}
 	var sizes []size
-	for len(sizes) < looks && !t.Failed() {
+	// On a busy machine it takes longer until there was a churn.
+	isChurn := func() bool { return c.stored.Load() >= 1000 && c.refused.Load() >= 10 }
+	for (len(sizes) < looks || !isChurn()) && len(sizes) < 5*looks && !t.Failed() {
 		time.Sleep(every)
 		sizes = append(sizes, c.look(t))
 	}
 	stop()
 	c.look(t)
 	t.Logf("%d writes were stored, %d refused; the ledger was right %d times", c.stored.Load(), c.refused.Load(), len(sizes)+1)
-	if c.stored.Load() < 1000 || c.refused.Load() < 10 {
+	if !isChurn() {
 		t.Errorf("%d stored and %d refused are no churn", c.stored.Load(), c.refused.Load())
 	}
 	if drift, err := r.Gate.Count(t.Context(), "portcullis_ledger_rebuild_drift_total"); err != nil || drift != 0 {

@@ -1,6 +1,6 @@
 // Package docs holds the documentation to the code: every example is judged by the real checks, every table of codes,
 // hooks and metrics is compared with what they are made from, every link leads somewhere. What can be written by a
-// machine is written by `go test ./docs -update`.
+// machine is written by `go -C test test ./repo/docs -update`.
 package docs
 
 import (
@@ -86,7 +86,7 @@ func (p *page) hold(t *testing.T, what string, first int, is, want []string) {
 		return
 	}
 	if !*update {
-		t.Errorf("%s:%d: %s is\n%s\nwant\n%s\n(go test ./docs -update writes it)", p.path, first+1, what, strings.Join(is, "\n"), strings.Join(want, "\n"))
+		t.Errorf("%s:%d: %s is\n%s\nwant\n%s\n(go -C test test ./repo/docs -update writes it)", p.path, first+1, what, strings.Join(is, "\n"), strings.Join(want, "\n"))
 		return
 	}
 	p.lines = slices.Replace(p.lines, first, first+len(is), want...)

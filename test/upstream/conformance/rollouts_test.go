@@ -45,6 +45,7 @@ type progress struct {
 // that they can never finish are those that the real controllers and the real scheduler do not finish. We say so by an
 // error, or by a warning that pods wait, that the rollout stalls or that no node is left.
 func TestRolloutsAsTheControllers(t *testing.T) {
+	t.Parallel()
 	f := newFeatures("Deployment", "DaemonSet", "StatefulSet", "RollingUpdate", "Recreate", "default strategy", "percentage", "number", "maxSurge", "DaemonSet with maxSurge",
 		"nodeSelector", "affinity", "only edge nodes", "tainted node", "toleration", "host network", "hostIP", "init container", "sidecar", "TCP", "UDP", "SCTP",
 		"held by pods", "held by a DaemonSet", "an ended pod", "no replicas", "one node", "several nodes",

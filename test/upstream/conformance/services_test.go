@@ -47,6 +47,7 @@ const (
 // knows nothing. The ports that get another number are those that we name, and a Service that could not be created
 // again is one of which we say so.
 func TestServicesAsTheAPIServer(t *testing.T) {
+	t.Parallel()
 	cp := controlplane.Run(t, controlplane.Options{NodePortRange: nodePortRange})
 	leaked := map[int32]bool{}
 	mended := []seed.Mended{

@@ -30,6 +30,7 @@ import (
 
 // TestIPTables holds our rendering to what the real proxier of the iptables mode leaves in a fake kernel.
 func TestIPTables(t *testing.T) {
+	t.Parallel()
 	lines := 0
 	differential(t, func(c *Case, f rules.Family) string {
 		diff, n := iptablesDifference(t, c, f)

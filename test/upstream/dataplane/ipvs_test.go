@@ -36,6 +36,7 @@ import (
 // TestIPVS holds our rendering to what the real proxier of the ipvs mode leaves in a fake kernel: virtual servers with
 // their real ones, ipsets, and rules of iptables.
 func TestIPVS(t *testing.T) {
+	t.Parallel()
 	var seen ipvsTally
 	difference := func(c *Case, f rules.Family) string { return ipvsDifference(t, c, f, &seen) }
 	differential(t, difference)
@@ -60,6 +61,7 @@ func allowNode(c *Case) {
 
 // TestIPVSWithoutNodePorts: where node ports answer at no address, what comes behind them is lost.
 func TestIPVSWithoutNodePorts(t *testing.T) {
+	t.Parallel()
 	var seen ipvsTally
 	for seed := range uint64(60) {
 		c := Draw(seed, Size{Services: 6})

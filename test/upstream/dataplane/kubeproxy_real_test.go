@@ -27,6 +27,7 @@ import (
 // The ipvs mode is missing: it needs the kernel's IP_VS, which machines that tests run on often lack. TestIPVS holds ours
 // to the real proxier in process.
 func TestKubeProxy(t *testing.T) {
+	t.Parallel()
 	netns.Need(t, "ip", "nsenter", "iptables-save", "ip6tables-save", "iptables-restore", "ip6tables-restore", "nft")
 	source := specimen.New(t)
 	cluster := newCluster(t)

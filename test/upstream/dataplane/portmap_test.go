@@ -26,11 +26,13 @@ import (
 // rendering is loaded into another one. What the kernel's own tools then say of both must be the same.
 
 func TestPortmapIPTables(t *testing.T) {
+	t.Parallel()
 	netns.Need(t, "ip", "iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore")
 	portmapDifferential(t, "iptables", iptablesPortmap)
 }
 
 func TestPortmapNFTables(t *testing.T) {
+	t.Parallel()
 	netns.Need(t, "ip", "nft")
 	portmapDifferential(t, "nftables", nftablesPortmap)
 }

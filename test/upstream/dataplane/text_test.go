@@ -27,6 +27,7 @@ import (
 // list is read as what was meant.
 
 func TestListingsOfIPTables(t *testing.T) {
+	t.Parallel()
 	netns.Need(t, "ip", "iptables-save", "iptables-restore", "ip6tables-save", "ip6tables-restore")
 	readDifferential(t, func(ctx context.Context, n *netns.Namespace, w *rules.World) (string, error) {
 		w.Proxy.Counters = false // they would have to be there first
@@ -57,6 +58,7 @@ func TestListingsOfIPTables(t *testing.T) {
 }
 
 func TestListingsOfNFTables(t *testing.T) {
+	t.Parallel()
 	netns.Need(t, "ip", "nft", "iptables-restore")
 	readDifferential(t, func(ctx context.Context, n *netns.Namespace, w *rules.World) (string, error) {
 		var all []rules.Fragment
