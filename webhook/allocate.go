@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	jsonpatch "gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -181,7 +182,7 @@ func (a *allocation) book(port uint16) pool.Use {
 }
 
 // settleTime is how long a client is made to wait for a number that comes free.
-const settleTime = freshTime
+const settleTime = 15 * time.Second
 
 // isSettling reports whether numbers of the pools that were tried come free by themselves soon: asked for by requests
 // that may have failed, held by Services that are gone, or released and nearly through with their delay.
@@ -210,7 +211,7 @@ func (a *allocation) comesFree(claim *v1alpha1.PortClaim) bool {
 	case v1alpha1.ClaimBound:
 		return !a.state.IsNodePort(uint16(claim.Spec.Port))
 	default:
-		return true
+		return claim.Status.ServiceUID == "" // else it rests if its Service does not come
 	}
 }
 

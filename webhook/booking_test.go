@@ -261,6 +261,7 @@ func TestExhaustedForAMoment(t *testing.T) {
 		want  string
 	}{
 		{"requested, the Service may not come", delayed(), claimed(30100, "b", "Requested"), nil, "busy"},
+		{"requested by one that had it, and rests if it does not come", delayed(), with(claimed(30100, "b", "Requested"), func(c *v1alpha1.PortClaim) { c.Status.ServiceUID = "u" }), nil, full},
 		{"bound", delayed(), with(claimed(30100, "b", ""), boundTo("u")), holding(nodePortService("b", 30100)), full},
 		{"bound, the Service is gone", delayed(), with(claimed(30100, "b", ""), boundTo("u")), nil, "busy"},
 		{"released just now", delayed(), with(claimed(30100, "b", ""), releasedAt(60*minute)), nil, full},

@@ -40,9 +40,9 @@ func NewClaims(writer client.Client, live client.Reader, seen func(port uint16) 
 const (
 	// claimTime bounds what the mutating hook may take to book: its own time is 3 seconds.
 	claimTime = 2 * time.Second
-	// freshTime is how long a request is so recent that the number need not be asked for again. The claim of a request is
-	// kept for longer than a request can last, see pkg/controller.
-	freshTime = 15 * time.Second
+	// freshTime is how long a request is so recent that the number need not be asked for again: much shorter than its claim is
+	// kept, see RequestLifetime of pkg/controller.
+	freshTime = 3 * time.Second
 	// claimAttempts bounds how often one claim is tried to write.
 	claimAttempts = 4
 )
@@ -115,13 +115,14 @@ func (c *Claims) create(ctx context.Context, b Booking) error {
 // isFresh reports whether a number was asked for so recently that nobody takes the request for dead.
 func (c *Claims) isFresh(claim *v1alpha1.PortClaim) bool {
 	isRequested := claim.Status.Phase == "" || claim.Status.Phase == v1alpha1.ClaimRequested
-	return isRequested && c.now().Sub(claim.LastRequested().Time) < freshTime
+	return isRequested && c.now().Sub(claim.LastRequested().Time).Abs() < freshTime // the clocks of replicas differ
 }
 
-// askAgain takes a number back that was the Service's before, unless somebody has changed the claim meanwhile.
+// askAgain takes a number back that was the Service's before, unless somebody has changed the claim meanwhile. The UID of who
+// held it last stays: if the Service does not come, the number rests for the pool's reuseDelay all the same.
 func (c *Claims) askAgain(ctx context.Context, claim *v1alpha1.PortClaim) error {
 	again := claim.DeepCopy()
-	again.Status = v1alpha1.PortClaimStatus{Phase: v1alpha1.ClaimRequested, RequestedAgainAt: new(metav1.NewTime(c.now()))}
+	again.Status = v1alpha1.PortClaimStatus{Phase: v1alpha1.ClaimRequested, ServiceUID: claim.Status.ServiceUID, RequestedAgainAt: new(metav1.NewTime(c.now()))}
 	return c.writer.Status().Update(ctx, again)
 }
 

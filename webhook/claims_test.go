@@ -151,7 +151,7 @@ func TestTake(t *testing.T) {
 		return with(with(claimed(30001, "a", v1alpha1.ClaimRequested), requestedAt(0)), edits...)
 	}
 	theirs := claimed(30001, "b", v1alpha1.ClaimRequested)
-	fresh := requestedAt(now - 14)
+	fresh := requestedAt(now - 2)
 	gone := apierrors.NewInternalError(errors.New("etcd"))
 	for _, c := range []struct {
 		name         string
@@ -177,7 +177,8 @@ func TestTake(t *testing.T) {
 
 		{"its own, just requested", mine(fresh), mine(fresh), nil, Booking{IsNew: true}, true, false, "", "a Requested"},
 		{"its own, without a phase", mine(fresh, func(c *v1alpha1.PortClaim) { c.Status.Phase = "" }), mine(fresh), nil, Booking{IsNew: true}, true, false, "", "a Requested"},
-		{"its own, requested at the end of that time", mine(requestedAt(now - 15)), mine(requestedAt(now - 15)), nil, Booking{IsNew: true}, true, false, "update", "a Requested again"},
+		{"its own, requested at the end of that time", mine(requestedAt(now - 3)), mine(requestedAt(now - 3)), nil, Booking{IsNew: true}, true, false, "update", "a Requested again"},
+		{"its own, requested by a clock that is ahead", mine(requestedAt(now + 60)), mine(requestedAt(now + 60)), nil, Booking{IsNew: true}, true, false, "update", "a Requested again"},
 		{"its own, just requested again", mine(func(c *v1alpha1.PortClaim) { c.Status.RequestedAgainAt = new(metav1.Unix(now-1, 0)) }), nil, nil, Booking{IsNew: true}, true, false, "", ""},
 		{"its own, released", mine(releasedAt(now - 60)), mine(releasedAt(now - 60)), nil, Booking{IsNew: true}, true, false, "update", "a Requested again"},
 		{"its own, bound", mine(boundTo("u1")), mine(boundTo("u1")), nil, Booking{UID: "u1"}, true, false, "", "a Bound"},
@@ -252,7 +253,7 @@ func merged(a, b map[string][]func(context.Context, *api) error) map[string][]fu
 }
 
 // TestTakeWrites: a claim says whose the nodePort is, of which pool, for which port and since when; one that is taken again
-// keeps that, and forgets what became of it.
+// keeps that and who had it last, and forgets what became of it.
 func TestTakeWrites(t *testing.T) {
 	a := newAPI(t)
 	now := time.Unix(1000, 0)
@@ -273,7 +274,7 @@ func TestTakeWrites(t *testing.T) {
 		t.Fatal(has, err)
 	}
 	again := a.stored(t, 30001)
-	if diff := cmp.Diff(v1alpha1.PortClaimStatus{Phase: v1alpha1.ClaimRequested, RequestedAgainAt: new(metav1.Unix(1060, 0))}, again.Status); diff != "" {
+	if diff := cmp.Diff(v1alpha1.PortClaimStatus{Phase: v1alpha1.ClaimRequested, ServiceUID: "u1", RequestedAgainAt: new(metav1.Unix(1060, 0))}, again.Status); diff != "" {
 		t.Errorf("status (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(spec, again.Spec); diff != "" {

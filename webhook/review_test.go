@@ -41,7 +41,7 @@ func FuzzReview(f *testing.F) {
 			w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, path, bytes.NewReader(body))
 			r.Header.Set("Content-Type", "application/json")
 			runtime.ReadMemStats(&before)
-			(&admission.Webhook{Handler: hook}).ServeHTTP(w, r)
+			(&admission.Webhook{Handler: hook, RecoverPanic: new(false)}).ServeHTTP(w, r) // what panics fails the test
 			runtime.ReadMemStats(&after)
 			var answer admissionv1.AdmissionReview
 			if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || answer.Response == nil {

@@ -114,6 +114,14 @@ func TestSecretPath(t *testing.T) {
 				t.Errorf("%s: %s: %d %s", c.name, path, w.Code, w.Body)
 			}
 		}
+		// Whatever is asked there, and whether there is such a hook at all, the answer is the same.
+		for _, method := range []string{http.MethodHead, http.MethodGet, http.MethodPut, http.MethodOptions} {
+			w := httptest.NewRecorder()
+			server.WebhookMux().ServeHTTP(w, httptest.NewRequest(method, "/"+strings.Repeat("0", 32)+"/validate-pods", nil))
+			if want404++; w.Code != http.StatusNotFound || w.Header().Get("Allow") != "" || w.Header().Get("Location") != "" {
+				t.Errorf("%s: %s: %d %v", c.name, method, w.Code, w.Header())
+			}
+		}
 		if w := post("/"+one+"/healthz", strings.NewReader("{}")); w.Code != http.StatusNotFound {
 			t.Errorf("%s: another path below a segment: %d", c.name, w.Code)
 		}

@@ -122,12 +122,9 @@ func (o *servingOptions) files(manager ctrl.Manager, expiry *prometheus.GaugeVec
 func (o *servingOptions) configure(from source) (func(*tls.Config), error) {
 	var clients *x509.CertPool
 	if o.clientCA != "" {
-		pem, err := os.ReadFile(o.clientCA)
-		if err != nil {
-			return nil, fmt.Errorf("--%sclient-ca-file: %w", o.prefix, err)
-		}
-		if clients = x509.NewCertPool(); !clients.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--%sclient-ca-file %s: no certificate in it", o.prefix, o.clientCA)
+		var err error
+		if clients, err = authorities(o.clientCA); err != nil {
+			return nil, fmt.Errorf("--%sclient-ca-file%w", o.prefix, err)
 		}
 	}
 	return func(c *tls.Config) {
@@ -144,6 +141,19 @@ func (o *servingOptions) configure(from source) (func(*tls.Config), error) {
 		c.ClientCAs, c.ClientAuth = clients, tls.RequireAndVerifyClientCert
 		c.VerifyConnection = o.verifyClient
 	}, nil
+}
+
+// authorities reads a file of certificates in PEM. The error follows the name of a flag.
+func authorities(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf(": %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf(" %s: no certificate in it", file)
+	}
+	return pool, nil
 }
 
 func (o *servingOptions) verifyClient(state tls.ConnectionState) error {

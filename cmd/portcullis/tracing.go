@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -16,25 +18,31 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	oteltrace "go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/credentials"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
 
 // tracingOptions are the flags of serve that are about traces.
 type tracingOptions struct {
 	endpoint string
+	ca       string
 	sampling float64
 }
 
 func (o *tracingOptions) addTo(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&o.endpoint, "tracing-endpoint", "", "HOST:PORT of an OpenTelemetry collector that takes spans by OTLP over gRPC, without TLS; empty for no traces")
+	f.StringVar(&o.endpoint, "tracing-endpoint", "", "HOST:PORT of an OpenTelemetry collector that takes spans by OTLP over gRPC; empty for no traces")
+	f.StringVar(&o.ca, "tracing-ca-file", "", "file of the authorities that the collector's certificate must be of, PEM; without it spans are sent without TLS")
 	f.Float64Var(&o.sampling, "tracing-sampling", 0.01, "share of the reviews to trace where the API server has not decided: 0 to 1")
 }
 
 // validate reports what cannot be meant.
 func (o *tracingOptions) validate() error {
-	if !(o.sampling >= 0 && o.sampling <= 1) { // so that NaN is refused too
+	switch {
+	case !(o.sampling >= 0 && o.sampling <= 1): // so that NaN is refused too
 		return fmt.Errorf("--tracing-sampling %v: a share, from 0 to 1", o.sampling)
+	case o.ca != "" && o.endpoint == "":
+		return errors.New("--tracing-ca-file: name the collector with --tracing-endpoint")
 	}
 	return nil
 }
@@ -52,7 +60,11 @@ func (o *tracingOptions) start(ctx context.Context, logger logr.Logger) (*tracin
 	if o.endpoint == "" {
 		return nil, nil
 	}
-	exporter, err := otlptracegrpc.New(ctx, otlptracegrpc.WithEndpoint(o.endpoint), otlptracegrpc.WithInsecure())
+	security, err := o.security()
+	if err != nil {
+		return nil, err
+	}
+	exporter, err := otlptracegrpc.New(ctx, otlptracegrpc.WithEndpoint(o.endpoint), security)
 	if err != nil {
 		return nil, fmt.Errorf("--tracing-endpoint %s: %w", o.endpoint, err)
 	}
@@ -66,6 +78,18 @@ func (o *tracingOptions) start(ctx context.Context, logger logr.Logger) (*tracin
 		)),
 	)
 	return newTracing(provider), nil
+}
+
+// security is how the collector proves who it is.
+func (o *tracingOptions) security() (otlptracegrpc.Option, error) {
+	if o.ca == "" {
+		return otlptracegrpc.WithInsecure(), nil
+	}
+	roots, err := authorities(o.ca)
+	if err != nil {
+		return nil, fmt.Errorf("--tracing-ca-file%w", err)
+	}
+	return otlptracegrpc.WithTLSCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})), nil
 }
 
 func newTracing(provider *sdktrace.TracerProvider) *tracing {

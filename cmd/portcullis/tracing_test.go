@@ -2,11 +2,17 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"io"
+	"log"
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
@@ -15,6 +21,8 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/portcullis-k8s/portcullis/pkg/certificate"
 )
 
 func TestTracingOptions(t *testing.T) {
@@ -26,8 +34,75 @@ func TestTracingOptions(t *testing.T) {
 			t.Errorf("%v: %v, want valid %v", c.sampling, err, c.valid)
 		}
 	}
+	if err := (&tracingOptions{ca: "ca.crt"}).validate(); err == nil || !strings.Contains(err.Error(), "--tracing-endpoint") {
+		t.Errorf("authorities of no collector: %v", err)
+	}
+	empty := filepath.Join(t.TempDir(), "ca.crt")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{empty: "no certificate", empty + "x": "no such file"} {
+		_, err := (&tracingOptions{endpoint: "127.0.0.1:1", ca: file}).start(t.Context(), logr.Discard())
+		if err == nil || !strings.Contains(err.Error(), "--tracing-ca-file") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
 	if off, err := (&tracingOptions{}).start(t.Context(), logr.Discard()); off != nil || err != nil {
 		t.Errorf("without an endpoint: %v, %v", off, err)
+	}
+}
+
+// TestTracesOverTLS: with --tracing-ca-file spans go to a collector whose certificate is of these authorities, and to no other.
+func TestTracesOverTLS(t *testing.T) {
+	store, err := certificate.NewStore(time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := certificate.NewStore(time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serving, err := store.Current.Issue(time.Now(), time.Hour, "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name    string
+		bundle  []byte
+		arrives bool
+	}{{"its authority", store.Bundle(), true}, {"another one", other.Bundle(), false}} {
+		t.Run(c.name, func(t *testing.T) {
+			exported := make(chan string, 16)
+			collector := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { exported <- r.URL.Path }))
+			collector.EnableHTTP2, collector.TLS = true, &tls.Config{Certificates: []tls.Certificate{*serving}}
+			collector.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes, which fail
+			collector.StartTLS()
+			defer collector.Close()
+			file := filepath.Join(t.TempDir(), "ca.crt")
+			if err := os.WriteFile(file, c.bundle, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			o := tracingOptions{endpoint: collector.Listener.Addr().String(), ca: file, sampling: 1}
+			traces, err := o.start(t.Context(), logr.Discard())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, span := traces.tracer.Start(t.Context(), "validate-pods")
+			span.End()
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			_ = traces.provider.Shutdown(ctx) // it sends what is left, and fails as the collector says nothing of spans
+			select {
+			case path := <-exported:
+				if !c.arrives || !strings.HasSuffix(path, "TraceService/Export") {
+					t.Errorf("a request to %s", path)
+				}
+			default:
+				if c.arrives {
+					t.Error("no span arrived")
+				}
+			}
+		})
 	}
 }
 

@@ -31,6 +31,7 @@ func (c *Controller) settle(ctx context.Context, number uint16) (again time.Dura
 	err = c.cache.Get(ctx, client.ObjectKey{Name: v1alpha1.ClaimName(int32(number))}, &claim)
 	switch {
 	case apierrors.IsNotFound(err):
+		c.requests.forget(number)
 		again, err = c.adopt(ctx, number, holders)
 	case err == nil:
 		again, err = c.follow(ctx, &claim, holders)
@@ -61,7 +62,8 @@ func (c *Controller) follow(ctx context.Context, claim *v1alpha1.PortClaim, hold
 	if err != nil {
 		return 0, err
 	}
-	d := decide(claim, seen(claim, holders), c.options.Now(), c.options.Lifetime, delay)
+	expires := c.requests.since(claim, c.options.Now()).Add(c.options.Lifetime)
+	d := decide(claim, seen(claim, holders), c.options.Now(), expires, delay)
 	if d.step == keep {
 		return d.again, nil
 	}
@@ -69,7 +71,7 @@ func (c *Controller) follow(ctx context.Context, claim *v1alpha1.PortClaim, hold
 	if err != nil {
 		return 0, err
 	}
-	d = decide(claim, f, c.options.Now(), c.options.Lifetime, delay)
+	d = decide(claim, f, c.options.Now(), expires, delay)
 	switch d.step {
 	case bind:
 		err = c.bind(ctx, claim, f.own, d)
@@ -282,7 +284,7 @@ func (c *Controller) claimFor(ctx context.Context, svc *corev1.Service, number u
 		return fmt.Errorf("claiming %d for Service %s: %w", number, nameOf(svc), err)
 	}
 	c.options.Metrics.transition("imported")
-	return c.bind(ctx, claim, svc, decide(claim, facts{own: svc, holds: true}, c.options.Now(), c.options.Lifetime, 0))
+	return c.bind(ctx, claim, svc, decide(claim, facts{own: svc, holds: true}, c.options.Now(), time.Time{}, 0))
 }
 
 func newClaim(svc *corev1.Service, number uint16, poolName string, now time.Time) *v1alpha1.PortClaim {

@@ -41,7 +41,7 @@ func renew(b *bench) {
 func TestStale(t *testing.T) {
 	isRequested := func(b *bench) {
 		b.create(portPool(), namespace("ns", "blue"), requested())
-		pass(50 * time.Second)
+		pass(10 * time.Second)
 	}
 	isReleased := func(b *bench) {
 		bound(b)
@@ -57,8 +57,8 @@ func TestStale(t *testing.T) {
 	}{
 		{"the Service came, and its request is over", isRequested,
 			func(b *bench) { b.create(service("web", "1", 30100)) }, time.Minute, "Bound InService web 1", "Bound InService web 1"},
-		{"the request was made again", isRequested, renew, 20 * time.Second, "Requested web", "Requested web"},
-		{"a released port was asked for again", isReleased, renew, 20 * time.Second, "Requested ServiceGone web", "Requested AwaitingService web"},
+		{"the request was made again", isRequested, renew, 10 * time.Second, "Requested web", "Requested web"},
+		{"a released port was asked for again", isReleased, renew, 13 * time.Second, "Requested ServiceGone web", "Requested AwaitingService web"},
 		{"a released port is in service again", isReleased,
 			func(b *bench) { b.create(service("web", "3", 30100)) }, time.Minute, "Bound InService web 3", "Bound InService web 3"},
 		{"the reuseDelay is longer now", isReleased, func(b *bench) {
@@ -68,7 +68,7 @@ func TestStale(t *testing.T) {
 		{"somebody deleted the claim, and the port is given to another Service", isReleased, func(b *bench) {
 			b.remove(requested())
 			b.create(requested(func(c *v1alpha1.PortClaim) { c.Spec.Service.Name = "other" }))
-		}, 20 * time.Second, "Requested other", "Requested other"},
+		}, 13 * time.Second, "Requested other", "Requested other"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bench) {

@@ -42,9 +42,14 @@ func namespace(name, team string) *corev1.Namespace {
 
 // requested is claim as the webhook creates it now.
 func requested(change ...func(*v1alpha1.PortClaim)) *v1alpha1.PortClaim {
-	c := claim(change...)
-	c.Name, c.Spec.RequestedAt = v1alpha1.ClaimName(c.Spec.Port), metav1.NewTime(time.Now())
+	c := claim(append([]func(*v1alpha1.PortClaim){askedFor(0)}, change...)...)
+	c.Name = v1alpha1.ClaimName(c.Spec.Port)
 	return c
+}
+
+// askedFor has a claim say that it was asked for some time from now.
+func askedFor(from time.Duration) func(*v1alpha1.PortClaim) {
+	return func(c *v1alpha1.PortClaim) { c.Spec.RequestedAt = metav1.NewTime(time.Now().Add(from)) }
 }
 
 // leading returns a controller of a bench that leads, once it has seen everything.
@@ -124,20 +129,13 @@ func TestClaimLife(t *testing.T) {
 			{"it is", wait, 3 * time.Second, ""},
 		}},
 		{"a request whose Service never comes", []step{
-			{"the request", request, 59 * time.Second, "Requested web"},
-			{"its lifetime is over", wait, 2 * time.Second, ""},
+			{"the request", request, 13 * time.Second, "Requested web"},
+			{"its lifetime is over", wait, time.Second, ""},
 		}},
 		{"a request that is made again", []step{
-			{"the request", request, 50 * time.Second, "Requested web"},
-			{"again", func(b *bench) {
-				c := requested()
-				b.get(c)
-				c.Status.Phase, c.Status.RequestedAgainAt = v1alpha1.ClaimRequested, new(metav1.NewTime(time.Now()))
-				if err := b.stored.Status().Update(b.t.Context(), c); err != nil {
-					b.t.Fatal(err)
-				}
-			}, 59 * time.Second, "Requested web"},
-			{"its lifetime is over", wait, 2 * time.Second, ""},
+			{"the request", request, 10 * time.Second, "Requested web"},
+			{"again", renew, 13 * time.Second, "Requested web"},
+			{"its lifetime is over", wait, time.Second, ""},
 		}},
 		{"given up and taken back", []step{
 			{"bound", func(b *bench) { pool(b); blue(b); web(b) }, time.Second, "Bound InService web 1"},
@@ -148,6 +146,19 @@ func TestClaimLife(t *testing.T) {
 			{"bound", func(b *bench) { pool(b); blue(b); web(b) }, time.Second, "Bound InService web 1"},
 			{"gone", gone("web"), 30 * time.Second, "Released ServiceGone web"},
 			{"back", create(func() client.Object { return service("web", "3", 30100) }), time.Hour, "Bound InService web 3"},
+		}},
+		{"a clock that is ahead, and one that is behind", []step{
+			{"a request of yesterday", create(func() client.Object { return requested(askedFor(-24 * time.Hour)) }), 13 * time.Second, "Requested web"},
+			{"its lifetime is over", wait, time.Second, ""},
+			{"one of tomorrow", create(func() client.Object { return requested(askedFor(24 * time.Hour)) }), 13 * time.Second, "Requested web"},
+			{"its lifetime is over", wait, time.Second, ""},
+		}},
+		{"asked for while it rests, and the Service never comes", []step{
+			{"bound", func(b *bench) { pool(b); blue(b); web(b) }, time.Second, "Bound InService web 1"},
+			{"gone", gone("web"), 30 * time.Second, "Released ServiceGone web"},
+			{"asked for", renew, 13 * time.Second, "Requested AwaitingService web"},
+			{"it rests again, for all of the reuseDelay", wait, 61 * time.Second, "Released ServiceGone web"},
+			{"it is over", wait, 3 * time.Second, ""},
 		}},
 		{"another Service has the port", []step{
 			{"first", thief, 0, ""},
@@ -171,7 +182,7 @@ func TestClaimLife(t *testing.T) {
 			{"it goes", gone("web-x1"), 0, "Released ServiceGone web-x1"},
 		}},
 		{"by generateName, never came", []step{
-			{"the request", create(func() client.Object { return requested(generated) }), time.Minute + time.Second, ""},
+			{"the request", create(func() client.Object { return requested(generated) }), 14 * time.Second, ""},
 		}},
 		{"without a claim", []step{
 			{"no pool", func(b *bench) { web(b); blue(b) }, time.Second, ""},
@@ -217,6 +228,47 @@ func TestClaimLife(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestForgedBookings is what docs/security.md says of bookings for Services that are never stored: nobody can have one number
+// for longer than 15 seconds or more than five times a minute by creating, it does not rest afterwards, and what is stored, or
+// was, loses nothing.
+func TestForgedBookings(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		leading(b)
+		b.create(portPool(), namespace("ns", "blue"), service("web", "1", 30109))
+		pass(time.Second)
+		booked, since := map[int32]int{}, map[int32]time.Time{}
+		for range 60 * 10 { // a minute
+			for n := int32(30100); n < 30109; n++ {
+				c := requested(func(c *v1alpha1.PortClaim) { c.Spec.Port = n })
+				if b.get(c) {
+					c.Default()
+					if age := time.Since(since[n]); age >= 15*time.Second || c.Status.Phase != v1alpha1.ClaimRequested {
+						t.Fatalf("%d is %s after %s", n, c.Status.Phase, age)
+					}
+					continue
+				}
+				b.create(requested(func(c *v1alpha1.PortClaim) { c.Spec.Port = n }))
+				booked[n]++
+				since[n] = time.Now()
+			}
+			pass(100 * time.Millisecond)
+		}
+		for n, times := range booked {
+			if times > 5 {
+				t.Errorf("%d was booked %d times in a minute", n, times)
+			}
+		}
+		pass(15 * time.Second)
+		var left v1alpha1.PortClaimList
+		if err := b.stored.List(t.Context(), &left); err != nil {
+			t.Fatal(err)
+		}
+		if len(left.Items) != 1 || left.Items[0].Status.Phase != v1alpha1.ClaimBound {
+			t.Errorf("left: %+v, want the claim of the Service that is stored", left.Items)
+		}
+	})
 }
 
 // TestClaimFields: a claim that is made for a Service says what the webhook would say.

@@ -29,10 +29,11 @@ import (
 )
 
 const (
-	// RequestLifetime is how long a number stays with a Service that does not come. The API server ends a request after 34
-	// seconds at most (k8s.io/apiserver/pkg/endpoints/handlers requestTimeoutUpperBound), and the gate does not renew a
-	// request of the last 15; the rest is for clocks that differ.
-	RequestLifetime = time.Minute
+	// RequestLifetime is how long a number stays with a Service that does not come, from when the leader sees the request:
+	// whoever only pretends to create Services has no number for longer than 15 seconds. The webhook does not renew a
+	// request of the last 3, so that a Service has 10 seconds from the webhook's answer to etcd. One that takes longer may
+	// find its number given to another Service; the API server lets only one of them have it.
+	RequestLifetime = 14 * time.Second
 	// StatusEvery is how often the status of one pool is written at most.
 	StatusEvery = 5 * time.Second
 
@@ -68,6 +69,7 @@ type Controller struct {
 	resync   chan struct{}         // everything may have changed
 	watching chan struct{}         // closed when all that exists has been seen
 	known    knownPools
+	requests requests
 }
 
 // queue is the numbers that are to be looked at.

@@ -46,8 +46,8 @@ type decision struct {
 	again           time.Duration // 0: when something changes
 }
 
-// decide says what becomes of a claim. lifetime is that of a request, delay the pool's reuseDelay.
-func decide(claim *v1alpha1.PortClaim, f facts, now time.Time, lifetime, delay time.Duration) decision {
+// decide says what becomes of a claim. expires is when a request is given up, delay the pool's reuseDelay.
+func decide(claim *v1alpha1.PortClaim, f facts, now, expires time.Time, delay time.Duration) decision {
 	if f.holds {
 		d := decision{step: bind, reason: v1alpha1.ReasonInService, message: fmt.Sprintf("Service %s has %d", nameOf(f.own), claim.Spec.Port)}
 		if isBoundTo(claim, f.own) && says(claim, d) {
@@ -67,7 +67,11 @@ func decide(claim *v1alpha1.PortClaim, f facts, now time.Time, lifetime, delay t
 		}
 		return dueAt(releasedAt(claim).Add(max(delay, settled)+rounding), now, decision{step: keep})
 	default:
-		return dueAt(claim.LastRequested().Add(lifetime), now, awaiting(claim, f))
+		d := dueAt(expires, now, awaiting(claim, f))
+		if d.step == free && f.other == nil && claim.Status.ServiceUID != "" {
+			return released(claim, f) // a Service had the number: it rests, whoever has asked for it since
+		}
+		return d
 	}
 }
 

@@ -84,6 +84,10 @@ func TestDecide(t *testing.T) {
 		{"the phase spelled out", claim(phase(v1alpha1.ClaimRequested, "")), gone, 60, 0, "free"},
 		{"asked for again", claim(again(50)), gone, 60, 0, "keep 50s"},
 		{"asked for again, never came", claim(again(50)), gone, 110, 0, "free"},
+		{"asked for again, was a Service's, not there yet", claim(again(50), phase(v1alpha1.ClaimRequested, "1")), gone, 60, time.Hour, "keep 50s"},
+		{"asked for again, was a Service's, never came", claim(again(50), phase(v1alpha1.ClaimRequested, "1")), gone, 110, time.Hour, "release ServiceGone"},
+		{"asked for again, was a Service's that gave it up", claim(again(50), phase(v1alpha1.ClaimRequested, "1")), without, 110, time.Hour, "release PortGivenUp"},
+		{"asked for again, was a Service's, another has it", claim(again(50), phase(v1alpha1.ClaimRequested, "1"), heldByThief), stolen, 110, time.Hour, "free"},
 		{"by a name to be made, comes", claim(generated), facts{own: service("web-x1", "1", 30100), holds: true}, 1, 0, "bind InService"},
 		{"asked for, another has it", claim(), stolen, 1, 0, "note HeldByAnother 59s"},
 		{"asked for, another has it, said", claim(heldByThief), stolen, 2, 0, "keep 58s"},
@@ -105,7 +109,7 @@ func TestDecide(t *testing.T) {
 		{"released, back", claim(releasedAtSecond(10)), has, 100, time.Hour, "bind InService"},
 		{"released, another has it", claim(releasedAtSecond(10)), stolen, 11, time.Hour, "free"},
 	} {
-		d := decide(c.claim, c.facts, at(c.second), lifetime, c.delay)
+		d := decide(c.claim, c.facts, at(c.second), c.claim.LastRequested().Add(lifetime), c.delay)
 		got := []string{"keep", "bind", "release", "free", "note"}[d.step]
 		if d.reason != "" && d.step != keep {
 			got += " " + d.reason

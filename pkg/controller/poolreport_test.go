@@ -373,12 +373,12 @@ func TestStatusMetrics(t *testing.T) {
 		registry := prometheus.NewRegistry()
 		leading(b, func(o *Options) { o.Metrics = NewMetrics(registry) })
 		b.create(portPool(), requested())
-		pass(10 * time.Second)
+		pass(6 * time.Second)
 		if got, want := series(t, registry), "claims requested=1, pool_ports p allocated=1, pool_ports p available=9, pool_ports p total=10"; got != want {
 			t.Errorf("%s\nwant %s", got, want)
 		}
 		b.remove(portPool())
-		pass(10 * time.Second)
+		pass(6 * time.Second)
 		if got, want := series(t, registry), "claims requested=1"; got != want {
 			t.Errorf("%s\nwant %s", got, want)
 		}

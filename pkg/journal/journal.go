@@ -38,6 +38,10 @@ const (
 	mostBytes = 800 << 10       // of all entries; beyond that the oldest go. A ConfigMap holds 1 MiB
 	// What the entries of one namespace may take of it: nobody who may write in one keeps the others from writing.
 	namespaceBytes = mostBytes / 4
+	// What is left for namespaces that have taken no more than smallBytes of it in the last seconds, some 50 ports: who has several
+	// namespaces does not keep the others from writing either.
+	reservedBytes = mostBytes / 4
+	smallBytes    = 4 << 10
 	batchMost      = 1000 // claims that are written at once
 	// bytesPerSecond is how much one replica writes: etcd keeps every version of the ConfigMap until the API server compacts it,
 	// which is every five minutes, and with its default quota of 2 GiB stops the cluster when it is full. Who comes sooner

@@ -413,6 +413,47 @@ func TestFullNamespace(t *testing.T) {
 	}
 }
 
+// TestFullNamespaces: who fills the journal from many namespaces keeps nobody else from a few ports.
+func TestFullNamespaces(t *testing.T) {
+	clock := time.Unix(0, 0)
+	r := newReplica(newAPI(t, interceptor.Funcs{}), "one", func() time.Time { return clock })
+	many := make([]ports.Claim, entryMost)
+	for i := range many {
+		many[i] = ports.Claim{Kind: ports.HostPort, Socket: ports.Socket{Protocol: ports.TCP, Port: uint16(i + 1), Address: ports.AllAddresses()}}
+	}
+	appended := func(namespace, name string, claims []ports.Claim) error {
+		e := entry(name, claims...)
+		e.Owner.Namespace = namespace
+		return r.Append(t.Context(), e, never)
+	}
+	refused := 0
+	for i := range 40 {
+		if err := appended(fmt.Sprint("theirs-", i%10), fmt.Sprint("n", i), many); errors.Is(err, errFull) {
+			refused++
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if refused == 0 {
+		t.Error("all of it was let through")
+	}
+	for i := range 40 {
+		if err := appended(fmt.Sprint("other-", i), "few", many[:50]); err != nil {
+			t.Errorf("50 ports of another namespace: %v", err)
+		}
+	}
+	if err := appended("other-0", "more", many[:50]); !errors.Is(err, errFull) {
+		t.Errorf("50 more of one that has had its share: %v", err)
+	}
+	clock = clock.Add(keepLeast)
+	if err := appended("other-0", "later", many); err != nil {
+		t.Errorf("later: %v", err)
+	}
+	if n := sizeOf(r.state); n > mostBytes {
+		t.Errorf("%d bytes", n)
+	}
+}
+
 // TestWithdraw: what is withdrawn the others hear of within two seconds, or with the next entry.
 func TestWithdraw(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

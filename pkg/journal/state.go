@@ -100,9 +100,14 @@ var errFull = errors.New("too many ports were let through in the last seconds")
 // with returns the state after s with one more entry.
 func (s state) with(e Entry, by string, now time.Time) (state, error) {
 	added := store(e, s.Next, by, now)
-	next, err := s.withRoom(added.size, mostBytes, func(stored) bool { return true }, now)
+	ofNamespace := func(e stored) bool { return e.Owner.Namespace == added.Owner.Namespace }
+	most := mostBytes
+	if _, err := s.withRoom(added.size, smallBytes, ofNamespace, now); err != nil {
+		most -= reservedBytes
+	}
+	next, err := s.withRoom(added.size, most, func(stored) bool { return true }, now)
 	if err == nil {
-		next, err = next.withRoom(added.size, namespaceBytes, func(e stored) bool { return e.Owner.Namespace == added.Owner.Namespace }, now)
+		next, err = next.withRoom(added.size, namespaceBytes, ofNamespace, now)
 	}
 	if err != nil {
 		return s, err

@@ -71,13 +71,14 @@ func testUnconfirmed(t *testing.T, w *world) {
 	w.request(t, 30112, "unconfirmed", named(ns, "there"))
 	there := w.service(t, ns, "there", 30112)
 	again := w.request(t, 30113, "unconfirmed", named(ns, "again"))
-	again.Status.RequestedAgainAt = new(metav1.NewTime(time.Now().Add(time.Hour)))
+	w.service(t, ns, "given") // exists, and does not have the number
+	w.request(t, 30114, "unconfirmed", named(ns, "given"))
+	r := w.run(t, settings{Options: controller.Options{Lifetime: 4 * time.Second}})
+	time.Sleep(2 * time.Second)
+	again.Status.RequestedAgainAt = new(metav1.Now())
 	if err := w.Status().Update(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
-	w.service(t, ns, "given") // exists, and does not have the number
-	w.request(t, 30114, "unconfirmed", named(ns, "given"))
-	r := w.run(t, settings{Options: controller.Options{Lifetime: 2 * time.Second}})
 	w.waitFree(t, 30110)
 	w.waitFree(t, 30111)
 	w.waitFree(t, 30114)

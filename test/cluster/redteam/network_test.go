@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
@@ -147,7 +148,26 @@ func forged() []forgery {
 				}
 				return nil
 			})
-			return finding.Answer(mine.create(service("type: NodePort, ports: [{name: a, port: 80}, {name: b, port: 81}]")))
+			last := time.Now()
+			answer := finding.Answer(mine.create(service("type: NodePort, ports: [{name: a, port: 80}, {name: b, port: 81}]")))
+			poll.Until(s.T, func(ctx context.Context) error {
+				var booked v1alpha1.PortClaimList
+				must(s.T, s.admin.List(ctx, &booked, client.MatchingFields{"spec.service.namespace": other}))
+				if time.Since(last) > 16*time.Second && len(booked.Items) > 0 {
+					s.Errorf("%d numbers are booked after %s", len(booked.Items), time.Since(last))
+					return nil
+				}
+				for _, c := range booked.Items {
+					if c.Status.Phase != v1alpha1.ClaimRequested {
+						s.Errorf("%s is %s", c.Name, c.Status.Phase)
+					}
+				}
+				if len(booked.Items) > 0 {
+					return fmt.Errorf("%d numbers are booked", len(booked.Items))
+				}
+				return nil
+			})
+			return answer
 		}, "ok"},
 		{"W1", "a release, of what somebody else has", func(s *stranger) string {
 			s.victimHas(objects.Service("shop-2", "type: NodePort, ports: [{port: 80, nodePort: 30812}]"))

@@ -1,0 +1,50 @@
+package controller
+
+import (
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+)
+
+// requests are since when this replica knows of the requests for numbers, by its own clock: what a claim says of that is by
+// the clock of the replica that wrote it. The zero value knows none.
+type requests struct {
+	mu       sync.Mutex
+	byNumber map[int32]request
+}
+
+// request is one request for a number.
+type request struct {
+	claim types.UID
+	asked time.Time // as the claim says
+	since time.Time
+}
+
+// since returns since when the request of a claim is known, now for one that is not known yet.
+func (r *requests) since(claim *v1alpha1.PortClaim, now time.Time) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if phase := claim.Status.Phase; phase != "" && phase != v1alpha1.ClaimRequested {
+		delete(r.byNumber, claim.Spec.Port)
+		return now
+	}
+	is := request{claim: claim.UID, asked: claim.LastRequested().Time, since: now}
+	if was, known := r.byNumber[claim.Spec.Port]; known && was.claim == is.claim && was.asked.Equal(is.asked) {
+		return was.since
+	}
+	if r.byNumber == nil {
+		r.byNumber = map[int32]request{}
+	}
+	r.byNumber[claim.Spec.Port] = is
+	return now
+}
+
+// forget drops what is known of a number.
+func (r *requests) forget(number uint16) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.byNumber, int32(number))
+}
