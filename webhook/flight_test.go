@@ -241,6 +241,7 @@ func TestSettle(t *testing.T) {
 	service := func(uid types.UID, version string, nodePorts ...int32) *corev1.Service {
 		return with(nodePortService("a", nodePorts...), func(s *corev1.Service) { s.UID, s.ResourceVersion = uid, version })
 	}
+	withoutUID := creates("Service", service("", "", 30001)) // as the mutating webhook sees it
 	create, update := creates("Service", service("2", "", 30001)), updates("Service", service("2", "7", 30001), service("2", "7", 30002))
 	for _, c := range []struct {
 		name    string
@@ -256,6 +257,7 @@ func TestSettle(t *testing.T) {
 		{"the one before it, of the same name", create, service("1", "8", 30001), false, false},
 		{"the one before it is gone", create, service("1", "8", 30001), true, false},
 		{"itself is gone", create, service("2", "8", 30001), true, false},
+		{"one of the name: it may be the one before it", withoutUID, service("1", "8", 30001), false, false},
 		{"the new version", update, service("2", "8", 30001), false, true},
 		{"the old version", update, service("2", "7", 30002), false, false},
 		{"an older version, with the same ports", update, service("2", "6", 30001), false, false},

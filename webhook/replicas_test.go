@@ -119,13 +119,13 @@ func TestShownMeanwhile(t *testing.T) {
 }
 
 // TestSharedAgain: what the other replicas were told of some time ago they may have forgotten: a request that is repeated is
-// written again.
+// written again. What the validating webhook lets through is written too: it has a uid.
 func TestSharedAgain(t *testing.T) {
 	b := newBench(t, "")
 	j := &recorder{}
 	b.UseJournal(j)
 	req := creates("Service", nodePortService("a", 30001))
-	for _, want := range []int{1, 2, 3} {
+	for _, want := range []int{2, 4, 6} {
 		b.decideOn(t, PathMutateServices, req)
 		b.decideOn(t, PathValidateServices, creates("Service", with(nodePortService("a", 30001), func(s *corev1.Service) { s.UID = "1" })))
 		if j.n != want {
@@ -154,6 +154,28 @@ func TestMergedIsForgotten(t *testing.T) {
 	b.Merge([]journal.Entry{{Owner: seen.Owner, UID: "1", Claims: seen.Claims}})
 	if len(b.flight.owners) != 0 {
 		t.Error("remembered although the cluster shows it")
+	}
+}
+
+// TestMergedUpdate: of an update that another replica has let through, the watch may show a state of before that has its ports.
+func TestMergedUpdate(t *testing.T) {
+	states := func(version string) *corev1.Service {
+		return with(nodePortService("a", 30001), func(s *corev1.Service) { s.UID, s.ResourceVersion = "1", version })
+	}
+	for _, c := range []struct {
+		shown      string // when the replica hears of the update, and then
+		then       string
+		remembered bool
+	}{
+		{"5", "6", true}, {"5", "8", false}, {"8", "8", false},
+	} {
+		b := newBench(t, "").holds(states(c.shown))
+		seen := b.seen(states(c.then))
+		b.Merge([]journal.Entry{{Owner: seen.Owner, UID: "1", After: 7, Claims: seen.Claims}})
+		b.Settle(seen)
+		if got := len(b.flight.owners) > 0; got != c.remembered {
+			t.Errorf("shown at %s, then at %s: remembered %v", c.shown, c.then, got)
+		}
 	}
 }
 

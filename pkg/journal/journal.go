@@ -55,6 +55,7 @@ const (
 type Entry struct {
 	Owner     ports.Owner
 	UID       types.UID // "" while the object has none
+	After     uint64    // the resourceVersion that an update changes; 0 for a create
 	Claims    []ports.Claim
 	Withdrawn bool // it is not let through after all: an earlier entry says that it was
 }

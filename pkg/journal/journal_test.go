@@ -138,7 +138,7 @@ func TestEntries(t *testing.T) {
 		claimOf(ports.ExternalIP, "192.0.2.1:80/TCP", ports.AddressScope()),
 		claimOf(ports.HostNetwork, "*:1/TCP", ports.AmongScope(2, []string{"n1"})),
 	)
-	e.Claims[0].Address = ports.AllIPv4().WithoutLoopback()
+	e.After, e.Claims[0].Address = 7, ports.AllIPv4().WithoutLoopback()
 	e.Owner.Controller = &ports.Owner{Ref: ports.Ref{APIVersion: "apps/v1", Kind: "DaemonSet", Namespace: "default", Name: "d"}}
 	if err := newReplica(api, "one", time.Now).Append(t.Context(), e, never); err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func TestEntries(t *testing.T) {
 	want.Claims[2].Scope = ports.EverywhereScope()
 	want.Claims[4].Scope = ports.Scope{}
 	text := func(e Entry) string {
-		return fmt.Sprintf("%v %v %s %v", e.Owner.Ref, e.Owner.Controller.Ref, e.UID, e.Claims)
+		return fmt.Sprintf("%v %v %s %d %v", e.Owner.Ref, e.Owner.Controller.Ref, e.UID, e.After, e.Claims)
 	}
 	if len(got) != 1 {
 		t.Fatalf("%d entries", len(got))

@@ -27,6 +27,7 @@ type stored struct {
 	Owner      ref       `json:"owner"`
 	Controller *ref      `json:"controller,omitempty"`
 	UID        types.UID `json:"uid,omitempty"`
+	After      uint64    `json:"after,omitempty"`
 	Claims     []claim   `json:"claims"`
 	Withdrawn  bool      `json:"withdrawn,omitempty"`
 
@@ -149,7 +150,7 @@ func (s state) withoutOld(now time.Time) state {
 }
 
 func store(e Entry, n uint64, by string, now time.Time) stored {
-	s := stored{N: n, By: by, Owner: ref(e.Owner.Ref), UID: e.UID, Withdrawn: e.Withdrawn, seen: now}
+	s := stored{N: n, By: by, Owner: ref(e.Owner.Ref), UID: e.UID, After: e.After, Withdrawn: e.Withdrawn, seen: now}
 	if e.Owner.Controller != nil {
 		controller := ref(e.Owner.Controller.Ref)
 		s.Controller = &controller
@@ -175,7 +176,7 @@ func (s stored) measure() int {
 }
 
 func (s stored) entry() Entry {
-	e := Entry{Owner: ports.Owner{Ref: ports.Ref(s.Owner)}, UID: s.UID, Withdrawn: s.Withdrawn}
+	e := Entry{Owner: ports.Owner{Ref: ports.Ref(s.Owner)}, UID: s.UID, After: s.After, Withdrawn: s.Withdrawn}
 	if s.Controller != nil {
 		e.Owner.Controller = &ports.Owner{Ref: ports.Ref(*s.Controller)}
 	}
