@@ -277,6 +277,47 @@ func TestEntriesEnd(t *testing.T) {
 	}
 }
 
+// TestMissed: a replica that was stopped for so long that entries went before it has read them lets nothing through, and ends.
+func TestMissed(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		slept  time.Duration
+		missed bool
+	}{
+		{"shorter than entries stay", keepTime - 1, false}, {"longer", keepTime, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			clock := time.Unix(0, 0)
+			api := newAPI(t, interceptor.Funcs{})
+			now := func() time.Time { return clock }
+			one, two := newReplica(api, "one", now), newReplica(api, "two", now)
+			if err := errors.Join(one.Append(t.Context(), entry("a"), never), two.Pull(t.Context()), one.Append(t.Context(), entry("b"), never)); err != nil {
+				t.Fatal(err)
+			}
+			clock = clock.Add(c.slept)
+			if err := one.Append(t.Context(), entry("c"), never); err != nil {
+				t.Fatal(err)
+			}
+			err := two.Append(t.Context(), entry("d"), never)
+			if errors.Is(err, errMissed) != c.missed || two.has("b") == c.missed || !two.has("c") {
+				t.Errorf("%v, merged %v", err, two.merged)
+			}
+			if !c.missed {
+				return
+			}
+			if err := two.Append(t.Context(), entry("e"), never); !errors.Is(err, errMissed) {
+				t.Errorf("the next one: %v", err)
+			}
+			if err := two.Start(t.Context()); !errors.Is(err, errMissed) {
+				t.Errorf("it goes on: %v", err)
+			}
+			if err := newReplica(api, "three", now).Append(t.Context(), entry("f"), never); err != nil {
+				t.Errorf("started anew: %v", err)
+			}
+		})
+	}
+}
+
 // TestFull: a ConfigMap holds so much and no more. What every replica has read makes room, and nothing else does.
 func TestFull(t *testing.T) {
 	clock := time.Unix(0, 0)
@@ -449,7 +490,8 @@ func TestWithdraw(t *testing.T) {
 	})
 }
 
-// TestSpoilt: a ConfigMap that was deleted or overwritten begins anew, and nobody misses what is appended then.
+// TestSpoilt: a ConfigMap that was deleted or overwritten begins anew, and nobody misses what is appended then. Who may have missed
+// what was overwritten ends.
 func TestSpoilt(t *testing.T) {
 	for name, spoil := range map[string]func(context.Context, client.Client, *corev1.ConfigMap) error{
 		"deleted": func(ctx context.Context, c client.Client, m *corev1.ConfigMap) error { return c.Delete(ctx, m) },
@@ -474,8 +516,11 @@ func TestSpoilt(t *testing.T) {
 			if err := errors.Join(api.Get(t.Context(), one.key, m), spoil(t.Context(), api, m)); err != nil {
 				t.Fatal(err)
 			}
-			if err := errors.Join(one.Append(t.Context(), entry("after"), never), two.Append(t.Context(), entry("last"), never)); err != nil {
+			if err := one.Append(t.Context(), entry("after"), never); err != nil {
 				t.Fatal(err)
+			}
+			if err := two.Append(t.Context(), entry("last"), never); errors.Is(err, errMissed) != (name != "deleted") {
+				t.Error(err)
 			}
 			if !two.has("after") {
 				t.Errorf("merged %v", two.merged)

@@ -95,6 +95,17 @@ func (s *state) inherit(known state, now time.Time) {
 	}
 }
 
+// lacks reports whether entries from a number on are gone.
+func (s state) lacks(from uint64) bool {
+	there := uint64(0)
+	for _, e := range s.Entries {
+		if e.N >= from {
+			there++
+		}
+	}
+	return there < s.Next-from
+}
+
 // errFull is that so much was let through in the last seconds, in the cluster or in one namespace, that no more can be.
 var errFull = errors.New("too many ports were let through in the last seconds")
 
