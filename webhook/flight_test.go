@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -629,5 +630,59 @@ func TestTakenWhileChosen(t *testing.T) {
 				t.Errorf("chosen %d times: %q, want %q", chosen, got, c.want)
 			}
 		})
+	}
+}
+
+// TestReads: which requests read from the API server, and how much.
+func TestReads(t *testing.T) {
+	a := nodePortService("a", 30001)
+	pod := with(hostPortPod("p", 30005), onNode("n1"))
+	for _, c := range []struct {
+		name string
+		path string
+		req  admissionv1.AdmissionRequest
+		want int
+	}{
+		{"a Service is created", PathMutateServices, creates("Service", nodePortService("b", 30002)), 0},
+		{"it is validated", PathValidateServices, creates("Service", nodePortService("b", 30002)), 0},
+		{"a nodePort is chosen", PathMutateServices, creates("Service", nodePortService("b", 0)), 0},
+		{"a Service is updated", PathMutateServices, updates("Service", nodePortService("a", 30002), a), 0},
+		{"a pod is created", PathValidatePods, creates("Pod", pod), 0},
+		{"a template is created", PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "d", 30005)), 0},
+		{"refused for a holder", PathMutateServices, creates("Service", nodePortService("b", 30001)), 1},
+		{"refused for itself", PathValidateServices, creates("Service", nodePortService("b", 30001, 30001)), 0},
+		{"the name exists", PathMutateServices, creates("Service", nodePortService("a", 30002)), 1},
+		{"the controller's template conflicts, too", PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), onNode("n1"), controlledBy("ReplicaSet", "rs"))), 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, "").holds(a, node("n1"))
+			b.decideOn(t, c.path, c.req)
+			if got := len(b.cluster.reads); got != c.want {
+				t.Errorf("%d reads, want %d: %v", got, c.want, b.cluster.reads)
+			}
+		})
+	}
+}
+
+// TestDryRunsLeaveNothing: nothing is remembered, patched or shared.
+func TestDryRunsLeaveNothing(t *testing.T) {
+	for _, r := range []struct {
+		path string
+		req  admissionv1.AdmissionRequest
+	}{
+		{PathMutateServices, creates("Service", nodePortService("b", 30002))},
+		{PathMutateServices, creates("Service", nodePortService("b", 0))},
+		{PathValidateServices, creates("Service", nodePortService("b", 30002))},
+		{PathMutatePods, creates("Pod", with(hostPortPod("p", 30005), onNode("n1")))},
+		{PathValidatePods, creates("Pod", with(hostPortPod("p", 30005), onNode("n1")))},
+		{PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "d", 30005))},
+		{PathValidateScale, scales("Deployment", "w", 0, 1)},
+	} {
+		b := newBench(t, "").holds(node("n1")).stores(idle("Deployment", "w", 30777))
+		j := &recorder{}
+		b.UseJournal(j)
+		if d := b.decideOn(t, r.path, dryRun(r.req)); len(d.patches)+len(b.flight.owners)+j.n > 0 || d.verdict == check.Denied {
+			t.Errorf("%s: %s, patches %q, %d in flight, %d written", r.path, outcome(d), patched(d.patches), len(b.flight.owners), j.n)
+		}
 	}
 }

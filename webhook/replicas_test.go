@@ -351,3 +351,39 @@ func TestRaceOfReplicas(t *testing.T) {
 		t.Error("nobody was ever let through")
 	}
 }
+
+// TestChosenYields: a nodePort that was chosen and that another replica has given away at the same moment is replaced by another one;
+// one that the client wrote is not.
+func TestChosenYields(t *testing.T) {
+	for written, want := range map[int32]string{0: "allow /spec/ports/0/nodePort=30101", 30100: contended + " "} {
+		b := newBench(t, "allocateFrom: 30100-30101\n")
+		j := &recorder{}
+		b.UseJournal(j)
+		j.append = func() {
+			if j.n == 1 {
+				seen := b.seen(nodePortService("other", 30100))
+				b.Merge([]journal.Entry{{Owner: seen.Owner, Claims: seen.Claims}})
+			}
+		}
+		b.random = func() string { return "" }
+		d := b.decideOn(t, PathMutateServices, creates("Service", nodePortService("a", written)))
+		if got := outcome(d) + " " + patched(d.patches); got != want {
+			t.Errorf("wrote %d: %q, want %q", written, got, want)
+		}
+	}
+}
+
+// TestSuccessor: a replica that starts knows what the others, and those that are gone, have let through a moment ago.
+func TestSuccessor(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := corev1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	api := fake.NewClientBuilder().WithScheme(scheme).Build()
+	if got := outcome(joins(t, api, "first").decideOn(t, PathMutateServices, creates("Service", nodePortService("a", 30001)))); got != "allow" {
+		t.Fatal(got)
+	}
+	if got := joins(t, api, "second").another(t); got != contended {
+		t.Errorf("%s, want %s", got, contended)
+	}
+}
