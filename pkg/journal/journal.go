@@ -46,7 +46,7 @@ const (
 	withdrawnMost  = 100 // entries that wait to be withdrawn
 	entryMost      = 500 // claims of one entry; of an object that has more, the others are not written
 	writeTime      = 1500 * time.Millisecond
-	attempts       = 20 // to write
+	attempts       = 20      // to write
 	leap           = 1 << 32 // in the numbers of entries, where the journal begins anew
 	dataKey        = "entries"
 	fieldOwner     = client.FieldOwner("portcullis")
