@@ -114,7 +114,7 @@ func TestHookLabels(t *testing.T) {
 	if !found {
 		t.Fatalf("%s does not name the hooks of metrics", webhookPage)
 	}
-	for _, name := range strings.Split(list, ", ") {
+	for name := range strings.SplitSeq(list, ", ") {
 		if !served[name] {
 			t.Errorf("%s: no hook is served at /%s", webhookPage, name)
 		}
