@@ -102,7 +102,7 @@ func (f *flight) record(owner ports.Owner, w write) {
 		if earlier.uid != "" && earlier.uid != w.uid || !covers(w.claims, earlier.claims) {
 			return false
 		}
-		if earlier.shared.After(w.shared) && covers(earlier.claims, w.claims) {
+		if earlier.uid == w.uid && earlier.shared.After(w.shared) && covers(earlier.claims, w.claims) {
 			w.shared = earlier.shared
 		}
 		if !earlier.stored {
@@ -127,14 +127,15 @@ func (f *flight) record(owner ports.Owner, w write) {
 	f.refresh(owner.Ref)
 }
 
-// find returns the last write to an owner with all of claims.
-func (f *flight) find(owner ports.Ref, claims []ports.Claim) *write {
+// find returns the last write to an owner with all of claims and a uid: one with another uid is about an object that had the name
+// before, or has it next.
+func (f *flight) find(owner ports.Ref, uid types.UID, claims []ports.Claim) *write {
 	e, ok := f.owners[owner]
 	if !ok {
 		return nil
 	}
 	for i := len(e.writes) - 1; i >= 0; i-- {
-		if covers(e.writes[i].claims, claims) {
+		if e.writes[i].uid == uid && covers(e.writes[i].claims, claims) {
 			return &e.writes[i]
 		}
 	}
@@ -150,6 +151,7 @@ func (f *flight) changed(claims []ports.Claim, since uint64) bool {
 func writeOf(object, old metav1.Object, claims []ports.Claim) *write {
 	w := &write{claims: claims, uid: object.GetUID()}
 	if old != nil {
+		w.uid = old.GetUID()                                             // a client may leave it out
 		w.after, _ = strconv.ParseUint(old.GetResourceVersion(), 10, 64) // 0, not known, is before everything
 	}
 	return w
@@ -166,15 +168,15 @@ func (f *flight) dropBefore(owner ports.Ref, moment time.Time) {
 }
 
 // settle forgets the writes of which the cluster shows the outcome. An object that is gone settles nothing: its successor of
-// the same name may be what is waited for.
+// the same name may be what is waited for. Nor does one settle a create whose uid is not known: it may be the predecessor.
+// That one is forgotten after its grace, see shown.
 func (f *flight) settle(seen observe.Seen) {
 	if seen.Gone {
 		return
 	}
 	f.deleteWrites(seen.Owner.Ref, func(w write) bool {
-		isAnother := w.uid != "" && seen.UID != w.uid
 		isBefore := seen.Version != 0 && seen.Version <= w.after
-		return !isAnother && !isBefore && covers(seen.Claims, w.claims)
+		return w.uid == seen.UID && !isBefore && covers(seen.Claims, w.claims)
 	})
 }
 
@@ -282,10 +284,13 @@ func (f *flight) overdue(n int) []ports.Ref {
 	return refs
 }
 
-// shown forgets the writes that a live read has found and that the cluster shows as well: they may have been let through by
-// another replica, and have been shown before this one knew of them.
+// shown forgets the writes beyond their grace that a live read has found, and that the cluster shows as well in a state that is
+// no older: they may have been let through by another replica, and have been shown before this one knew of them.
 func (f *flight) shown(seen observe.Seen) {
-	f.deleteWrites(seen.Owner.Ref, func(w write) bool { return w.stored && covers(seen.Claims, w.claims) })
+	now := f.now()
+	f.deleteWrites(seen.Owner.Ref, func(w write) bool {
+		return w.stored && !f.grace(seen.Owner.Ref, w).After(now) && covers(seen.Claims, w.claims)
+	})
 }
 
 // cannotRead counts that an object could not be read, and forgets it if that goes on.

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -241,6 +242,7 @@ func TestSettle(t *testing.T) {
 	service := func(uid types.UID, version string, nodePorts ...int32) *corev1.Service {
 		return with(nodePortService("a", nodePorts...), func(s *corev1.Service) { s.UID, s.ResourceVersion = uid, version })
 	}
+	withoutUID := creates("Service", service("", "", 30001)) // as the mutating webhook sees it
 	create, update := creates("Service", service("2", "", 30001)), updates("Service", service("2", "7", 30001), service("2", "7", 30002))
 	for _, c := range []struct {
 		name    string
@@ -256,6 +258,7 @@ func TestSettle(t *testing.T) {
 		{"the one before it, of the same name", create, service("1", "8", 30001), false, false},
 		{"the one before it is gone", create, service("1", "8", 30001), true, false},
 		{"itself is gone", create, service("2", "8", 30001), true, false},
+		{"one of the name: it may be the one before it", withoutUID, service("1", "8", 30001), false, false},
 		{"the new version", update, service("2", "8", 30001), false, true},
 		{"the old version", update, service("2", "7", 30002), false, false},
 		{"an older version, with the same ports", update, service("2", "6", 30001), false, false},
@@ -627,5 +630,59 @@ func TestTakenWhileChosen(t *testing.T) {
 				t.Errorf("chosen %d times: %q, want %q", chosen, got, c.want)
 			}
 		})
+	}
+}
+
+// TestReads: which requests read from the API server, and how much.
+func TestReads(t *testing.T) {
+	a := nodePortService("a", 30001)
+	pod := with(hostPortPod("p", 30005), onNode("n1"))
+	for _, c := range []struct {
+		name string
+		path string
+		req  admissionv1.AdmissionRequest
+		want int
+	}{
+		{"a Service is created", PathMutateServices, creates("Service", nodePortService("b", 30002)), 0},
+		{"it is validated", PathValidateServices, creates("Service", nodePortService("b", 30002)), 0},
+		{"a nodePort is chosen", PathMutateServices, creates("Service", nodePortService("b", 0)), 0},
+		{"a Service is updated", PathMutateServices, updates("Service", nodePortService("a", 30002), a), 0},
+		{"a pod is created", PathValidatePods, creates("Pod", pod), 0},
+		{"a template is created", PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "d", 30005)), 0},
+		{"refused for a holder", PathMutateServices, creates("Service", nodePortService("b", 30001)), 1},
+		{"refused for itself", PathValidateServices, creates("Service", nodePortService("b", 30001, 30001)), 0},
+		{"the name exists", PathMutateServices, creates("Service", nodePortService("a", 30002)), 1},
+		{"the controller's template conflicts, too", PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), onNode("n1"), controlledBy("ReplicaSet", "rs"))), 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, "").holds(a, node("n1"))
+			b.decideOn(t, c.path, c.req)
+			if got := len(b.cluster.reads); got != c.want {
+				t.Errorf("%d reads, want %d: %v", got, c.want, b.cluster.reads)
+			}
+		})
+	}
+}
+
+// TestDryRunsLeaveNothing: nothing is remembered, patched or shared.
+func TestDryRunsLeaveNothing(t *testing.T) {
+	for _, r := range []struct {
+		path string
+		req  admissionv1.AdmissionRequest
+	}{
+		{PathMutateServices, creates("Service", nodePortService("b", 30002))},
+		{PathMutateServices, creates("Service", nodePortService("b", 0))},
+		{PathValidateServices, creates("Service", nodePortService("b", 30002))},
+		{PathMutatePods, creates("Pod", with(hostPortPod("p", 30005), onNode("n1")))},
+		{PathValidatePods, creates("Pod", with(hostPortPod("p", 30005), onNode("n1")))},
+		{PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "d", 30005))},
+		{PathValidateScale, scales("Deployment", "w", 0, 1)},
+	} {
+		b := newBench(t, "").holds(node("n1")).stores(idle("Deployment", "w", 30777))
+		j := &recorder{}
+		b.UseJournal(j)
+		if d := b.decideOn(t, r.path, dryRun(r.req)); len(d.patches)+len(b.flight.owners)+j.n > 0 || d.verdict == check.Denied {
+			t.Errorf("%s: %s, patches %q, %d in flight, %d written", r.path, outcome(d), patched(d.patches), len(b.flight.owners), j.n)
+		}
 	}
 }

@@ -124,7 +124,7 @@ func (g *Gate) admit(ctx context.Context, in check.Input, owner ports.Owner, w *
 			return d
 		}
 		if g.record(owner, *w, w.claims, version) {
-			return g.agree(ctx, d, in, owner, w.claims)
+			return g.agree(ctx, d, in, owner, *w)
 		}
 	}
 	return later(g.settings, "other requests for its ports were quicker")

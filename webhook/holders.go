@@ -216,7 +216,7 @@ func (g *Gate) sweep(ctx context.Context) {
 		} else {
 			g.flight.cannotRead(owner)
 		}
-		if _, claims, ok := g.cluster.Snapshot().Owner(owner); ok && stored != nil && shown != nil && shown.UID == stored.UID && covers(claims, shown.Claims) {
+		if _, claims, ok := g.cluster.Snapshot().Owner(owner); ok && stored != nil && shown != nil && shown.UID == stored.UID && shown.Version >= stored.Version && covers(claims, shown.Claims) {
 			g.flight.shown(*shown)
 		}
 		g.deciding.Unlock()

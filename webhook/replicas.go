@@ -32,10 +32,11 @@ func (g *Gate) Merge(entries []journal.Entry) {
 		_, claims, _ := g.cluster.Snapshot().Owner(e.Owner.Ref)
 		if e.Withdrawn {
 			g.flight.deleteWrites(e.Owner.Ref, func(w write) bool { return w.uid == e.UID && covers(e.Claims, w.claims) })
-		} else if shown != nil && e.UID != "" && shown.UID == e.UID && covers(shown.Claims, e.Claims) && covers(claims, e.Claims) {
+		} else if shown != nil && e.UID != "" && shown.UID == e.UID && (e.After == 0 || shown.Version > e.After) && covers(shown.Claims, e.Claims) && covers(claims, e.Claims) {
+			g.flight.drop(e.Owner.Ref, e.Claims) // what was known before it had a uid
 			g.flight.touch(e.Claims)
 		} else {
-			g.flight.record(e.Owner, write{claims: e.Claims, uid: e.UID, shared: g.now()})
+			g.flight.record(e.Owner, write{claims: e.Claims, uid: e.UID, after: e.After, shared: g.now()})
 		}
 		g.deciding.Unlock()
 	}
@@ -43,13 +44,14 @@ func (g *Gate) Merge(entries []journal.Entry) {
 
 // agree has the other replicas know of a write that was let through by d and is in flight, before the client gets the
 // answer. If another replica was first, the write yields: it is judged again.
-func (g *Gate) agree(ctx context.Context, d decision, in check.Input, owner ports.Owner, claims []ports.Claim) decision {
-	w, ok := g.toShare(in, owner.Ref, claims)
+func (g *Gate) agree(ctx context.Context, d decision, in check.Input, owner ports.Owner, made write) decision {
+	w, ok := g.toShare(in, owner.Ref, made)
 	if !ok {
 		return d
 	}
-	known := func() bool { return g.isShared(owner.Ref, claims) }
-	if err := g.journal.Append(ctx, journal.Entry{Owner: owner, UID: w.uid, Claims: claims}, known); err != nil {
+	claims := made.claims
+	known := func() bool { return g.isShared(owner.Ref, made) }
+	if err := g.journal.Append(ctx, journal.Entry{Owner: owner, UID: w.uid, After: w.after, Claims: claims}, known); err != nil {
 		g.undo(owner.Ref, w.number)
 		return later(g.settings, "the replicas cannot agree on it: "+err.Error())
 	}
@@ -65,10 +67,11 @@ func (g *Gate) agree(ctx context.Context, d decision, in check.Input, owner port
 	return d
 }
 
-// toShare returns the write with claims, if other replicas must know of it and do not. Those that cannot be refused by what
-// another replica lets through need not be known: what claims nothing now or nothing new, what a template has agreed on
-// for its pods, and pods that may go to another node.
-func (g *Gate) toShare(in check.Input, owner ports.Ref, claims []ports.Claim) (write, bool) {
+// toShare returns the write that was made and is in flight, if other replicas must know of it and do not. Those that cannot be
+// refused by what another replica lets through need not be known: what claims nothing now or nothing new, what a template has
+// agreed on for its pods, and pods that may go to another node.
+func (g *Gate) toShare(in check.Input, owner ports.Ref, made write) (write, bool) {
+	claims := made.claims
 	if g.journal == nil || len(claims) == 0 || claims[0].Idle {
 		return write{}, false
 	}
@@ -84,7 +87,7 @@ func (g *Gate) toShare(in check.Input, owner ports.Ref, claims []ports.Claim) (w
 	}
 	g.deciding.Lock()
 	defer g.deciding.Unlock()
-	w := g.flight.find(owner, claims)
+	w := g.flight.find(owner, made.uid, claims)
 	if w == nil || w.isFree || g.isKnownToAll(w) {
 		return write{}, false
 	}
@@ -114,10 +117,12 @@ func (g *Gate) isOfTemplate(ctx context.Context, object metav1.Object, w *check.
 	return ok && g.excuses(g.cluster.Shown(ctx, ref), uid, w)
 }
 
-func (g *Gate) isShared(owner ports.Ref, claims []ports.Claim) bool {
+// isShared reports whether the other replicas know of a write. It is not enough that they know of the mutating webhook's, which has
+// no uid: that may have been about an object that had the name before.
+func (g *Gate) isShared(owner ports.Ref, made write) bool {
 	g.deciding.Lock()
 	defer g.deciding.Unlock()
-	w := g.flight.find(owner, claims)
+	w := g.flight.find(owner, made.uid, made.claims)
 	return w != nil && g.isKnownToAll(w)
 }
 

@@ -119,13 +119,13 @@ func TestShownMeanwhile(t *testing.T) {
 }
 
 // TestSharedAgain: what the other replicas were told of some time ago they may have forgotten: a request that is repeated is
-// written again.
+// written again. What the validating webhook lets through is written too: it has a uid.
 func TestSharedAgain(t *testing.T) {
 	b := newBench(t, "")
 	j := &recorder{}
 	b.UseJournal(j)
 	req := creates("Service", nodePortService("a", 30001))
-	for _, want := range []int{1, 2, 3} {
+	for _, want := range []int{2, 4, 6} {
 		b.decideOn(t, PathMutateServices, req)
 		b.decideOn(t, PathValidateServices, creates("Service", with(nodePortService("a", 30001), func(s *corev1.Service) { s.UID = "1" })))
 		if j.n != want {
@@ -154,6 +154,28 @@ func TestMergedIsForgotten(t *testing.T) {
 	b.Merge([]journal.Entry{{Owner: seen.Owner, UID: "1", Claims: seen.Claims}})
 	if len(b.flight.owners) != 0 {
 		t.Error("remembered although the cluster shows it")
+	}
+}
+
+// TestMergedUpdate: of an update that another replica has let through, the watch may show a state of before that has its ports.
+func TestMergedUpdate(t *testing.T) {
+	states := func(version string) *corev1.Service {
+		return with(nodePortService("a", 30001), func(s *corev1.Service) { s.UID, s.ResourceVersion = "1", version })
+	}
+	for _, c := range []struct {
+		shown      string // when the replica hears of the update, and then
+		then       string
+		remembered bool
+	}{
+		{"5", "6", true}, {"5", "8", false}, {"8", "8", false},
+	} {
+		b := newBench(t, "").holds(states(c.shown))
+		seen := b.seen(states(c.then))
+		b.Merge([]journal.Entry{{Owner: seen.Owner, UID: "1", After: 7, Claims: seen.Claims}})
+		b.Settle(seen)
+		if got := len(b.flight.owners) > 0; got != c.remembered {
+			t.Errorf("shown at %s, then at %s: remembered %v", c.shown, c.then, got)
+		}
 	}
 }
 
@@ -327,5 +349,41 @@ func TestRaceOfReplicas(t *testing.T) {
 	t.Logf("of %d requests for one port so many were let through: %v", replicas, admitted)
 	if admitted[1] == 0 {
 		t.Error("nobody was ever let through")
+	}
+}
+
+// TestChosenYields: a nodePort that was chosen and that another replica has given away at the same moment is replaced by another one;
+// one that the client wrote is not.
+func TestChosenYields(t *testing.T) {
+	for written, want := range map[int32]string{0: "allow /spec/ports/0/nodePort=30101", 30100: contended + " "} {
+		b := newBench(t, "allocateFrom: 30100-30101\n")
+		j := &recorder{}
+		b.UseJournal(j)
+		j.append = func() {
+			if j.n == 1 {
+				seen := b.seen(nodePortService("other", 30100))
+				b.Merge([]journal.Entry{{Owner: seen.Owner, Claims: seen.Claims}})
+			}
+		}
+		b.random = func() string { return "" }
+		d := b.decideOn(t, PathMutateServices, creates("Service", nodePortService("a", written)))
+		if got := outcome(d) + " " + patched(d.patches); got != want {
+			t.Errorf("wrote %d: %q, want %q", written, got, want)
+		}
+	}
+}
+
+// TestSuccessor: a replica that starts knows what the others, and those that are gone, have let through a moment ago.
+func TestSuccessor(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := corev1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	api := fake.NewClientBuilder().WithScheme(scheme).Build()
+	if got := outcome(joins(t, api, "first").decideOn(t, PathMutateServices, creates("Service", nodePortService("a", 30001)))); got != "allow" {
+		t.Fatal(got)
+	}
+	if got := joins(t, api, "second").another(t); got != contended {
+		t.Errorf("%s, want %s", got, contended)
 	}
 }

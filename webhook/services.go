@@ -55,7 +55,7 @@ func (g *Gate) mutateService(ctx context.Context, req admission.Request) decisio
 				return d // a Service without a name is agreed on when it has one
 			}
 			in := g.serviceInput(attempt, old)
-			agreed := g.agree(ctx, d, in, in.Service.Owner, in.Service.Claims)
+			agreed := g.agree(ctx, d, in, in.Service.Owner, *writeOf(attempt, oldOf(old), in.Service.Claims))
 			taken = chosenPorts(svc, attempt)
 			isAgreed := !agreed.busy && agreed.verdict != check.Denied
 			if isAgreed || len(taken) == 0 || len(agreed.findings) == 0 {

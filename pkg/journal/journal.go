@@ -50,7 +50,8 @@ const (
 	withdrawnMost  = 100 // entries that wait to be withdrawn
 	entryMost      = 500 // claims of one entry; of an object that has more, the others are not written
 	writeTime      = 1500 * time.Millisecond
-	attempts       = 20 // to write
+	attempts       = 20      // to write
+	leap           = 1 << 32 // in the numbers of entries, where the journal begins anew
 	dataKey        = "entries"
 	fieldOwner     = client.FieldOwner("portcullis")
 )
@@ -59,6 +60,7 @@ const (
 type Entry struct {
 	Owner     ports.Owner
 	UID       types.UID // "" while the object has none
+	After     uint64    // the resourceVersion that an update changes; 0 for a create
 	Claims    []ports.Claim
 	Withdrawn bool // it is not let through after all: an earlier entry says that it was
 }
@@ -80,6 +82,7 @@ type Journal struct {
 	next     time.Time // when it may be written again
 
 	read      atomic.Bool // at least once
+	missed    atomic.Bool // entries went before they were read
 	mu        sync.Mutex
 	waiting   []*request
 	withdrawn []Entry // to be written with the next ones
@@ -102,7 +105,12 @@ func New(reader client.Reader, writer client.Client, namespace, self string, mer
 	}
 }
 
-// Start reads what others append until ctx ends. It is a manager's Runnable, for every replica.
+// errMissed is that entries went before this replica has read them: it was stopped or cut off for longer than they stay, and what it
+// knows of the cluster may be as old. It has to start anew.
+var errMissed = errors.New("what the other replicas let through was not read in time: this one starts anew")
+
+// Start reads what others append until ctx ends. It is a manager's Runnable, for every replica. It returns an error, so that the
+// program ends, when entries went unread.
 func (j *Journal) Start(ctx context.Context) error {
 	ticker := time.NewTicker(pullEvery)
 	defer ticker.Stop()
@@ -111,6 +119,9 @@ func (j *Journal) Start(ctx context.Context) error {
 		err := j.Pull(ctx)
 		if err == nil {
 			err = j.flush(ctx)
+		}
+		if j.missed.Load() {
+			return errMissed
 		}
 		if err != nil && ctx.Err() == nil && err.Error() != last {
 			logf.FromContext(ctx).Error(err, "Reading what the other replicas let through")
@@ -266,6 +277,9 @@ func (j *Journal) commit(ctx context.Context, batch []*request) error {
 // append writes the entries of a batch, except for those that it returns: there is no room for them.
 func (j *Journal) append(ctx context.Context, withdrawn []Entry, batch []*request) (full map[*request]bool, err error) {
 	for range attempts {
+		if j.missed.Load() {
+			return nil, errMissed
+		}
 		now := j.now()
 		next := j.state.withoutOld(now)
 		full = map[*request]bool{}
@@ -346,12 +360,14 @@ func (j *Journal) pull(ctx context.Context) error {
 	}
 	next, broken := decode(m.BinaryData[dataKey])
 	if broken != nil {
-		// Somebody else has written it. What the other replicas let through meanwhile is merged when they append again.
+		// Somebody else has written it. The other replicas see by the leap that they may have missed something.
 		logf.FromContext(ctx).Error(broken, "The journal cannot be read, and begins anew", "configMap", j.key.String())
-		next = state{Next: j.position}
+		next = state{Next: j.position + leap}
 	}
-	if next.Next < j.position || m.UID != j.uid {
+	if j.version == "" || next.Next < j.position || m.UID != j.uid {
 		j.position = 0 // it has begun anew
+	} else if broken == nil && next.lacks(j.position) {
+		j.missed.Store(true)
 	}
 	j.uid = m.UID
 	next.inherit(j.state, j.now())

@@ -138,7 +138,7 @@ func TestEntries(t *testing.T) {
 		claimOf(ports.ExternalIP, "192.0.2.1:80/TCP", ports.AddressScope()),
 		claimOf(ports.HostNetwork, "*:1/TCP", ports.AmongScope(2, []string{"n1"})),
 	)
-	e.Claims[0].Address = ports.AllIPv4().WithoutLoopback()
+	e.After, e.Claims[0].Address = 7, ports.AllIPv4().WithoutLoopback()
 	e.Owner.Controller = &ports.Owner{Ref: ports.Ref{APIVersion: "apps/v1", Kind: "DaemonSet", Namespace: "default", Name: "d"}}
 	if err := newReplica(api, "one", time.Now).Append(t.Context(), e, never); err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func TestEntries(t *testing.T) {
 	want.Claims[2].Scope = ports.EverywhereScope()
 	want.Claims[4].Scope = ports.Scope{}
 	text := func(e Entry) string {
-		return fmt.Sprintf("%v %v %s %v", e.Owner.Ref, e.Owner.Controller.Ref, e.UID, e.Claims)
+		return fmt.Sprintf("%v %v %s %d %v", e.Owner.Ref, e.Owner.Controller.Ref, e.UID, e.After, e.Claims)
 	}
 	if len(got) != 1 {
 		t.Fatalf("%d entries", len(got))
@@ -274,6 +274,47 @@ func TestEntriesEnd(t *testing.T) {
 	other := newReplica(api, "two", func() time.Time { return clock.Add(time.Hour) })
 	if err := other.Append(t.Context(), entry("d"), never); err != nil || len(other.state.Entries) != 3 {
 		t.Errorf("%v, %d entries", err, len(other.state.Entries))
+	}
+}
+
+// TestMissed: a replica that was stopped for so long that entries went before it has read them lets nothing through, and ends.
+func TestMissed(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		slept  time.Duration
+		missed bool
+	}{
+		{"shorter than entries stay", keepTime - 1, false}, {"longer", keepTime, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			clock := time.Unix(0, 0)
+			api := newAPI(t, interceptor.Funcs{})
+			now := func() time.Time { return clock }
+			one, two := newReplica(api, "one", now), newReplica(api, "two", now)
+			if err := errors.Join(one.Append(t.Context(), entry("a"), never), two.Pull(t.Context()), one.Append(t.Context(), entry("b"), never)); err != nil {
+				t.Fatal(err)
+			}
+			clock = clock.Add(c.slept)
+			if err := one.Append(t.Context(), entry("c"), never); err != nil {
+				t.Fatal(err)
+			}
+			err := two.Append(t.Context(), entry("d"), never)
+			if errors.Is(err, errMissed) != c.missed || two.has("b") == c.missed || !two.has("c") {
+				t.Errorf("%v, merged %v", err, two.merged)
+			}
+			if !c.missed {
+				return
+			}
+			if err := two.Append(t.Context(), entry("e"), never); !errors.Is(err, errMissed) {
+				t.Errorf("the next one: %v", err)
+			}
+			if err := two.Start(t.Context()); !errors.Is(err, errMissed) {
+				t.Errorf("it goes on: %v", err)
+			}
+			if err := newReplica(api, "three", now).Append(t.Context(), entry("f"), never); err != nil {
+				t.Errorf("started anew: %v", err)
+			}
+		})
 	}
 }
 
@@ -490,7 +531,8 @@ func TestWithdraw(t *testing.T) {
 	})
 }
 
-// TestSpoilt: a ConfigMap that was deleted or overwritten begins anew, and nobody misses what is appended then.
+// TestSpoilt: a ConfigMap that was deleted or overwritten begins anew, and nobody misses what is appended then. Who may have missed
+// what was overwritten ends.
 func TestSpoilt(t *testing.T) {
 	for name, spoil := range map[string]func(context.Context, client.Client, *corev1.ConfigMap) error{
 		"deleted": func(ctx context.Context, c client.Client, m *corev1.ConfigMap) error { return c.Delete(ctx, m) },
@@ -515,8 +557,11 @@ func TestSpoilt(t *testing.T) {
 			if err := errors.Join(api.Get(t.Context(), one.key, m), spoil(t.Context(), api, m)); err != nil {
 				t.Fatal(err)
 			}
-			if err := errors.Join(one.Append(t.Context(), entry("after"), never), two.Append(t.Context(), entry("last"), never)); err != nil {
+			if err := one.Append(t.Context(), entry("after"), never); err != nil {
 				t.Fatal(err)
+			}
+			if err := two.Append(t.Context(), entry("last"), never); errors.Is(err, errMissed) != (name != "deleted") {
+				t.Error(err)
 			}
 			if !two.has("after") {
 				t.Errorf("merged %v", two.merged)

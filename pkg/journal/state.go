@@ -27,6 +27,7 @@ type stored struct {
 	Owner      ref       `json:"owner"`
 	Controller *ref      `json:"controller,omitempty"`
 	UID        types.UID `json:"uid,omitempty"`
+	After      uint64    `json:"after,omitempty"`
 	Claims     []claim   `json:"claims"`
 	Withdrawn  bool      `json:"withdrawn,omitempty"`
 
@@ -94,6 +95,17 @@ func (s *state) inherit(known state, now time.Time) {
 	}
 }
 
+// lacks reports whether entries from a number on are gone.
+func (s state) lacks(from uint64) bool {
+	there := uint64(0)
+	for _, e := range s.Entries {
+		if e.N >= from {
+			there++
+		}
+	}
+	return there < s.Next-from
+}
+
 // errFull is that so much was let through in the last seconds, in the cluster or in one namespace, that no more can be.
 var errFull = errors.New("too many ports were let through in the last seconds")
 
@@ -154,7 +166,7 @@ func (s state) withoutOld(now time.Time) state {
 }
 
 func store(e Entry, n uint64, by string, now time.Time) stored {
-	s := stored{N: n, By: by, Owner: ref(e.Owner.Ref), UID: e.UID, Withdrawn: e.Withdrawn, seen: now}
+	s := stored{N: n, By: by, Owner: ref(e.Owner.Ref), UID: e.UID, After: e.After, Withdrawn: e.Withdrawn, seen: now}
 	if e.Owner.Controller != nil {
 		controller := ref(e.Owner.Controller.Ref)
 		s.Controller = &controller
@@ -180,7 +192,7 @@ func (s stored) measure() int {
 }
 
 func (s stored) entry() Entry {
-	e := Entry{Owner: ports.Owner{Ref: ports.Ref(s.Owner)}, UID: s.UID, Withdrawn: s.Withdrawn}
+	e := Entry{Owner: ports.Owner{Ref: ports.Ref(s.Owner)}, UID: s.UID, After: s.After, Withdrawn: s.Withdrawn}
 	if s.Controller != nil {
 		e.Owner.Controller = &ports.Owner{Ref: ports.Ref(*s.Controller)}
 	}

@@ -21,8 +21,8 @@ import (
 const fireClients = 32
 
 // TestUnderFire has many clients create, change and delete through one, two and three replicas, of which some are stopped,
-// killed, restarted and rolled, while the API server is restarted and etcd is paused. At no moment does the API server hold a
-// Service's node port that is also somebody's host port, and no refusal names an object that there never was.
+// killed, restarted and rolled, and see the cluster late, while the API server is restarted and etcd is paused. At no moment does
+// the API server hold a Service's node port that is also somebody's host port, and no refusal names an object that there never was.
 func TestUnderFire(t *testing.T) {
 	t.Parallel()
 	f := newFire(t, seed.Of(t))
@@ -41,6 +41,7 @@ type fire struct {
 	used     int // of gates
 	balancer *rig.Balancer
 	gates    []*rig.Gate
+	watches  []*lateWatch // of the gates
 	from     uint64
 
 	mu      sync.Mutex
@@ -53,7 +54,13 @@ type fire struct {
 func newFire(t *testing.T, from uint64) *fire {
 	t.Helper()
 	r := rig.Run(t, rig.Options{})
-	f := &fire{Rig: r, api: newServer(t, r.ControlPlane), gates: []*rig.Gate{r.Gate, r.Replica(t, ""), r.Replica(t, "")}, from: from, existed: map[string]bool{}}
+	f := &fire{Rig: r, api: newServer(t, r.ControlPlane), from: from, existed: map[string]bool{}}
+	r.Gate.Close() // its watches cannot be held back
+	for range 3 {
+		w := newLateWatch(t, r)
+		f.watches, f.gates = append(f.watches, w), append(f.gates, w.replica(t, r, ""))
+	}
+	r.Gate = f.gates[0]
 	for _, namespace := range namespaces() {
 		f.api.must(t, f.api.do("POST", "/api/v1/namespaces", "", object{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": namespace}}))
 	}
@@ -126,6 +133,7 @@ func (f *fire) burn(t *testing.T, d time.Duration) {
 		}
 	})
 	random := rand.New(rand.NewPCG(f.from, fireClients))
+	f.late(random)
 	for end := time.Now().Add(d); time.Now().Before(end) && !t.Failed(); {
 		if err := f.disturb(t, random); err != nil {
 			t.Fatal(err)
@@ -144,8 +152,12 @@ func (f *fire) burn(t *testing.T, d time.Duration) {
 			t.Errorf("there never was a %s: %s", holder, message)
 		}
 	}
-	t.Logf("%v", f.counts)
-	if f.counts["201"] < 50 || f.counts["422"] < 10 {
+	held := int64(0)
+	for _, w := range f.watches[:f.used] {
+		held += w.held.Swap(0)
+	}
+	t.Logf("%v; what watches bring was held back %d times", f.counts, held)
+	if f.counts["201"] < 50 || f.counts["422"] < 10 || held == 0 {
 		t.Errorf("%v prove little", f.counts)
 	}
 }
@@ -156,12 +168,24 @@ func (f *fire) count(what string) {
 	f.counts[what]++
 }
 
-// disturb breaks something, and mends it.
+// late has a replica see the cluster late, by up to twice the time that a request is remembered without being stored.
+func (f *fire) late(random *rand.Rand) {
+	f.count(late)
+	f.watches[random.IntN(f.used)].hold(time.Duration(1000+random.IntN(9000)) * time.Millisecond)
+}
+
+const late = "watches delayed"
+
+// disturb breaks something, and mends it; watches stay late beside what is broken next.
 func (f *fire) disturb(t *testing.T, random *rand.Rand) error {
 	g := f.gates[random.IntN(f.used)]
 	pause := time.Duration(200+random.IntN(1800)) * time.Millisecond
 	const stopped, killed, rolled, paused = "a replica stopped for a while", "a replica killed", "a replica rolled", "etcd paused"
-	what := pick(random, stopped, stopped, stopped, killed, killed, killed, rolled, rolled, paused, paused, "API server restarted")
+	what := pick(random, stopped, stopped, stopped, killed, killed, killed, rolled, rolled, paused, paused, "API server restarted", late, late, late)
+	if what == late {
+		f.late(random)
+		return nil
+	}
 	f.count(what)
 	switch what {
 	case stopped:

@@ -98,6 +98,55 @@ func TestGoldenMetrics(t *testing.T) {
 	p.holdTable(t, append([][]string{{"Metric", "Type", "Labels", "What it tells"}}, r.rows...))
 }
 
+// TestHookLabels holds the names of hooks in metrics to the paths at which the hooks are served.
+func TestHookLabels(t *testing.T) {
+	registration := webhook.Shipped()
+	registration.GuardBindings = true
+	served := map[string]bool{}
+	for _, h := range webhook.Mutating(registration).Webhooks {
+		served[strings.TrimPrefix(*h.ClientConfig.Service.Path, "/")] = true
+	}
+	for _, h := range webhook.Validating(registration).Webhooks {
+		served[strings.TrimPrefix(*h.ClientConfig.Service.Path, "/")] = true
+	}
+	_, list, found := strings.Cut(read(t, webhookPage).text(), "`hook` is one of ")
+	list, _, _ = strings.Cut(list, ".")
+	if !found {
+		t.Fatalf("%s does not name the hooks of metrics", webhookPage)
+	}
+	for name := range strings.SplitSeq(list, ", ") {
+		if !served[name] {
+			t.Errorf("%s: no hook is served at /%s", webhookPage, name)
+		}
+		delete(served, name)
+	}
+	for name := range served {
+		t.Errorf("%s does not name the hook %s of metrics", webhookPage, name)
+	}
+}
+
+// TestSectionsHaveTests: each section of the page has tests that hold what it says, and each row of their table has a test.
+func TestSectionsHaveTests(t *testing.T) {
+	text := read(t, webhookPage).text()
+	body, table, _ := strings.Cut(text, "\n## Tests\n")
+	var sections []string
+	for _, m := range regexp.MustCompile(`(?m)^## (.+)$`).FindAllStringSubmatch(body, -1) {
+		sections = append(sections, m[1])
+	}
+	var proved []string
+	for _, m := range regexp.MustCompile(`(?m)^\| (.*?) \| (.+) \| (.+) \|$`).FindAllStringSubmatch(strings.ReplaceAll(table, "\n| |", "\n|  |"), -1) {
+		if m[1] != "" && m[1] != "Section" {
+			proved = append(proved, m[1])
+		}
+		if m[1] != "Section" && !testNames.MatchString(m[3]) {
+			t.Errorf("%s: no test for: %s", webhookPage, m[2])
+		}
+	}
+	if !slices.Equal(sections, proved) {
+		t.Errorf("%s has the sections\n%q\nand tests for\n%q", webhookPage, sections, proved)
+	}
+}
+
 // registered is a registry that writes down what it is given.
 type registered struct {
 	prometheus.Registerer
