@@ -523,6 +523,29 @@ func TestGenerateName(t *testing.T) {
 	}
 }
 
+// TestGenerateNameAgain: a Service without a name about which the API server asks again, since another webhook has changed it, passes
+// with the number that it was given, and beside one that it was not.
+func TestGenerateNameAgain(t *testing.T) {
+	b := newBench(t, "allocateFrom: \"30100\"\n")
+	for _, numbers := range [][]int32{{0, 30007}, {30100, 30007}} {
+		d := b.decideOn(t, PathMutateServices, creates("Service", with(nodePortService("a", numbers...), unnamed)))
+		if got := outcome(d); !strings.HasPrefix(got, "allow") {
+			t.Errorf("with %d: %s %s", numbers, got, patched(d.patches))
+		}
+	}
+	named := func(name string) *corev1.Service {
+		s := with(nodePortService("a", 30100, 30007), unnamed)
+		s.Name = name
+		return s
+	}
+	if got := outcome(b.decideOn(t, PathValidateServices, creates("Service", named("a-x7x9z")))); got != "allow" {
+		t.Errorf("with a name: %s", got)
+	}
+	if got := outcome(b.decideOn(t, PathValidateServices, creates("Service", named("a-y8y8y")))); !strings.Contains(got, "PC0203") {
+		t.Errorf("another one for the same numbers: %s", got)
+	}
+}
+
 // TestNothingToHold: an object without ports is not remembered.
 func TestNothingToHold(t *testing.T) {
 	b := newBench(t, "")

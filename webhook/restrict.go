@@ -21,6 +21,7 @@ type Restrictions interface {
 
 // restrict tells the questions what restricts their object.
 func (g *Gate) restrict(in *check.Input) {
+	in.NodeLabels = g.nodeLabels
 	set, policies := g.cluster.Pools(), g.cluster.Policies()
 	if in.Bound || len(set.Members()) == 0 && len(policies) == 0 {
 		return
@@ -33,7 +34,7 @@ func (g *Gate) restrict(in *check.Input) {
 	}
 	who.Namespace, who.Name = owner.Namespace, owner.Name
 	who.NamespaceLabels = g.cluster.NamespaceLabels(owner.Namespace)
-	in.Policies, in.Namespace, in.Now, in.NodeLabels = policies, who.NamespaceLabels, g.now(), g.nodeLabels
+	in.Policies, in.Namespace, in.Now = policies, who.NamespaceLabels, g.now()
 	if len(set.Members()) > 0 {
 		of := v1alpha1.ClaimingService{Namespace: owner.Namespace, Name: owner.Name}
 		in.Pools = &check.Pools{Set: set, Who: who, InNamespace: func(m *pool.Member) int { return g.inNamespace(of, m) }}

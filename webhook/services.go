@@ -16,6 +16,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/journal"
+	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -87,7 +88,7 @@ func (g *Gate) assign(ctx context.Context, svc, old *corev1.Service, dryRun bool
 	for range admitRounds {
 		base, flying, version := g.look()
 		in := g.serviceInput(svc, old)
-		d := g.settleDenial(ctx, in, base, flying)
+		d := g.settleDenial(ctx, in, base, withoutPlaceholders(flying, svc))
 		if d.verdict == check.Denied || d.busy || dryRun {
 			return svc, d, nil // on a dry run nothing is chosen: nobody would hold it
 		}
@@ -299,6 +300,19 @@ func placeholderFor(svc *corev1.Service, suffix string) ports.Owner {
 	owner := extract.Owner(corev1.SchemeGroupVersion.WithKind("Service"), &unnamed, nil)
 	owner.Name += suffix
 	return owner
+}
+
+// withoutPlaceholders leaves out what stands for a Service without a name: where another webhook has changed it, the API server asks
+// about it again, and nothing tells it from what was remembered the first time. Two requests of one generateName for one number meet
+// in the validating hook, where they have names.
+func withoutPlaceholders(flying *ledger.Snapshot, svc *corev1.Service) *ledger.Snapshot {
+	if svc.Name != "" {
+		return flying
+	}
+	for _, number := range sortedNumbers(svc) {
+		flying = flying.Without(placeholderFor(svc, strconv.Itoa(int(number))).Ref)
+	}
+	return flying
 }
 
 // dropPlaceholders forgets what stood for a Service before it had a name: by which of its nodePorts depends on which of them

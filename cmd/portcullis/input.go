@@ -71,35 +71,50 @@ func (r *reading) read(paths []string, s streams, p *progress) (*input, error) {
 // depends on are left as they are.
 func once(objects []*manifest.Object) ([]*manifest.Object, []twin) {
 	places := map[report.Object][]int{} // of the forms that are kept
-	var kept []*manifest.Object
-	var twice []twin
+	kept := make([]*manifest.Object, 0, len(objects))
 	for _, object := range objects {
 		if !matters(object.Object) || isNameless(object.Object) {
 			kept = append(kept, object)
 			continue
 		}
 		name := named(object)
-		isKnown := false
-		latest := places[name]
-		for _, i := range latest[max(0, len(latest)-maxForms):] {
-			if newer, same := compareForms(kept[i].Object, object.Object); same {
-				isKnown = true
-				if newer {
-					kept[i] = object
-				}
-				break
+		at, later := replaced(kept, places[name], object)
+		switch {
+		case later: // than itself: another form counts
+		case len(at) > 0:
+			kept[at[0]] = object
+			for _, i := range at[1:] {
+				kept[i] = nil
 			}
+			places[name] = slices.DeleteFunc(places[name], func(i int) bool { return kept[i] == nil })
+		default:
+			places[name] = append(places[name], len(kept))
+			kept = append(kept, object)
 		}
-		if isKnown {
+	}
+	var twice []twin
+	for i, object := range kept {
+		if object == nil || !matters(object.Object) || isNameless(object.Object) {
 			continue
 		}
-		if before := places[name]; len(before) > 0 {
-			twice = append(twice, twin{kept[before[0]], object})
+		if first := places[named(object)][0]; first < i {
+			twice = append(twice, twin{kept[first], object})
 		}
-		places[name] = append(places[name], len(kept))
-		kept = append(kept, object)
 	}
-	return kept, twice
+	return slices.DeleteFunc(kept, func(o *manifest.Object) bool { return o == nil }), twice
+}
+
+// replaced returns the places of the forms of an object than which it is newer; later reports that one of them is the same, or newer.
+func replaced(kept []*manifest.Object, forms []int, object *manifest.Object) (older []int, later bool) {
+	for _, i := range forms[max(0, len(forms)-maxForms):] {
+		switch newer, same := compareForms(kept[i].Object, object.Object); {
+		case newer:
+			older = append(older, i)
+		case same:
+			return nil, true
+		}
+	}
+	return older, false
 }
 
 // maxForms bounds with how many forms of one object another is compared: those of a kustomization are few.
@@ -119,7 +134,8 @@ func (r *reading) readWhole(paths []string, s streams, p *progress) ([]*manifest
 	return in.latest(), err
 }
 
-// compareForms reports whether two objects of one name are the same object, and whether b is its newer form.
+// compareForms reports whether two objects of one name are the same object, or forms of one of which it is plain which is the newer,
+// and whether that is b.
 func compareForms(a, b runtime.Object) (newer, same bool) {
 	x, errA := meta.Accessor(a)
 	y, errB := meta.Accessor(b)

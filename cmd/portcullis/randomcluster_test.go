@@ -65,8 +65,11 @@ func (c *randomCluster) addNode(i int) {
 	if !c.plain && c.chance(30) {
 		more = append(more, fmt.Sprintf("annotations: {portcullis.dev/reserved-ports: \"%d/TCP%s\"}", c.number(), []string{"", ",x", ", 9200/UDP"}[c.IntN(3)]))
 	}
-	if !c.plain && c.chance(5) {
+	switch {
+	case !c.plain && c.chance(5):
 		more = append(more, "labels: {kubernetes.io/os: windows}")
+	case !c.plain && c.chance(30):
+		more = append(more, "labels: {node-role.kubernetes.io/control-plane: \"\"}")
 	}
 	if !c.plain && c.chance(15) {
 		spec = append(spec, "unschedulable: true")
