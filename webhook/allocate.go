@@ -19,10 +19,10 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// allocation is the choice of numbers for one Service. It is made while Gate.choosing is held, and writes the numbers
+// allocation is the choice of numbers for one Service. It is made while Handlers.choosing is held, and writes the numbers
 // into svc.
 type allocation struct {
-	*Gate
+	*Handlers
 	svc      *corev1.Service
 	old      *corev1.Service
 	owner    ports.Owner
@@ -38,11 +38,11 @@ type allocation struct {
 	later    string // why the client should ask again in a moment
 }
 
-func (g *Gate) newAllocation(svc, old *corev1.Service, state *ledger.Snapshot, lost map[uint16]bool) *allocation {
+func (h *Handlers) newAllocation(svc, old *corev1.Service, state *ledger.Snapshot, lost map[uint16]bool) *allocation {
 	a := &allocation{
-		Gate: g, svc: svc, old: old, state: state, lost: lost, pools: g.cluster.Pools(), random: g.random(),
+		Handlers: h, svc: svc, old: old, state: state, lost: lost, pools: h.cluster.Pools(), random: h.random(),
 		owner: extract.Owner(corev1.SchemeGroupVersion.WithKind("Service"), svc, nil),
-		own:   map[uint16]bool{}, on: g.settings.NodePorts.On(extract.ServiceFamilies(svc)),
+		own:   map[uint16]bool{}, on: h.settings.NodePorts.On(extract.ServiceFamilies(svc)),
 	}
 	for _, number := range sortedNumbers(svc) {
 		a.own[number] = true
@@ -56,8 +56,8 @@ func (g *Gate) newAllocation(svc, old *corev1.Service, state *ledger.Snapshot, l
 }
 
 // requester is the Service as pools see it.
-func (g *Gate) requester(svc *corev1.Service) pool.Requester {
-	labels := g.cluster.NamespaceLabels(svc.Namespace)
+func (h *Handlers) requester(svc *corev1.Service) pool.Requester {
+	labels := h.cluster.NamespaceLabels(svc.Namespace)
 	return pool.Requester{For: pool.NodePorts, Namespace: svc.Namespace, Name: svc.Name, NamespaceLabels: labels, Labels: svc.Labels}
 }
 

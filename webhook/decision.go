@@ -38,7 +38,7 @@ type decision struct {
 	remedy    string         // what to do about that; "": try again
 	note      string         // what could not be told of what passes; "": all could
 	busy      bool           // it could be told in a moment
-	probe     bool           // it was only asked whether the gate answers
+	probe     bool           // it was only asked whether the webhook answers
 	refused   *metav1.Status // the API server's own refusal, in its own words
 	malformed error          // the request is no request that this hook can read
 }
@@ -51,9 +51,9 @@ func later(settings *extract.Settings, why string) decision {
 
 // leave leaves a create of a name that exists to the API server, which refuses it. What d would have refused is refused at
 // once, in the API server's words: if it passed, and the object were deleted in the same moment, it would be stored.
-func (g *Gate) leave(req admission.Request, name string, d decision) decision {
+func (h *Handlers) leave(req admission.Request, name string, d decision) decision {
 	if d.verdict != check.Denied && !d.busy {
-		return g.allowed()
+		return h.allowed()
 	}
 	err := apierrors.NewAlreadyExists(schema.GroupResource{Group: req.Resource.Group, Resource: req.Resource.Resource}, name)
 	return decision{verdict: check.Allowed, refused: &err.ErrStatus}

@@ -35,7 +35,7 @@ const (
 
 // flight remembers writes that were let through and that the cluster does not show yet, so that the next request is judged
 // against them too, and no port is allocated twice. It only ever adds to what the cluster shows: see ledger.Snapshot.Over.
-// Its users hold Gate.deciding.
+// Its users hold Handlers.deciding.
 //
 //	record -> the watch shows the outcome            -> settle
 //	       -> the API server does not have it (grace) -> forget, after a live read

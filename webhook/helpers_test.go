@@ -114,7 +114,7 @@ func (c *cluster) Claimed(namespace string) []uint16 {
 
 // bench is the webhook's handlers on a bench: their cluster and their clock are the test's.
 type bench struct {
-	*Gate
+	*Handlers
 	cluster  *cluster
 	registry *prometheus.Registry
 	clock    time.Time
@@ -124,7 +124,7 @@ type bench struct {
 func newBench(t testing.TB, config string) *bench {
 	t.Helper()
 	b := &bench{cluster: &cluster{families: extract.Families{IPv4: true}, shown: map[ports.Ref]*observe.Seen{}}, registry: prometheus.NewRegistry(), clock: time.Unix(0, 0)}
-	b.Gate = New(b.cluster, nil, settingsOf(t, config), manifest.Scheme(), NewMetrics(b.registry), func() time.Time { return b.clock })
+	b.Handlers = New(b.cluster, nil, settingsOf(t, config), manifest.Scheme(), NewMetrics(b.registry), func() time.Time { return b.clock })
 	b.wait = func(context.Context, time.Duration) bool { b.waits.Add(1); return true }
 	return b
 }

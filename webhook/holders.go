@@ -28,9 +28,9 @@ const maxHolders = 8
 //	it has not, and a write is within its grace    -> looked at again for a fifth of a second, then PC0203, 429: the client
 //	                                                  tries again in a second
 //	it has not                                     -> as if there were no such holder
-func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *ledger.Snapshot) decision {
-	in.Held, in.Nowhere = flying.Over(base), func(holder ports.Ref) bool { return g.runsNowhere(ctx, holder) }
-	d := g.judge(in)
+func (h *Handlers) settleDenial(ctx context.Context, in check.Input, base, flying *ledger.Snapshot) decision {
+	in.Held, in.Nowhere = flying.Over(base), func(holder ports.Ref) bool { return h.runsNowhere(ctx, holder) }
+	d := h.judge(in)
 	if d.verdict != check.Denied {
 		return d
 	}
@@ -40,12 +40,12 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 	isOfBase := owners == 0 // d is what base says
 	for reads := 0; reads < maxHolders; {
 		if in.Held = base; !isOfBase {
-			d = g.judge(in)
+			d = h.judge(in)
 		}
 		isStored := d.verdict == check.Denied
 		if !isStored {
 			in.Held = flying.Over(base)
-			if d = g.judge(in); d.verdict != check.Denied {
+			if d = h.judge(in); d.verdict != check.Denied {
 				return d
 			}
 		}
@@ -53,8 +53,8 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 		switch {
 		case !ok && isStored:
 			return d
-		case !ok && (len(again) == 0 || !g.wait(ctx, again[0])):
-			return g.contended(d)
+		case !ok && (len(again) == 0 || !h.wait(ctx, again[0])):
+			return h.contended(d)
 		case !ok:
 			clear(read)
 			again = again[1:]
@@ -62,8 +62,8 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 		}
 		read[holder] = true
 		reads++
-		stored, err := g.cluster.Read(ctx, holder)
-		if now, nowFlying, _ := g.look(); isNew(holder, base0, now) || isNew(holder, flying0, nowFlying) {
+		stored, err := h.cluster.Read(ctx, holder)
+		if now, nowFlying, _ := h.look(); isNew(holder, base0, now) || isNew(holder, flying0, nowFlying) {
 			// What was read may be of before: the watch has shown the holder, or it is no longer in flight.
 			base, flying, base0, flying0 = now, nowFlying, now, nowFlying
 			isOfBase = false
@@ -71,31 +71,31 @@ func (g *Gate) settleDenial(ctx context.Context, in check.Input, base, flying *l
 			continue
 		}
 		isOfBase = isStored && stored != nil && isAsKnown(base, stored)
-		g.deciding.Lock()
+		h.deciding.Lock()
 		switch {
 		case err != nil:
 			logf.FromContext(ctx).Info("A holder could not be read, and is taken to be as it was last seen", "holder", holder.String(), "error", err.Error())
 		case stored == nil:
 			base = base.Without(holder)
-			g.flight.found(holder, nil)
+			h.flight.found(holder, nil)
 		case isOfBase:
-			g.flight.found(holder, stored)
+			h.flight.found(holder, stored)
 		default:
 			base = base.With(stored.Owner, stored.Claims)
-			g.flight.found(holder, stored)
+			h.flight.found(holder, stored)
 		}
-		if !g.flight.isYoung(holder) {
+		if !h.flight.isYoung(holder) {
 			flying = flying.Without(holder)
 		}
-		g.deciding.Unlock()
+		h.deciding.Unlock()
 	}
-	return later(g.settings, "who holds its ports changes all the time")
+	return later(h.settings, "who holds its ports changes all the time")
 }
 
 // runsNowhere reports whether no node suits the pods of a holder; false for one that the watch does not show.
-func (g *Gate) runsNowhere(ctx context.Context, holder ports.Ref) bool {
-	seen := g.cluster.Shown(ctx, holder)
-	return seen != nil && extract.RunsNowhere(seen.Object, g.cluster)
+func (h *Handlers) runsNowhere(ctx context.Context, holder ports.Ref) bool {
+	seen := h.cluster.Shown(ctx, holder)
+	return seen != nil && extract.RunsNowhere(seen.Object, h.cluster)
 }
 
 // isAsKnown reports whether an object that was read claims what a snapshot knows of it, for the same controllers and at the same
@@ -152,34 +152,34 @@ func unread(d decision, read map[ports.Ref]bool) (holder ports.Ref, ok bool) {
 }
 
 // contended is the answer to a request whose ports are claimed by nothing but other requests that are under way.
-func (g *Gate) contended(d decision) decision {
+func (h *Handlers) contended(d decision) decision {
 	findings := d.enforced(check.Deny)
 	for i := range findings {
 		f := &findings[i]
 		*f = check.Finding{Code: check.InFlight, Severity: check.SeverityOf(check.InFlight, ""), Object: f.Object, Field: f.Field, Claim: f.Claim}
 	}
-	return decision{settings: g.settings, verdict: check.CouldNotTell, findings: findings[:1], busy: true}
+	return decision{settings: h.settings, verdict: check.CouldNotTell, findings: findings[:1], busy: true}
 }
 
 // exists reports whether a request is to create an object of a name that there is: the API server will say so, and the
 // object's ports are not the request's.
-func (g *Gate) exists(ctx context.Context, req admission.Request, owner ports.Ref) bool {
-	if req.Operation != admissionv1.Create || owner.Name == "" || !g.isKnown(owner) && g.cluster.Shown(ctx, owner) == nil {
+func (h *Handlers) exists(ctx context.Context, req admission.Request, owner ports.Ref) bool {
+	if req.Operation != admissionv1.Create || owner.Name == "" || !h.isKnown(owner) && h.cluster.Shown(ctx, owner) == nil {
 		return false
 	}
-	stored, err := g.cluster.Read(ctx, owner)
+	stored, err := h.cluster.Read(ctx, owner)
 	if err != nil {
 		logf.FromContext(ctx).Info("Whether an object exists could not be read; it is taken to be new", "object", owner.String(), "error", err.Error())
 		return false
 	}
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
-	g.flight.found(owner, stored)
+	h.deciding.Lock()
+	defer h.deciding.Unlock()
+	h.flight.found(owner, stored)
 	return stored != nil
 }
 
-func (g *Gate) isKnown(owner ports.Ref) bool {
-	base, flying, _ := g.look()
+func (h *Handlers) isKnown(owner ports.Ref) bool {
+	base, flying, _ := h.look()
 	_, _, isShown := base.Owner(owner)
 	_, _, isInFlight := flying.Owner(owner)
 	return isShown || isInFlight
@@ -187,7 +187,7 @@ func (g *Gate) isKnown(owner ports.Ref) bool {
 
 // Start looks every second for what has been in flight for longer than its grace, until ctx ends: what the API server does
 // not have is forgotten. It is a manager's Runnable, for every replica.
-func (g *Gate) Start(ctx context.Context) error {
+func (h *Handlers) Start(ctx context.Context) error {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
@@ -195,31 +195,31 @@ func (g *Gate) Start(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			g.sweep(ctx)
+			h.sweep(ctx)
 		}
 	}
 }
 
 // NeedLeaderElection says that every replica looks after what it remembers.
-func (g *Gate) NeedLeaderElection() bool { return false }
+func (h *Handlers) NeedLeaderElection() bool { return false }
 
-func (g *Gate) sweep(ctx context.Context) {
-	g.deciding.Lock()
-	overdue := g.flight.overdue(maxSweep)
-	g.deciding.Unlock()
+func (h *Handlers) sweep(ctx context.Context) {
+	h.deciding.Lock()
+	overdue := h.flight.overdue(maxSweep)
+	h.deciding.Unlock()
 	for _, owner := range overdue {
-		stored, err := g.cluster.Read(ctx, owner)
-		shown := g.cluster.Shown(ctx, owner)
-		g.deciding.Lock()
+		stored, err := h.cluster.Read(ctx, owner)
+		shown := h.cluster.Shown(ctx, owner)
+		h.deciding.Lock()
 		if err == nil {
-			g.flight.found(owner, stored)
+			h.flight.found(owner, stored)
 		} else {
-			g.flight.cannotRead(owner)
+			h.flight.cannotRead(owner)
 		}
-		if _, claims, ok := g.cluster.Snapshot().Owner(owner); ok && stored != nil && shown != nil && shown.UID == stored.UID && shown.Version >= stored.Version && covers(claims, shown.Claims) {
-			g.flight.shown(*shown)
+		if _, claims, ok := h.cluster.Snapshot().Owner(owner); ok && stored != nil && shown != nil && shown.UID == stored.UID && shown.Version >= stored.Version && covers(claims, shown.Claims) {
+			h.flight.shown(*shown)
 		}
-		g.deciding.Unlock()
+		h.deciding.Unlock()
 	}
 }
 
@@ -241,15 +241,15 @@ const maxName = 253
 
 // Settle is to be called with what the cluster shows of an object: a write of which that is the outcome need not be
 // remembered any longer.
-func (g *Gate) Settle(seen observe.Seen) {
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
+func (h *Handlers) Settle(seen observe.Seen) {
+	h.deciding.Lock()
+	defer h.deciding.Unlock()
 	if !seen.Gone {
 		for _, c := range seen.Claims {
 			if c.Kind.InNodePortBook() {
-				g.repeats.forget(c.Port)
+				h.repeats.forget(c.Port)
 			}
 		}
 	}
-	g.flight.settle(seen)
+	h.flight.settle(seen)
 }

@@ -18,14 +18,14 @@ import (
 
 // giveHostPorts gives a pod the host ports that its annotations ask for, in pod and as patches. What cannot be met is a
 // finding.
-func (g *Gate) giveHostPorts(pod *corev1.Pod, w *check.Workload, state *ledger.Snapshot) (patches []jsonpatch.JsonPatchOperation, findings []check.Finding) {
+func (h *Handlers) giveHostPorts(pod *corev1.Pod, w *check.Workload, state *ledger.Snapshot) (patches []jsonpatch.JsonPatchOperation, findings []check.Finding) {
 	if pod.Spec.HostNetwork {
 		return nil, nil // its ports are those that it listens on
 	}
 	who := pool.Requester{For: pool.HostPorts, Namespace: pod.Namespace, Name: pod.Name,
-		NamespaceLabels: g.cluster.NamespaceLabels(pod.Namespace), Labels: pod.Labels}
+		NamespaceLabels: h.cluster.NamespaceLabels(pod.Namespace), Labels: pod.Labels}
 	if w.Eligible == nil { // not known, or the one node that the pod can only be on
-		w.Eligible = g.cluster.Eligible(extract.PlacementOf(&pod.Spec, false))
+		w.Eligible = h.cluster.Eligible(extract.PlacementOf(&pod.Spec, false))
 	}
 	for _, request := range w.Requests {
 		places := extract.HostPortPlaces(&pod.Spec, request.Name)
@@ -33,7 +33,7 @@ func (g *Gate) giveHostPorts(pod *corev1.Pod, w *check.Workload, state *ledger.S
 		if len(lacking) == 0 {
 			continue
 		}
-		number, err := g.hostPortFor(pod, w, who, request, places, state)
+		number, err := h.hostPortFor(pod, w, who, request, places, state)
 		if err != nil {
 			findings = append(findings, check.RequestFinding(w.Owner.Ref, request, err))
 			continue
@@ -74,7 +74,7 @@ func annotationPath(key string) string {
 }
 
 // hostPortFor chooses one number for all ports of a name. One that another port of the name has already is taken over.
-func (g *Gate) hostPortFor(pod *corev1.Pod, w *check.Workload, who pool.Requester, request check.HostPortRequest, places []extract.HostPortPlace, state *ledger.Snapshot) (uint16, error) {
+func (h *Handlers) hostPortFor(pod *corev1.Pod, w *check.Workload, who pool.Requester, request check.HostPortRequest, places []extract.HostPortPlace, state *ledger.Snapshot) (uint16, error) {
 	var protocols []ports.Protocol
 	for _, p := range places {
 		port := p.Of(pod)
@@ -91,7 +91,7 @@ func (g *Gate) hostPortFor(pod *corev1.Pod, w *check.Workload, who pool.Requeste
 		protocols = append(protocols, protocol)
 	}
 	room := roomFor{state, w, protocols}
-	r := pool.Request{Requester: who, Wants: []string{request.Name}, From: request.Pool, Random: g.random(), Has: hostPortsOf(pod),
+	r := pool.Request{Requester: who, Wants: []string{request.Name}, From: request.Pool, Random: h.random(), Has: hostPortsOf(pod),
 		InNamespace: once(func(m *pool.Member) int { return check.HostPortsOf(state, &w.Owner, m) })}
 	var err error
 	for _, least := range room.levels() {
@@ -102,12 +102,12 @@ func (g *Gate) hostPortFor(pod *corev1.Pod, w *check.Workload, who pool.Requeste
 			return pool.Free
 		}
 		var choice pool.Choice
-		if choice, err = g.cluster.Pools().Choose(r); err == nil {
-			g.metrics.allocations.WithLabelValues("assigned").Inc()
+		if choice, err = h.cluster.Pools().Choose(r); err == nil {
+			h.metrics.allocations.WithLabelValues("assigned").Inc()
 			return choice.Numbers[0], nil
 		}
 	}
-	g.metrics.allocations.WithLabelValues("exhausted").Inc()
+	h.metrics.allocations.WithLabelValues("exhausted").Inc()
 	return 0, err
 }
 

@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
 
-// Metrics counts what the gate decides. Labels are from closed sets: no names, no ports.
+// Metrics counts what the webhook decides. Labels are from closed sets: no names, no ports.
 type Metrics struct {
 	verdicts    *prometheus.CounterVec
 	findings    *prometheus.CounterVec
@@ -18,7 +18,7 @@ type Metrics struct {
 	allocations *prometheus.CounterVec
 }
 
-// NewMetrics makes the gate's metrics and registers them.
+// NewMetrics makes the webhook's metrics and registers them.
 func NewMetrics(registry prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -24,60 +24,60 @@ import (
 
 // mutatePod gives a pod the host ports that it asks for, judges it as the client wrote it, then removes annotations
 // that report other host ports, and fills in hostIP and protocol.
-func (g *Gate) mutatePod(ctx context.Context, req admission.Request) decision {
-	pod, old, d, ok := g.pod(req)
+func (h *Handlers) mutatePod(ctx context.Context, req admission.Request) decision {
+	pod, old, d, ok := h.pod(req)
 	if !ok {
 		return d
 	}
 	if old != nil {
-		return g.allowed()
+		return h.allowed()
 	}
-	w := extract.Pod(pod, g.cluster, g.settings.Check.Trusted)
-	if isImpossible(req, pod) || g.exists(ctx, req, w.Owner.Ref) {
-		return g.allowed()
+	w := extract.Pod(pod, h.cluster, h.settings.Check.Trusted)
+	if isImpossible(req, pod) || h.exists(ctx, req, w.Owner.Ref) {
+		return h.allowed()
 	}
 	var given []jsonpatch.JsonPatchOperation
 	var findings []check.Finding
 	if len(w.Requests) > 0 && !isDryRun(req) {
 		var ok bool
-		if given, findings, ok = g.assignHostPorts(pod, w); !ok {
-			return later(g.settings, "other requests for host ports were quicker")
+		if given, findings, ok = h.assignHostPorts(pod, w); !ok {
+			return later(h.settings, "other requests for host ports were quicker")
 		}
-		w = extract.Pod(pod, g.cluster, g.settings.Check.Trusted)
+		w = extract.Pod(pod, h.cluster, h.settings.Check.Trusted)
 		if len(given) > 0 {
 			w.Owner.Ref = unnamedPod(pod).Ref // by which it is in flight
 		}
 	}
-	d = g.admitInherited(ctx, pod, check.Input{Workload: w}, nil)
+	d = h.admitInherited(ctx, pod, check.Input{Workload: w}, nil)
 	if !d.busy {
 		d.findings = append(d.findings, findings...)
-		d.verdict = g.settings.Check.Judge(d.findings)
+		d.verdict = h.settings.Check.Judge(d.findings)
 	}
 	if d.verdict == check.Denied || d.busy {
 		if len(given) > 0 {
-			g.drop(unnamedPod(pod).Ref, w.Claims)
+			h.drop(unnamedPod(pod).Ref, w.Claims)
 		}
 		return d
 	}
 	if !isDryRun(req) {
-		d.patches = slices.Concat(removeFalseAssignments(pod), given, fillHostPorts(pod, g.settings.DefaultHostIP.For(g.cluster.Families())))
+		d.patches = slices.Concat(removeFalseAssignments(pod), given, fillHostPorts(pod, h.settings.DefaultHostIP.For(h.cluster.Families())))
 	}
 	return d
 }
 
 // assignHostPorts gives a pod the host ports that it asks for, and remembers them until the validating webhook sees it. It
 // reports false if others have asked for them each time that they were chosen.
-func (g *Gate) assignHostPorts(pod *corev1.Pod, w *check.Workload) ([]jsonpatch.JsonPatchOperation, []check.Finding, bool) {
-	g.choosing.Lock()
-	defer g.choosing.Unlock()
+func (h *Handlers) assignHostPorts(pod *corev1.Pod, w *check.Workload) ([]jsonpatch.JsonPatchOperation, []check.Finding, bool) {
+	h.choosing.Lock()
+	defer h.choosing.Unlock()
 	for range admitRounds {
-		base, flying, version := g.look()
+		base, flying, version := h.look()
 		attempt := pod.DeepCopy()
-		given, findings := g.giveHostPorts(attempt, w, flying.Over(base))
-		w := extract.Pod(attempt, g.cluster, g.settings.Check.Trusted)
+		given, findings := h.giveHostPorts(attempt, w, flying.Over(base))
+		w := extract.Pod(attempt, h.cluster, h.settings.Check.Trusted)
 		numbers := hostPortsOf(pod)
 		fresh := slices.DeleteFunc(slices.Clone(w.Claims), func(c ports.Claim) bool { return slices.Contains(numbers, c.Port) })
-		if len(given) == 0 || g.record(unnamedPod(attempt), *writeOf(attempt, nil, w.Claims), fresh, version) {
+		if len(given) == 0 || h.record(unnamedPod(attempt), *writeOf(attempt, nil, w.Claims), fresh, version) {
 			*pod = *attempt
 			return given, findings, true
 		}
@@ -100,23 +100,23 @@ func unnamedPod(pod *corev1.Pod) ports.Owner {
 }
 
 // validatePod judges a pod as it will be stored, and once more when its labels change: exceptions of policies go by them.
-func (g *Gate) validatePod(ctx context.Context, req admission.Request) decision {
-	pod, old, d, ok := g.pod(req)
+func (h *Handlers) validatePod(ctx context.Context, req admission.Request) decision {
+	pod, old, d, ok := h.pod(req)
 	if !ok {
 		return d
 	}
-	w := extract.Pod(pod, g.cluster, g.settings.Check.Trusted)
+	w := extract.Pod(pod, h.cluster, h.settings.Check.Trusted)
 	if old != nil {
-		return g.admitInherited(ctx, pod, check.Input{Workload: w, OldWorkload: extract.Pod(old, g.cluster, g.settings.Check.Trusted)}, nil)
+		return h.admitInherited(ctx, pod, check.Input{Workload: w, OldWorkload: extract.Pod(old, h.cluster, h.settings.Check.Trusted)}, nil)
 	}
 	if len(w.Requests) > 0 && !isDryRun(req) {
-		g.drop(unnamedPod(pod).Ref, w.Claims)
+		h.drop(unnamedPod(pod).Ref, w.Claims)
 	}
-	return g.admitWorkload(ctx, req, pod, check.Input{Workload: w}, writeOf(pod, nil, w.Claims))
+	return h.admitWorkload(ctx, req, pod, check.Input{Workload: w}, writeOf(pod, nil, w.Claims))
 }
 
 // pod decodes a request for a pod. It reports false with the decision if there is nothing to judge.
-func (g *Gate) pod(req admission.Request) (pod, old *corev1.Pod, d decision, ok bool) {
+func (h *Handlers) pod(req admission.Request) (pod, old *corev1.Pod, d decision, ok bool) {
 	if req.Resource.Group != corev1.GroupName || req.Resource.Resource != "pods" || req.SubResource != "" {
 		return nil, nil, malformed(fmt.Errorf("this hook judges pods, not %s", resource(req))), false
 	}
@@ -128,42 +128,42 @@ func (g *Gate) pod(req admission.Request) (pod, old *corev1.Pod, d decision, ok 
 	isNode := slices.Contains(req.UserInfo.Groups, nodesGroup)
 	switch {
 	case isNode && extract.IsMirror(pod): // refusing the image of a static pod does not stop it, and nobody else makes one
-		return nil, nil, g.allowed(), false
+		return nil, nil, h.allowed(), false
 	case req.Operation == admissionv1.Create:
 		return pod, nil, decision{}, true
 	case req.Operation == admissionv1.Update && old != nil && !maps.Equal(old.Labels, pod.Labels): // its ports cannot be changed
 		named(old, req)
 		return pod, old, decision{}, true
 	default:
-		return nil, nil, g.allowed(), false
+		return nil, nil, h.allowed(), false
 	}
 }
 
 // validateWorkload judges the pod template of a Deployment, DaemonSet and so on where a person writes it.
-func (g *Gate) validateWorkload(ctx context.Context, req admission.Request) decision {
+func (h *Handlers) validateWorkload(ctx context.Context, req admission.Request) decision {
 	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update || req.SubResource != "" {
-		return g.allowed()
+		return h.allowed()
 	}
-	w, object, err := g.workload(req.Object, req)
+	w, object, err := h.workload(req.Object, req)
 	if err != nil {
 		return malformed(err)
 	}
 	if len(req.OldObject.Raw) == 0 {
-		d := g.admitWorkload(ctx, req, object, check.Input{Workload: w}, writeOf(object, nil, w.Claims))
+		d := h.admitWorkload(ctx, req, object, check.Input{Workload: w}, writeOf(object, nil, w.Claims))
 		if isProbe(req) {
-			d.settings, d.probe = g.strict, true
-			d.verdict = g.strict.Check.Judge(d.findings)
+			d.settings, d.probe = h.strict, true
+			d.verdict = h.strict.Check.Judge(d.findings)
 		}
 		return d
 	}
-	old, oldObject, err := g.workload(req.OldObject, req)
+	old, oldObject, err := h.workload(req.OldObject, req)
 	if err != nil {
 		return malformed(err)
 	}
-	return g.admitWorkload(ctx, req, object, check.Input{Workload: w, OldWorkload: old}, writeOf(object, oldObject, w.Claims))
+	return h.admitWorkload(ctx, req, object, check.Input{Workload: w, OldWorkload: old}, writeOf(object, oldObject, w.Claims))
 }
 
-// isProbe reports whether a request only asks whether the gate is asked.
+// isProbe reports whether a request only asks whether the webhook is asked.
 func isProbe(req admission.Request) bool {
 	if !isDryRun(req) {
 		return false
@@ -172,8 +172,8 @@ func isProbe(req admission.Request) bool {
 	return json.Unmarshal(req.Object.Raw, &object) == nil && object.Annotations[v1alpha1.ProbeAnnotation] == "true"
 }
 
-func (g *Gate) workload(raw runtime.RawExtension, req admission.Request) (*check.Workload, metav1.Object, error) {
-	object, err := g.decodeAny(raw, req)
+func (h *Handlers) workload(raw runtime.RawExtension, req admission.Request) (*check.Workload, metav1.Object, error) {
+	object, err := h.decodeAny(raw, req)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -182,7 +182,7 @@ func (g *Gate) workload(raw runtime.RawExtension, req admission.Request) (*check
 		return nil, nil, fmt.Errorf("this hook judges objects with a pod template, not %s", resource(req))
 	}
 	named(meta, req)
-	w, ok := extract.Workload(object, g.cluster, g.settings.Check.Trusted)
+	w, ok := extract.Workload(object, h.cluster, h.settings.Check.Trusted)
 	if !ok {
 		return nil, nil, fmt.Errorf("this hook judges objects with a pod template, not %s", resource(req))
 	}
@@ -190,8 +190,8 @@ func (g *Gate) workload(raw runtime.RawExtension, req admission.Request) (*check
 }
 
 // decodeAny decodes an object of the request's own kind.
-func (g *Gate) decodeAny(raw runtime.RawExtension, req admission.Request) (runtime.Object, error) {
-	object, err := g.scheme.New(schemaKind(req))
+func (h *Handlers) decodeAny(raw runtime.RawExtension, req admission.Request) (runtime.Object, error) {
+	object, err := h.scheme.New(schemaKind(req))
 	if err != nil {
 		return nil, fmt.Errorf("this hook does not know %s: %w", resource(req), err)
 	}
@@ -199,18 +199,18 @@ func (g *Gate) decodeAny(raw runtime.RawExtension, req admission.Request) (runti
 }
 
 // admitWorkload judges a pod or template and, if it is let through, remembers what it claims.
-func (g *Gate) admitWorkload(ctx context.Context, req admission.Request, object metav1.Object, in check.Input, write *write) decision {
+func (h *Handlers) admitWorkload(ctx context.Context, req admission.Request, object metav1.Object, in check.Input, write *write) decision {
 	if isImpossible(req, object) {
-		return g.allowed()
+		return h.allowed()
 	}
-	if g.exists(ctx, req, in.Workload.Owner.Ref) {
-		return g.leave(req, in.Workload.Owner.Name, g.admitInherited(ctx, object, in, nil))
+	if h.exists(ctx, req, in.Workload.Owner.Ref) {
+		return h.leave(req, in.Workload.Owner.Name, h.admitInherited(ctx, object, in, nil))
 	}
-	write.isFree = g.isOfTemplate(ctx, object, in.Workload)
+	write.isFree = h.isOfTemplate(ctx, object, in.Workload)
 	if isDryRun(req) {
 		write = nil
 	}
-	return g.admitInherited(ctx, object, in, write)
+	return h.admitInherited(ctx, object, in, write)
 }
 
 // fillHostPorts writes what the API leaves open: hostIP, where a default is wanted, and the protocol. Pods of the host
@@ -247,7 +247,7 @@ const bindingTime = 700 * time.Millisecond
 
 // validateBinding is the optional guard for clusters where more than one scheduler binds pods: it judges a pod against
 // what the chosen node holds. It only sees a name, so that a pod that is not in the ledger passes: it has no ports.
-func (g *Gate) validateBinding(ctx context.Context, req admission.Request) decision {
+func (h *Handlers) validateBinding(ctx context.Context, req admission.Request) decision {
 	if r := req.Resource.Resource; req.Resource.Group != corev1.GroupName || r != "bindings" && r+"/"+req.SubResource != "pods/binding" {
 		return malformed(fmt.Errorf("this hook judges bindings, not %s", resource(req)))
 	}
@@ -262,16 +262,16 @@ func (g *Gate) validateBinding(ctx context.Context, req admission.Request) decis
 	}
 	ctx, cancel := context.WithTimeout(ctx, bindingTime)
 	defer cancel()
-	base, flying, _ := g.look()
+	base, flying, _ := h.look()
 	ref := ports.Ref{APIVersion: "v1", Kind: "Pod", Namespace: binding.Namespace, Name: name}
 	owner, claims, ok := flying.Over(base).Owner(ref)
 	if !ok || binding.Target.Name == "" {
-		return g.allowed()
+		return h.allowed()
 	}
 	w := &check.Workload{Owner: *owner, IsPod: true}
 	for _, c := range claims {
 		c.Scope, c.Owner = ports.NodeScope(binding.Target.Name), &w.Owner
 		w.Claims = append(w.Claims, c)
 	}
-	return g.settleDenial(ctx, check.Input{Workload: w, Bound: true}, base, flying)
+	return h.settleDenial(ctx, check.Input{Workload: w, Bound: true}, base, flying)
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 )
 
-// PolicySource is what admission policies are made of: the fallback for clusters without the gate.
+// PolicySource is what admission policies are made of: the fallback for clusters without the webhook.
 type PolicySource struct {
 	Settings           *extract.Settings
 	Pools              []*v1alpha1.PortPool
@@ -28,7 +28,7 @@ type PolicySource struct {
 	Now                time.Time         // exceptions that ended before it are left out
 }
 
-// AdmissionPolicies are the objects of the fallback, and what they leave to the gate.
+// AdmissionPolicies are the objects of the fallback, and what they leave to the webhook.
 type AdmissionPolicies struct {
 	Objects []runtime.Object // each policy with its binding behind it
 	Unseen  []string         // what of the source no policy can say, a line each
@@ -54,7 +54,7 @@ func (s PolicySource) Validating() (*AdmissionPolicies, error) {
 	}
 	for _, code := range slices.Sorted(maps.Keys(s.Settings.Check.Enforcement)) {
 		if !slices.Contains(PolicyCodes(), code) {
-			g.unseen("enforcement.%s has no effect: only the gate asks that question", code)
+			g.unseen("enforcement.%s has no effect: only the webhook asks that question", code)
 		}
 	}
 	return g.to, nil

@@ -102,7 +102,7 @@ func (g *generator) serviceRules() []rule {
 func (g *generator) manyNumbers() rule {
 	r := g.manyPorts()
 	r.found = fmt.Sprintf("$all.size() > %d ? [{'k': 'many', 's': %s}] : []", maxPolicyNumbers,
-		celString(fmt.Sprintf("spec.ports: more than %d node ports, which a policy cannot judge; split the Service, or install the gate", maxPolicyNumbers)))
+		celString(fmt.Sprintf("spec.ports: more than %d node ports, which a policy cannot judge; split the Service, or install the webhook", maxPolicyNumbers)))
 	return r
 }
 
@@ -250,7 +250,7 @@ func (g *generator) poolRules(about func() subjectKind) []rule {
 	return rules
 }
 
-// unseenPools tells what pools ask for that needs a gate.
+// unseenPools tells what pools ask for that needs a replica.
 func (g *generator) unseenPools() {
 	for _, m := range g.pools.Members() {
 		if m.PerNamespace > 0 || m.PerService > 0 {

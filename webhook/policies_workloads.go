@@ -156,7 +156,7 @@ func (g *generator) manyPorts() rule {
 	}
 	r.found = fmt.Sprintf("$sized > %d || $same.size() > %d ? [{'k': 'many', 's': variables.prefix + %s}] : []", maxPolicyPorts, maxSamePorts,
 		celString(fmt.Sprintf(".containers: more than %d ports, or more than %d with the number of another, claim something of the node, "+
-			"which a policy cannot judge; split the pod, or install the gate", maxPolicyPorts, maxSamePorts)))
+			"which a policy cannot judge; split the pod, or install the webhook", maxPolicyPorts, maxSamePorts)))
 	return r
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
-// TestProbe: a dry run that only asks whether the gate answers is refused whatever the configuration says, and nothing
+// TestProbe: a dry run that only asks whether the webhook answers is refused whatever the configuration says, and nothing
 // else is judged in another way for having the annotation.
 func TestProbe(t *testing.T) {
 	for _, c := range []struct {

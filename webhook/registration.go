@@ -48,7 +48,7 @@ func ServiceClient(namespace, name string) func(string) admissionregistrationv1.
 	}
 }
 
-// URLClient reaches the hooks at a base URL, for a gate that runs outside of the cluster.
+// URLClient reaches the hooks at a base URL, for a replica that runs outside of the cluster.
 func URLClient(base string, ca []byte) func(string) admissionregistrationv1.WebhookClientConfig {
 	return func(path string) admissionregistrationv1.WebhookClientConfig {
 		url := base + path

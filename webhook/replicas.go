@@ -13,7 +13,7 @@ import (
 
 // Journal is where the replicas write what they let through: see journal.Journal.
 type Journal interface {
-	// Append returns when everything that any replica has appended before has been passed to Gate.Merge. What known reports
+	// Append returns when everything that any replica has appended before has been passed to Handlers.Merge. What known reports
 	// true for need not be written.
 	Append(ctx context.Context, e journal.Entry, known func() bool) error
 	// Withdraw says that what was appended is not let through after all.
@@ -21,47 +21,47 @@ type Journal interface {
 }
 
 // UseJournal has the handlers agree with those of other replicas. Without one there are no others.
-func (g *Gate) UseJournal(j Journal) { g.journal = j }
+func (h *Handlers) UseJournal(j Journal) { h.journal = j }
 
 // Merge takes up what other replicas are about to let through. Requests that are being judged now are judged again, also if
 // the cluster shows the object: it may not have when they were.
-func (g *Gate) Merge(entries []journal.Entry) {
+func (h *Handlers) Merge(entries []journal.Entry) {
 	for _, e := range entries {
-		shown := g.cluster.Shown(context.Background(), e.Owner.Ref)
-		g.deciding.Lock()
-		_, claims, _ := g.cluster.Snapshot().Owner(e.Owner.Ref)
+		shown := h.cluster.Shown(context.Background(), e.Owner.Ref)
+		h.deciding.Lock()
+		_, claims, _ := h.cluster.Snapshot().Owner(e.Owner.Ref)
 		if e.Withdrawn {
-			g.flight.deleteWrites(e.Owner.Ref, func(w write) bool { return w.uid == e.UID && covers(e.Claims, w.claims) })
+			h.flight.deleteWrites(e.Owner.Ref, func(w write) bool { return w.uid == e.UID && covers(e.Claims, w.claims) })
 		} else if shown != nil && e.UID != "" && shown.UID == e.UID && (e.After == 0 || shown.Version > e.After) && covers(shown.Claims, e.Claims) && covers(claims, e.Claims) {
-			g.flight.drop(e.Owner.Ref, e.Claims) // what was known before it had a uid
-			g.flight.touch(e.Claims)
+			h.flight.drop(e.Owner.Ref, e.Claims) // what was known before it had a uid
+			h.flight.touch(e.Claims)
 		} else {
-			g.flight.record(e.Owner, write{claims: e.Claims, uid: e.UID, after: e.After, shared: g.now()})
+			h.flight.record(e.Owner, write{claims: e.Claims, uid: e.UID, after: e.After, shared: h.now()})
 		}
-		g.deciding.Unlock()
+		h.deciding.Unlock()
 	}
 }
 
 // agree has the other replicas know of a write that was let through by d and is in flight, before the client gets the
 // answer. If another replica was first, the write yields: it is judged again.
-func (g *Gate) agree(ctx context.Context, d decision, in check.Input, owner ports.Owner, made write) decision {
-	w, ok := g.toShare(in, owner.Ref, made)
+func (h *Handlers) agree(ctx context.Context, d decision, in check.Input, owner ports.Owner, made write) decision {
+	w, ok := h.toShare(in, owner.Ref, made)
 	if !ok {
 		return d
 	}
 	claims := made.claims
-	known := func() bool { return g.isShared(owner.Ref, made) }
-	if err := g.journal.Append(ctx, journal.Entry{Owner: owner, UID: w.uid, After: w.after, Claims: claims}, known); err != nil {
-		g.undo(owner.Ref, w.number)
-		return later(g.settings, "the replicas cannot agree on it: "+err.Error())
+	known := func() bool { return h.isShared(owner.Ref, made) }
+	if err := h.journal.Append(ctx, journal.Entry{Owner: owner, UID: w.uid, After: w.after, Claims: claims}, known); err != nil {
+		h.undo(owner.Ref, w.number)
+		return later(h.settings, "the replicas cannot agree on it: "+err.Error())
 	}
-	if !g.shared(owner.Ref, w, claims) {
+	if !h.shared(owner.Ref, w, claims) {
 		return d // nobody else has come meanwhile
 	}
-	base, flying, _ := g.look()
-	if again := g.settleDenial(ctx, in, base, flying); again.verdict == check.Denied || again.busy {
-		g.undo(owner.Ref, w.number)
-		g.journal.Withdraw(journal.Entry{Owner: owner, UID: w.uid, Claims: claims})
+	base, flying, _ := h.look()
+	if again := h.settleDenial(ctx, in, base, flying); again.verdict == check.Denied || again.busy {
+		h.undo(owner.Ref, w.number)
+		h.journal.Withdraw(journal.Entry{Owner: owner, UID: w.uid, Claims: claims})
 		return again
 	}
 	return d
@@ -70,9 +70,9 @@ func (g *Gate) agree(ctx context.Context, d decision, in check.Input, owner port
 // toShare returns the write that was made and is in flight, if other replicas must know of it and do not. Those that cannot be
 // refused by what another replica lets through need not be known: what claims nothing now or nothing new, what a template has
 // agreed on for its pods, and pods that may go to another node.
-func (g *Gate) toShare(in check.Input, owner ports.Ref, made write) (write, bool) {
+func (h *Handlers) toShare(in check.Input, owner ports.Ref, made write) (write, bool) {
 	claims := made.claims
-	if g.journal == nil || len(claims) == 0 || claims[0].Idle {
+	if h.journal == nil || len(claims) == 0 || claims[0].Idle {
 		return write{}, false
 	}
 	var old []ports.Claim
@@ -82,67 +82,67 @@ func (g *Gate) toShare(in check.Input, owner ports.Ref, made write) (write, bool
 	case in.OldWorkload != nil:
 		old = in.OldWorkload.Claims
 	}
-	if !adds(old, claims) || in.Workload != nil && !g.isForAll(in.Workload) {
+	if !adds(old, claims) || in.Workload != nil && !h.isForAll(in.Workload) {
 		return write{}, false
 	}
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
-	w := g.flight.find(owner, made.uid, claims)
-	if w == nil || w.isFree || g.isKnownToAll(w) {
+	h.deciding.Lock()
+	defer h.deciding.Unlock()
+	w := h.flight.find(owner, made.uid, claims)
+	if w == nil || w.isFree || h.isKnownToAll(w) {
 		return write{}, false
 	}
 	return *w, true
 }
 
-func (g *Gate) isKnownToAll(w *write) bool {
-	return !w.shared.IsZero() && g.now().Sub(w.shared) < sharedTime
+func (h *Handlers) isKnownToAll(w *write) bool {
+	return !w.shared.IsZero() && h.now().Sub(w.shared) < sharedTime
 }
 
 // isForAll reports whether a pod or template may be refused for what another replica lets through, or the other way round.
-func (g *Gate) isForAll(w *check.Workload) bool {
+func (h *Handlers) isForAll(w *check.Workload) bool {
 	if !w.IsPod {
 		return true
 	}
 	return slices.ContainsFunc(w.Claims, func(c ports.Claim) bool {
 		_, pinned := c.Scope.Node()
 		_, single := c.Address.Single()
-		return pinned || single && !c.Address.IsLoopback() || g.settings.Check.NodePortRange.Contains(c.Port)
+		return pinned || single && !c.Address.IsLoopback() || h.settings.Check.NodePortRange.Contains(c.Port)
 	})
 }
 
 // isOfTemplate reports whether an object is made by a controller that the cluster shows, with the uid that the object
 // names and all of its claims: the template has been agreed on.
-func (g *Gate) isOfTemplate(ctx context.Context, object metav1.Object, w *check.Workload) bool {
+func (h *Handlers) isOfTemplate(ctx context.Context, object metav1.Object, w *check.Workload) bool {
 	ref, uid, ok := controllerOf(object)
-	return ok && g.excuses(g.cluster.Shown(ctx, ref), uid, w)
+	return ok && h.excuses(h.cluster.Shown(ctx, ref), uid, w)
 }
 
 // isShared reports whether the other replicas know of a write. It is not enough that they know of the mutating webhook's, which has
 // no uid: that may have been about an object that had the name before.
-func (g *Gate) isShared(owner ports.Ref, made write) bool {
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
-	w := g.flight.find(owner, made.uid, made.claims)
-	return w != nil && g.isKnownToAll(w)
+func (h *Handlers) isShared(owner ports.Ref, made write) bool {
+	h.deciding.Lock()
+	defer h.deciding.Unlock()
+	w := h.flight.find(owner, made.uid, made.claims)
+	return w != nil && h.isKnownToAll(w)
 }
 
 // shared notes that the other replicas know of a write, and reports whether one of its ports was recorded since.
-func (g *Gate) shared(owner ports.Ref, w write, claims []ports.Claim) bool {
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
-	if e, ok := g.flight.owners[owner]; ok {
+func (h *Handlers) shared(owner ports.Ref, w write, claims []ports.Claim) bool {
+	h.deciding.Lock()
+	defer h.deciding.Unlock()
+	if e, ok := h.flight.owners[owner]; ok {
 		for i := range e.writes {
 			if e.writes[i].number == w.number {
-				e.writes[i].shared = g.now()
+				e.writes[i].shared = h.now()
 			}
 		}
 	}
-	return g.flight.changed(claims, w.number)
+	return h.flight.changed(claims, w.number)
 }
 
 // undo forgets a write.
-func (g *Gate) undo(owner ports.Ref, number uint64) {
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
-	g.flight.deleteWrites(owner, func(w write) bool { return w.number == number })
+func (h *Handlers) undo(owner ports.Ref, number uint64) {
+	h.deciding.Lock()
+	defer h.deciding.Unlock()
+	h.flight.deleteWrites(owner, func(w write) bool { return w.number == number })
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// Restrictions is what the gate sees of pools and policies, and of the numbers that are claimed from pools.
+// Restrictions is what the webhook sees of pools and policies, and of the numbers that are claimed from pools.
 type Restrictions interface {
 	Pools() *pool.Set
 	Policies() []check.Policy
@@ -20,9 +20,9 @@ type Restrictions interface {
 }
 
 // restrict tells the questions what restricts their object.
-func (g *Gate) restrict(in *check.Input) {
-	in.NodeLabels = g.nodeLabels
-	set, policies := g.cluster.Pools(), g.cluster.Policies()
+func (h *Handlers) restrict(in *check.Input) {
+	in.NodeLabels = h.nodeLabels
+	set, policies := h.cluster.Pools(), h.cluster.Policies()
 	if in.Bound || len(set.Members()) == 0 && len(policies) == 0 {
 		return
 	}
@@ -33,26 +33,26 @@ func (g *Gate) restrict(in *check.Input) {
 		owner, who.Labels, who.For = in.Workload.Owner, in.Workload.Labels, pool.HostPorts
 	}
 	who.Namespace, who.Name = owner.Namespace, owner.Name
-	who.NamespaceLabels = g.cluster.NamespaceLabels(owner.Namespace)
-	in.Policies, in.Namespace, in.Now = policies, who.NamespaceLabels, g.now()
+	who.NamespaceLabels = h.cluster.NamespaceLabels(owner.Namespace)
+	in.Policies, in.Namespace, in.Now = policies, who.NamespaceLabels, h.now()
 	if len(set.Members()) > 0 {
 		of := v1alpha1.ClaimingService{Namespace: owner.Namespace, Name: owner.Name}
-		in.Pools = &check.Pools{Set: set, Who: who, InNamespace: func(m *pool.Member) int { return g.inNamespace(of, m) }}
+		in.Pools = &check.Pools{Set: set, Who: who, InNamespace: func(m *pool.Member) int { return h.inNamespace(of, m) }}
 	}
 }
 
-func (g *Gate) nodeLabels(name string) map[string]string {
-	if node := g.cluster.Node(name); node != nil {
+func (h *Handlers) nodeLabels(name string) map[string]string {
+	if node := h.cluster.Node(name); node != nil {
 		return node.Labels
 	}
 	return nil
 }
 
 // inNamespace counts a pool's numbers that the other Services of a namespace have.
-func (g *Gate) inNamespace(svc v1alpha1.ClaimingService, m *pool.Member) int {
+func (h *Handlers) inNamespace(svc v1alpha1.ClaimingService, m *pool.Member) int {
 	n := 0
-	for _, port := range g.cluster.Claimed(svc.Namespace) {
-		if claim := g.cluster.Claim(port); m.Effective.Contains(port) && claim != nil && !isFor(claim, svc) {
+	for _, port := range h.cluster.Claimed(svc.Namespace) {
+		if claim := h.cluster.Claim(port); m.Effective.Contains(port) && claim != nil && !isFor(claim, svc) {
 			n++
 		}
 	}

@@ -22,7 +22,7 @@ import (
 
 // validateScale judges a template that begins to want pods: whoever took its ports while it wanted none has them. Only the
 // number of pods is in the review; the template is read from the API server.
-func (g *Gate) validateScale(ctx context.Context, req admission.Request) decision {
+func (h *Handlers) validateScale(ctx context.Context, req admission.Request) decision {
 	ref, ok := scaled(req)
 	if !ok {
 		return malformed(fmt.Errorf("this hook judges the scale of objects with a pod template, not %s", resource(req)))
@@ -32,27 +32,27 @@ func (g *Gate) validateScale(ctx context.Context, req admission.Request) decisio
 		return malformed(err)
 	}
 	if scale.Spec.Replicas <= 0 || old != nil && old.Spec.Replicas > 0 {
-		return g.allowed()
+		return h.allowed()
 	}
-	stored, err := g.cluster.Read(ctx, ref)
+	stored, err := h.cluster.Read(ctx, ref)
 	if err != nil {
-		return couldNotTell(g.settings, "its pod template could not be read: "+err.Error())
+		return couldNotTell(h.settings, "its pod template could not be read: "+err.Error())
 	}
 	if stored == nil {
-		return g.allowed() // the API server answers that there is none
+		return h.allowed() // the API server answers that there is none
 	}
 	idle, active := withReplicas(stored.Object, 0), withReplicas(stored.Object, scale.Spec.Replicas)
 	in := check.Input{}
-	in.Workload, ok = extract.Workload(active, g.cluster, g.settings.Check.Trusted)
+	in.Workload, ok = extract.Workload(active, h.cluster, h.settings.Check.Trusted)
 	if !ok {
-		return g.allowed()
+		return h.allowed()
 	}
-	in.OldWorkload, _ = extract.Workload(idle, g.cluster, g.settings.Check.Trusted)
+	in.OldWorkload, _ = extract.Workload(idle, h.cluster, h.settings.Check.Trusted)
 	write := writeOf(stored.Object, stored.Object, in.Workload.Claims)
 	if isDryRun(req) {
 		write = nil
 	}
-	return g.admitInherited(ctx, stored.Object, in, write)
+	return h.admitInherited(ctx, stored.Object, in, write)
 }
 
 // scaled is the object whose scale a request writes.
@@ -85,49 +85,49 @@ func withReplicas(object runtime.Object, replicas int32) runtime.Object {
 // refuse its pods: the conflict is older than the rule, or came while the webhook was away, and the pods that ran must
 // come back. It is warned about, and the audit finds it. That a controller is said to be one is no proof: it is read, and
 // must have the uid that the object names, want pods, and have the same claims.
-func (g *Gate) admitInherited(ctx context.Context, object metav1.Object, in check.Input, w *write) decision {
+func (h *Handlers) admitInherited(ctx context.Context, object metav1.Object, in check.Input, w *write) decision {
 	if in.OldWorkload != nil {
 		in.Inherits = new(false) // what it had stands by itself; for more a controller must be proven
 	}
-	d := g.admit(ctx, in, in.Workload.Owner, w)
+	d := h.admit(ctx, in, in.Workload.Owner, w)
 	excused := slices.ContainsFunc(d.findings, func(f check.Finding) bool {
 		f.Standing = false
-		return g.settings.Check.Enforce(f) == check.Deny
+		return h.settings.Check.Enforce(f) == check.Deny
 	})
 	if !excused || in.OldWorkload != nil && d.verdict != check.Denied {
 		return d // nothing would be refused without a controller, or it was so before the update
 	}
-	inherits, err := g.inherits(ctx, object, in.Workload)
+	inherits, err := h.inherits(ctx, object, in.Workload)
 	if err != nil && d.verdict != check.Denied {
-		g.forget(in.Workload.Owner.Ref, object.GetUID())
+		h.forget(in.Workload.Owner.Ref, object.GetUID())
 	}
 	if err != nil {
-		return later(g.settings, "its controller cannot be read: "+err.Error())
+		return later(h.settings, "its controller cannot be read: "+err.Error())
 	}
 	if inherits == (d.verdict != check.Denied && !d.busy) {
 		return d
 	}
-	g.forget(in.Workload.Owner.Ref, object.GetUID())
+	h.forget(in.Workload.Owner.Ref, object.GetUID())
 	in.Inherits = &inherits
-	return g.admit(ctx, in, in.Workload.Owner, w)
+	return h.admit(ctx, in, in.Workload.Owner, w)
 }
 
 // inherits reports whether the controller that an object names is there, wants pods, and has all of w's claims.
-func (g *Gate) inherits(ctx context.Context, object metav1.Object, w *check.Workload) (bool, error) {
+func (h *Handlers) inherits(ctx context.Context, object metav1.Object, w *check.Workload) (bool, error) {
 	ref, uid, ok := controllerOf(object)
-	if !ok || !g.isOfWorkload(ref) {
+	if !ok || !h.isOfWorkload(ref) {
 		return false, nil
 	}
-	stored, err := g.cluster.Read(ctx, ref)
+	stored, err := h.cluster.Read(ctx, ref)
 	if err != nil {
 		return false, err
 	}
-	return g.excuses(stored, uid, w), nil
+	return h.excuses(stored, uid, w), nil
 }
 
 // isOfWorkload reports whether objects of a ref's kind have a pod template.
-func (g *Gate) isOfWorkload(ref ports.Ref) bool {
-	object, err := g.scheme.New(schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind))
+func (h *Handlers) isOfWorkload(ref ports.Ref) bool {
+	object, err := h.scheme.New(schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind))
 	if err != nil {
 		return false
 	}
@@ -149,11 +149,11 @@ func controllerOf(object metav1.Object) (ports.Ref, types.UID, bool) {
 // in its template that may be objected to in w: its claims, where w may be, the host network, and hostIPs that are no
 // addresses. What it makes has the labels of its template, too: by them it
 // knows its pods, and exceptions of policies go by them.
-func (g *Gate) excuses(controller *observe.Seen, uid types.UID, w *check.Workload) bool {
+func (h *Handlers) excuses(controller *observe.Seen, uid types.UID, w *check.Workload) bool {
 	if controller == nil || controller.UID != uid || !makes(controller.Owner.Kind, w.Owner.Kind) {
 		return false
 	}
-	template, ok := extract.Workload(controller.Object, g.cluster, nil)
+	template, ok := extract.Workload(controller.Object, h.cluster, nil)
 	switch {
 	case !ok || !check.CoversActively(template.Claims, w.Claims) || w.HostNetwork && !template.HostNetwork:
 		return false

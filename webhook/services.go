@@ -21,17 +21,17 @@ import (
 )
 
 // mutateService judges the numbers that the client wrote, then fills in those that it left out.
-func (g *Gate) mutateService(ctx context.Context, req admission.Request) decision {
-	svc, old, d, ok := g.service(req)
+func (h *Handlers) mutateService(ctx context.Context, req admission.Request) decision {
+	svc, old, d, ok := h.service(req)
 	if !ok {
 		return d
 	}
-	if isImpossible(req, svc) || g.exists(ctx, req, extract.Service(svc, g.settings.NodePorts).Owner.Ref) {
-		return g.allowed()
+	if isImpossible(req, svc) || h.exists(ctx, req, extract.Service(svc, h.settings.NodePorts).Owner.Ref) {
+		return h.allowed()
 	}
 	if _, are := extract.TooManySockets(svc); are { // before anything is chosen for it
-		base, flying, _ := g.look()
-		if d := g.withTooManySockets(svc, old, g.settleDenial(ctx, g.serviceInput(svc, old), base, flying)); d.verdict == check.CouldNotTell {
+		base, flying, _ := h.look()
+		if d := h.withTooManySockets(svc, old, h.settleDenial(ctx, h.serviceInput(svc, old), base, flying)); d.verdict == check.CouldNotTell {
 			return d
 		}
 	}
@@ -40,23 +40,23 @@ func (g *Gate) mutateService(ctx context.Context, req admission.Request) decisio
 	carried := carryOver(svc, old)
 	lost := map[uint16]bool{}
 	for range bookingRounds {
-		attempt, d, bookings := g.assign(ctx, svc, old, isDryRun(req), lost)
+		attempt, d, bookings := h.assign(ctx, svc, old, isDryRun(req), lost)
 		d.patches = slices.Concat(carried, d.patches)
 		var taken []uint16
 		if len(bookings) > 0 {
 			var err error
-			taken, err = g.claims.bookAll(ctx, bookings)
-			g.booked(attempt, old, bookings, err == nil && len(taken) == 0)
+			taken, err = h.claims.bookAll(ctx, bookings)
+			h.booked(attempt, old, bookings, err == nil && len(taken) == 0)
 			if err != nil {
-				return later(g.settings, err.Error())
+				return later(h.settings, err.Error())
 			}
 		}
 		if len(taken) == 0 {
 			if d.verdict == check.Denied || d.busy || isDryRun(req) || svc.Name == "" {
 				return d // a Service without a name is agreed on when it has one
 			}
-			in := g.serviceInput(attempt, old)
-			agreed := g.agree(ctx, d, in, in.Service.Owner, *writeOf(attempt, oldOf(old), in.Service.Claims))
+			in := h.serviceInput(attempt, old)
+			agreed := h.agree(ctx, d, in, in.Service.Owner, *writeOf(attempt, oldOf(old), in.Service.Claims))
 			taken = chosenPorts(svc, attempt)
 			isAgreed := !agreed.busy && agreed.verdict != check.Denied
 			if isAgreed || len(taken) == 0 || len(agreed.findings) == 0 {
@@ -66,11 +66,11 @@ func (g *Gate) mutateService(ctx context.Context, req admission.Request) decisio
 		for _, number := range taken {
 			lost[number] = true
 			if slices.Contains(sortedNumbers(svc), number) {
-				return later(g.settings, fmt.Sprintf("nodePort %d is being given to another Service", number))
+				return later(h.settings, fmt.Sprintf("nodePort %d is being given to another Service", number))
 			}
 		}
 	}
-	return later(g.settings, "other Services were quicker")
+	return later(h.settings, "other Services were quicker")
 }
 
 // chosenPorts are the nodePorts that after has and before has not.
@@ -84,129 +84,129 @@ const bookingRounds = 5
 
 // assign judges a Service and chooses the nodePorts that it lacks, as patches and in a copy of it. It returns what has to be
 // booked before the answer is good.
-func (g *Gate) assign(ctx context.Context, svc, old *corev1.Service, dryRun bool, lost map[uint16]bool) (*corev1.Service, decision, []Booking) {
+func (h *Handlers) assign(ctx context.Context, svc, old *corev1.Service, dryRun bool, lost map[uint16]bool) (*corev1.Service, decision, []Booking) {
 	for range admitRounds {
-		base, flying, version := g.look()
-		in := g.serviceInput(svc, old)
-		d := g.settleDenial(ctx, in, base, withoutPlaceholders(flying, svc))
+		base, flying, version := h.look()
+		in := h.serviceInput(svc, old)
+		d := h.settleDenial(ctx, in, base, withoutPlaceholders(flying, svc))
 		if d.verdict == check.Denied || d.busy || dryRun {
 			return svc, d, nil // on a dry run nothing is chosen: nobody would hold it
 		}
 		attempt := svc.DeepCopy()
-		if d, bookings, ok := g.choose(attempt, old, d, in.Service.Claims, version, lost); ok {
+		if d, bookings, ok := h.choose(attempt, old, d, in.Service.Claims, version, lost); ok {
 			return attempt, d, bookings
 		}
 	}
-	return svc, later(g.settings, "other requests for its ports were quicker"), nil
+	return svc, later(h.settings, "other requests for its ports were quicker"), nil
 }
 
 // choose chooses the nodePorts that a Service lacks, in svc, and remembers the Service. It reports false if one of the
 // Service's claims was recorded since the version that d was judged at, or one of the chosen numbers since it was chosen.
-func (g *Gate) choose(svc, old *corev1.Service, d decision, claims []ports.Claim, version uint64, lost map[uint16]bool) (decision, []Booking, bool) {
-	g.choosing.Lock()
-	defer g.choosing.Unlock()
-	base, flying, chosenAt := g.look()
-	a := g.newAllocation(svc, old, flying.Over(base), lost)
+func (h *Handlers) choose(svc, old *corev1.Service, d decision, claims []ports.Claim, version uint64, lost map[uint16]bool) (decision, []Booking, bool) {
+	h.choosing.Lock()
+	defer h.choosing.Unlock()
+	base, flying, chosenAt := h.look()
+	a := h.newAllocation(svc, old, flying.Over(base), lost)
 	a.run()
 	if a.later != "" {
-		return later(g.settings, a.later), nil, true
+		return later(h.settings, a.later), nil, true
 	}
 	if len(a.findings) > 0 {
 		d.findings = append(d.findings, a.findings...)
-		d.verdict = g.settings.Check.Judge(d.findings)
+		d.verdict = h.settings.Check.Judge(d.findings)
 		if d.verdict == check.Denied {
 			return d, nil, true
 		}
 	}
 	d.patches = a.patches
 	bookings := a.bookings()
-	if !g.recordChosen(svc, old, claims, version, chosenAt, len(bookings) == 0) {
+	if !h.recordChosen(svc, old, claims, version, chosenAt, len(bookings) == 0) {
 		return d, nil, false
 	}
 	for _, b := range bookings {
-		g.repeats.add(b.Port, b.Service, g.now())
-		g.booking[b.Port]++
+		h.repeats.add(b.Port, b.Service, h.now())
+		h.booking[b.Port]++
 	}
 	return d, bookings, true
 }
 
 // recordChosen remembers, if isFinal, a Service whose claims were judged at one version, and whose missing numbers were chosen
 // at another. It reports false if one of them was recorded since.
-func (g *Gate) recordChosen(svc, old *corev1.Service, claims []ports.Claim, judgedAt, chosenAt uint64, isFinal bool) bool {
-	now := extract.Service(svc, g.settings.NodePorts)
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
-	if g.flight.changed(claims, judgedAt) || g.flight.changed(now.Claims, chosenAt) {
+func (h *Handlers) recordChosen(svc, old *corev1.Service, claims []ports.Claim, judgedAt, chosenAt uint64, isFinal bool) bool {
+	now := extract.Service(svc, h.settings.NodePorts)
+	h.deciding.Lock()
+	defer h.deciding.Unlock()
+	if h.flight.changed(claims, judgedAt) || h.flight.changed(now.Claims, chosenAt) {
 		return false
 	}
 	if isFinal {
-		g.recordService(now, svc, old)
+		h.recordService(now, svc, old)
 	}
 	return true
 }
 
 // booked ends what assign began. Numbers that are only about to be booked are not in flight yet: another replica may have
 // booked them for a Service that this one is asked to validate.
-func (g *Gate) booked(svc, old *corev1.Service, bookings []Booking, isDone bool) {
-	g.choosing.Lock()
-	defer g.choosing.Unlock()
+func (h *Handlers) booked(svc, old *corev1.Service, bookings []Booking, isDone bool) {
+	h.choosing.Lock()
+	defer h.choosing.Unlock()
 	for _, b := range bookings {
-		if g.booking[b.Port]--; g.booking[b.Port] <= 0 {
-			delete(g.booking, b.Port)
+		if h.booking[b.Port]--; h.booking[b.Port] <= 0 {
+			delete(h.booking, b.Port)
 		}
 	}
 	if isDone {
-		now := extract.Service(svc, g.settings.NodePorts)
-		g.deciding.Lock()
-		defer g.deciding.Unlock()
-		g.recordService(now, svc, old)
+		now := extract.Service(svc, h.settings.NodePorts)
+		h.deciding.Lock()
+		defer h.deciding.Unlock()
+		h.recordService(now, svc, old)
 	}
 }
 
 // validateService judges what the API server has made of a Service: its own choice of nodePorts among it.
-func (g *Gate) validateService(ctx context.Context, req admission.Request) decision {
-	svc, old, d, ok := g.service(req)
+func (h *Handlers) validateService(ctx context.Context, req admission.Request) decision {
+	svc, old, d, ok := h.service(req)
 	if !ok {
 		return d
 	}
-	in := g.serviceInput(svc, old)
+	in := h.serviceInput(svc, old)
 	owner := in.Service.Owner
-	if g.exists(ctx, req, owner.Ref) {
-		return g.leave(req, svc.Name, g.admit(ctx, in, owner, nil))
+	if h.exists(ctx, req, owner.Ref) {
+		return h.leave(req, svc.Name, h.admit(ctx, in, owner, nil))
 	}
 	in.Service.Chosen = true
 	if isDryRun(req) {
 		// What the client set was judged by the mutating hook; what it did not is a dummy from 32769.
 		in.Service.Claims = onlyKnown(in.Service.Claims, in.OldService)
-		return g.withTooManySockets(svc, old, g.admit(ctx, in, owner, nil))
+		return h.withTooManySockets(svc, old, h.admit(ctx, in, owner, nil))
 	}
-	g.dropPlaceholders(svc, in.Service.Claims)
-	d = g.withTooManySockets(svc, old, g.admit(ctx, in, owner, writeOf(svc, oldOf(old), in.Service.Claims)))
+	h.dropPlaceholders(svc, in.Service.Claims)
+	d = h.withTooManySockets(svc, old, h.admit(ctx, in, owner, writeOf(svc, oldOf(old), in.Service.Claims)))
 	if d.verdict == check.Denied || d.verdict == check.CouldNotTell {
-		g.drop(owner.Ref, in.Service.Claims)
-		if g.journal != nil && req.Operation == admissionv1.Create {
-			g.journal.Withdraw(journal.Entry{Owner: owner, Claims: in.Service.Claims}) // what the mutating webhook has appended
+		h.drop(owner.Ref, in.Service.Claims)
+		if h.journal != nil && req.Operation == admissionv1.Create {
+			h.journal.Withdraw(journal.Entry{Owner: owner, Claims: in.Service.Claims}) // what the mutating webhook has appended
 		}
 	}
 	return d
 }
 
 // drop forgets what the mutating webhook let through.
-func (g *Gate) drop(owner ports.Ref, claims []ports.Claim) {
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
-	g.flight.drop(owner, claims)
+func (h *Handlers) drop(owner ports.Ref, claims []ports.Claim) {
+	h.deciding.Lock()
+	defer h.deciding.Unlock()
+	h.flight.drop(owner, claims)
 }
 
 // forget drops what is in flight of an object that is being created.
-func (g *Gate) forget(owner ports.Ref, uid types.UID) {
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
-	g.flight.deleteWrites(owner, func(w write) bool { return w.uid == uid && w.after == 0 })
+func (h *Handlers) forget(owner ports.Ref, uid types.UID) {
+	h.deciding.Lock()
+	defer h.deciding.Unlock()
+	h.flight.deleteWrites(owner, func(w write) bool { return w.uid == uid && w.after == 0 })
 }
 
 // allowed is the answer to what there is nothing to say about.
-func (g *Gate) allowed() decision { return decision{settings: g.settings, verdict: check.Allowed} }
+func (h *Handlers) allowed() decision { return decision{settings: h.settings, verdict: check.Allowed} }
 
 // oldOf is an object of a request, nil if there is none.
 func oldOf[T any, P interface {
@@ -220,7 +220,7 @@ func oldOf[T any, P interface {
 }
 
 // service decodes a request for a Service. It reports false with the decision if there is nothing to judge.
-func (g *Gate) service(req admission.Request) (svc, old *corev1.Service, d decision, ok bool) {
+func (h *Handlers) service(req admission.Request) (svc, old *corev1.Service, d decision, ok bool) {
 	if !isService(req) || req.SubResource != "" {
 		return nil, nil, malformed(fmt.Errorf("this hook judges services, not %s", resource(req))), false
 	}
@@ -229,7 +229,7 @@ func (g *Gate) service(req admission.Request) (svc, old *corev1.Service, d decis
 		return nil, nil, malformed(err), false
 	}
 	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update {
-		return nil, nil, g.allowed(), false
+		return nil, nil, h.allowed(), false
 	}
 	named(svc, req)
 	return svc, old, decision{}, true
@@ -237,7 +237,7 @@ func (g *Gate) service(req admission.Request) (svc, old *corev1.Service, d decis
 
 // withTooManySockets adds to what becomes of a Service that has more sockets than are looked at, if it does not refuse it, that the rest
 // could not be told. One that had as many before must be able to change.
-func (g *Gate) withTooManySockets(svc, old *corev1.Service, d decision) decision {
+func (h *Handlers) withTooManySockets(svc, old *corev1.Service, d decision) decision {
 	sockets, are := extract.TooManySockets(svc)
 	if !are || d.verdict == check.Denied || d.busy {
 		return d
@@ -246,9 +246,9 @@ func (g *Gate) withTooManySockets(svc, old *corev1.Service, d decision) decision
 	if old != nil {
 		before, _ = extract.TooManySockets(old)
 	}
-	told := couldNotTell(g.settings, fmt.Sprintf("spec.externalIPs: with spec.ports they name %d sockets, and no more than %d are looked at", sockets, extract.MaxExternalSockets))
+	told := couldNotTell(h.settings, fmt.Sprintf("spec.externalIPs: with spec.ports they name %d sockets, and no more than %d are looked at", sockets, extract.MaxExternalSockets))
 	told.remedy = "split the Service into several"
-	if g.settings.DenyUncertain && before < sockets {
+	if h.settings.DenyUncertain && before < sockets {
 		return told
 	}
 	d.note = told.message()
@@ -266,26 +266,26 @@ func resource(req admission.Request) string {
 	return strconv.Quote(s)
 }
 
-func (g *Gate) serviceInput(svc, old *corev1.Service) check.Input {
-	in := check.Input{Service: extract.Service(svc, g.settings.NodePorts)}
+func (h *Handlers) serviceInput(svc, old *corev1.Service) check.Input {
+	in := check.Input{Service: extract.Service(svc, h.settings.NodePorts)}
 	if old != nil {
-		in.OldService = extract.Service(old, g.settings.NodePorts)
+		in.OldService = extract.Service(old, h.settings.NodePorts)
 	}
 	return in
 }
 
 // recordService remembers a Service that the mutating webhook lets through. Before it has a name, its first nodePort stands
-// in for one. now is what is extracted of it. Its caller holds Gate.deciding.
-func (g *Gate) recordService(now *check.Service, svc, old *corev1.Service) {
+// in for one. now is what is extracted of it. Its caller holds Handlers.deciding.
+func (h *Handlers) recordService(now *check.Service, svc, old *corev1.Service) {
 	if svc.Name == "" {
-		now.Owner = g.placeholder(svc)
+		now.Owner = h.placeholder(svc)
 	}
-	g.flight.record(now.Owner, *writeOf(svc, oldOf(old), now.Claims))
+	h.flight.record(now.Owner, *writeOf(svc, oldOf(old), now.Claims))
 }
 
 // placeholder is the owner that stands for a Service between the mutating hook, which sees generateName only, and the
 // validating one, which sees the name.
-func (g *Gate) placeholder(svc *corev1.Service) ports.Owner {
+func (h *Handlers) placeholder(svc *corev1.Service) ports.Owner {
 	for _, p := range svc.Spec.Ports {
 		if p.NodePort != 0 {
 			return placeholderFor(svc, strconv.Itoa(int(p.NodePort)))
@@ -317,13 +317,13 @@ func withoutPlaceholders(flying *ledger.Snapshot, svc *corev1.Service) *ledger.S
 
 // dropPlaceholders forgets what stood for a Service before it had a name: by which of its nodePorts depends on which of them
 // it had then.
-func (g *Gate) dropPlaceholders(svc *corev1.Service, claims []ports.Claim) {
+func (h *Handlers) dropPlaceholders(svc *corev1.Service, claims []ports.Claim) {
 	if svc.GenerateName == "" {
 		return
 	}
-	g.drop(placeholderFor(svc, "").Ref, claims)
+	h.drop(placeholderFor(svc, "").Ref, claims)
 	for _, number := range sortedNumbers(svc) {
-		g.drop(placeholderFor(svc, strconv.Itoa(int(number))).Ref, claims)
+		h.drop(placeholderFor(svc, strconv.Itoa(int(number))).Ref, claims)
 	}
 }
 

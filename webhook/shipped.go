@@ -2,7 +2,7 @@ package webhook
 
 import admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 
-// Shipped is the registration that config/webhook is rendered from. It begins with Ignore: a gate that is not known to
+// Shipped is the registration that config/webhook is rendered from. It begins with Ignore: a replica that is not known to
 // work must not stand in anybody's way.
 func Shipped() Registration {
 	return Registration{

@@ -2,7 +2,7 @@
 // +groupName=portcullis.dev
 
 // Package v1alpha1 is the kinds of portcullis.dev/v1alpha1 that a cluster's administrators write: PortPool, which numbers
-// a team's Services or pods get; PortPolicy, who may have ports on nodes at all; and PortClaim, which the gate writes
+// a team's Services or pods get; PortPolicy, who may have ports on nodes at all; and PortClaim, which the webhook writes
 // for each number that it gives away.
 //
 // The comments of fields are what `kubectl explain` shows. What is allowed in them is enforced by the API server, from
@@ -24,10 +24,10 @@ const (
 )
 
 // ProbeAnnotation on an object with a pod template, "true", has a dry run of it judged without regard to how the
-// configuration enforces codes. That is how the gate finds out whether the API server asks it.
+// configuration enforces codes. That is how the webhook finds out whether the API server asks it.
 const ProbeAnnotation = Group + "/probe"
 
-// HoldAnnotation on the ValidatingWebhookConfiguration, "true", has the gate leave its failurePolicy as it is.
+// HoldAnnotation on the ValidatingWebhookConfiguration, "true", has the webhook leave its failurePolicy as it is.
 const HoldAnnotation = Group + "/hold"
 
 // GroupVersion returns the group and version of the kinds of this package.

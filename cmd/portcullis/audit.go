@@ -38,7 +38,7 @@ every port that pools and policies would not allow. Nothing is refused by it.
 
 Of two that clash the younger one is told, and the older one is its holder; what a controller has made is as old as the
 controller. What the template of a controller has wrong is told of the controller, with the nodes where its pods are; pods
-that clash on their nodes for another reason are told each. What was admitted once, or before the gate was there, is told
+that clash on their nodes for another reason are told each. What was admitted once, or before the webhook was there, is told
 too. With -n only what is wrong with objects of that namespace is told; all others are looked at nevertheless.
 
 It lists nodes, services and pods, and what else it may: controllers, namespaces, pools, policies and claims. What it may

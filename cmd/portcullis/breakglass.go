@@ -22,7 +22,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// holdAnnotation on a webhook configuration keeps the gate from setting failurePolicy Fail.
+// holdAnnotation on a webhook configuration keeps the webhook from setting failurePolicy Fail.
 const holdAnnotation = "portcullis.dev/hold"
 
 // partOf is by which label the installation's objects are found.
@@ -41,12 +41,12 @@ func newBreakGlass() *cobra.Command {
 	o := &breakGlassOptions{}
 	cmd := &cobra.Command{
 		Use:   "break-glass",
-		Short: "Take the gate out of the way, now",
-		Long: `Delete both webhook configurations, so that the API server asks the gate about nothing any more. It works when nothing of
-the gate does: webhook configurations are not subject to webhooks. They are listed first, and nothing is done without a yes on
+		Short: "Take the webhook out of the way, now",
+		Long: `Delete both webhook configurations, so that the API server asks the webhook about nothing any more. It works when nothing of
+the webhook does: webhook configurations are not subject to webhooks. They are listed first, and nothing is done without a yes on
 the terminal, or --yes. An Event tells who did it.
 
-With --ignore-only they stay, with failurePolicy Ignore: what the gate answers still counts, and what it does not passes. A gate
+With --ignore-only they stay, with failurePolicy Ignore: what the webhook answers still counts, and what it does not passes. A replica
 that runs with --arm sets Fail again as soon as it works; with --hold it does not, as long as the annotation
 portcullis.dev/hold is "true".
 
@@ -63,9 +63,9 @@ Exit code: 0 done, or nothing to do; 2 otherwise.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.yes, "yes", false, "do not ask")
-	f.StringVar(&o.installedIn, "installed-in", defaultNamespace, "`NAMESPACE` of the gate, where an Event says what was done")
+	f.StringVar(&o.installedIn, "installed-in", defaultNamespace, "`NAMESPACE` of the webhook, where an Event says what was done")
 	f.BoolVar(&o.ignoreOnly, "ignore-only", false, "set failurePolicy Ignore instead of deleting")
-	f.BoolVar(&o.hold, "hold", false, "with --ignore-only: keep the gate from setting Fail again")
+	f.BoolVar(&o.hold, "hold", false, "with --ignore-only: keep the webhook from setting Fail again")
 	o.addFlags(cmd)
 	return cmd
 }
@@ -115,11 +115,11 @@ func (o *breakGlassOptions) deed() string {
 func (o *breakGlassOptions) effect() string {
 	switch {
 	case o.hold:
-		return "what no gate answers passes, until the annotation is removed: kubectl annotate validatingwebhookconfiguration,mutatingwebhookconfiguration -l " + partOf + " " + holdAnnotation + "-"
+		return "what no replica answers passes, until the annotation is removed: kubectl annotate validatingwebhookconfiguration,mutatingwebhookconfiguration -l " + partOf + " " + holdAnnotation + "-"
 	case o.ignoreOnly:
-		return "what no gate answers passes. A gate with --arm sets Fail again as soon as it works; --hold keeps it from that"
+		return "what no replica answers passes. A replica with --arm sets Fail again as soon as it works; --hold keeps it from that"
 	default:
-		return "the API server asks the gate about nothing any more. To come back: kubectl apply -f install.yaml (or kubectl apply -k config/default), or helm upgrade"
+		return "the API server asks the webhook about nothing any more. To come back: kubectl apply -f install.yaml (or kubectl apply -k config/default), or helm upgrade"
 	}
 }
 
@@ -140,7 +140,7 @@ func (o *breakGlassOptions) confirm(s streams) error {
 	return nil
 }
 
-// glass is what stands between a cluster and its gate.
+// glass is what stands between a cluster and its replica.
 type glass struct {
 	kubernetes.Interface
 	mutating   []admissionregistrationv1.MutatingWebhookConfiguration
@@ -239,7 +239,7 @@ func (g *glass) act(ctx context.Context, o *breakGlassOptions) error {
 	return errors.Join(errs...)
 }
 
-// record writes an Event of what was done, in the gate's namespace or, if that is gone, in default.
+// record writes an Event of what was done, in the webhook's namespace or, if that is gone, in default.
 func (g *glass) record(ctx context.Context, o *breakGlassOptions, now time.Time) error {
 	who := "somebody"
 	review, err := g.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})

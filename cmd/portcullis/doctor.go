@@ -32,7 +32,7 @@ func newDoctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "What is wrong with the installation, and what to do",
-		Long: `Look at the whole chain from the API server to the gate: the webhook configurations against what this version ships, the
+		Long: `Look at the whole chain from the API server to the webhook: the webhook configurations against what this version ships, the
 certificates, the Service, its endpoints and replicas, what stands in the way of requests and of updates, the rights, the
 configuration, and at last whether a dry run that must be refused is refused.
 
@@ -50,11 +50,11 @@ Exit code: 0 no problem, 1 problems, 2 bad usage or no cluster.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.installedIn, "installed-in", defaultNamespace, "`NAMESPACE` of the gate")
-	f.StringVar(&o.service, "service", "portcullis", "`NAME` of the gate's Service, Deployment, ConfigMap and Lease")
+	f.StringVar(&o.installedIn, "installed-in", defaultNamespace, "`NAMESPACE` of the webhook")
+	f.StringVar(&o.service, "service", "portcullis", "`NAME` of the webhook's Service, Deployment, ConfigMap and Lease")
 	f.StringVar(&o.probeNamespace, "probe-namespace", "default", "`NAMESPACE` in which the dry run is tried")
 	o.addFlags(cmd, forms("DoctorReport"))
-	f.Lookup("config").Usage = "configuration `FILE` of the gate; without it that of the ConfigMap"
+	f.Lookup("config").Usage = "configuration `FILE` of the webhook; without it that of the ConfigMap"
 	return cmd
 }
 

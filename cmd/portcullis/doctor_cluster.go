@@ -75,7 +75,7 @@ func (d *patient) endpoints(ctx context.Context) []report.DoctorCheck {
 	const name = "Service"
 	what := "Service " + d.installedIn + "/" + d.service
 	if _, err := d.CoreV1().Services(d.installedIn).Get(ctx, d.service, metav1.GetOptions{}); apierrors.IsNotFound(err) {
-		return []report.DoctorCheck{broken(name, reinstall, "there is no %s, by which the API server asks the gate", what)}
+		return []report.DoctorCheck{broken(name, reinstall, "there is no %s, by which the API server asks the webhook", what)}
 	} else if err != nil {
 		return unread(name, what, err)
 	}
@@ -129,7 +129,7 @@ func selects(s *metav1.LabelSelector, set map[string]string) bool {
 	return err == nil && s != nil && selector.Matches(labels.Set(set))
 }
 
-// networkPolicies looks for what keeps the API server from the gate: its address is hardly ever one that a rule can name.
+// networkPolicies looks for what keeps the API server from the webhook: its address is hardly ever one that a rule can name.
 func (d *patient) networkPolicies(ctx context.Context) []report.DoctorCheck {
 	const name = "NetworkPolicies"
 	list, err := d.NetworkingV1().NetworkPolicies(d.installedIn).List(ctx, metav1.ListOptions{})
@@ -154,7 +154,7 @@ func (d *patient) networkPolicies(ctx context.Context) []report.DoctorCheck {
 		return []report.DoctorCheck{warned(name, "add one that allows TCP port 9443 of the pods from everywhere",
 			"%s lets nobody to the pods of %s, the API server neither", strings.Join(closed, ", "), d.installedIn)}
 	}
-	return []report.DoctorCheck{well(name, "none keeps everybody from the gate")}
+	return []report.DoctorCheck{well(name, "none keeps everybody from the webhook")}
 }
 
 // leader looks whether the one that writes is alive.
@@ -163,7 +163,7 @@ func (d *patient) leader(ctx context.Context) []report.DoctorCheck {
 	what := "Lease " + d.installedIn + "/" + d.service
 	lease, err := d.CoordinationV1().Leases(d.installedIn).Get(ctx, d.service, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return []report.DoctorCheck{{Name: name, Status: report.DoctorNotChecked, Message: "there is no " + what + ": no gate has been leader yet, or --leader-elect=false"}}
+		return []report.DoctorCheck{{Name: name, Status: report.DoctorNotChecked, Message: "there is no " + what + ": no replica has been leader yet, or --leader-elect=false"}}
 	}
 	if err != nil {
 		return unread(name, what, err)
@@ -228,7 +228,7 @@ func (d *patient) pools(ctx context.Context) []report.DoctorCheck {
 	return checks
 }
 
-// rights asks what the gate itself may do. Who asks needs the right to ask for others.
+// rights asks what the webhook itself may do. Who asks needs the right to ask for others.
 func (d *patient) rights(ctx context.Context) []report.DoctorCheck {
 	const name = "rights"
 	user := "system:serviceaccount:" + d.installedIn + ":" + d.service
@@ -250,9 +250,9 @@ func (d *patient) rights(ctx context.Context) []report.DoctorCheck {
 		}
 	}
 	if len(lacks) > 0 {
-		return []report.DoctorCheck{broken(name, "kubectl apply -k config/rbac", "%s may not %s, so that the gate never becomes ready, or writes nothing", user, strings.Join(lacks, ", "))}
+		return []report.DoctorCheck{broken(name, "kubectl apply -k config/rbac", "%s may not %s, so that the webhook never becomes ready, or writes nothing", user, strings.Join(lacks, ", "))}
 	}
-	return []report.DoctorCheck{well(name, "%s may do what the gate does", user)}
+	return []report.DoctorCheck{well(name, "%s may do what the webhook does", user)}
 }
 
 // configuration looks at the configuration file, and compares its range with that of the API server.
@@ -300,26 +300,26 @@ func (d *patient) nodePortRange(ctx context.Context, settings *extract.Settings)
 		return report.DoctorCheck{Name: name, Status: report.DoctorNotChecked, Message: inOneLine("the API server did not tell its range: %v", []any{err})}
 	}
 	if ours := settings.Check.NodePortRange.String(); ours != found[1] {
-		return broken(name, "write nodePortRange: "+found[1]+" into the configuration", "nodePortRange is %s, and the API server gives out %s: what the gate refuses or offers is wrong", ours, found[1])
+		return broken(name, "write nodePortRange: "+found[1]+" into the configuration", "nodePortRange is %s, and the API server gives out %s: what the webhook refuses or offers is wrong", ours, found[1])
 	}
 	return well(name, "%s, as the API server's", found[1])
 }
 
-// endToEnd has the API server ask the gate about a dry run that must be refused.
+// endToEnd has the API server ask the webhook about a dry run that must be refused.
 func (d *patient) endToEnd(ctx context.Context) []report.DoctorCheck {
 	const name = "end to end"
 	_, err := d.AppsV1().Deployments(d.probeNamespace).Create(ctx, controller.NewProbe(d.probeNamespace), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	fix := "see the checks above; kubectl -n " + d.installedIn + " logs deployment/" + d.service
 	switch {
 	case err == nil:
-		return []report.DoctorCheck{broken(name, fix, "a dry run that must be refused was let through: the API server does not ask the gate, or goes on without its answer")}
+		return []report.DoctorCheck{broken(name, fix, "a dry run that must be refused was let through: the API server does not ask the webhook, or goes on without its answer")}
 	case controller.RefusedBy(err) == controller.Itself:
-		return []report.DoctorCheck{well(name, "a dry run that must be refused was refused by the gate")}
+		return []report.DoctorCheck{well(name, "a dry run that must be refused was refused by the webhook")}
 	case apierrors.IsForbidden(err) && controller.RefusedBy(err) == "":
 		return []report.DoctorCheck{{Name: name, Status: report.DoctorNotChecked, Message: "you may not create Deployments in " + d.probeNamespace + ", not even on a dry run",
 			Fix: "kubectl create rolebinding, or another --probe-namespace"}}
 	case strings.Contains(err.Error(), "failed calling webhook"):
-		return []report.DoctorCheck{broken(name, fix+"; to let everything pass meanwhile: portcullis break-glass", "the API server cannot ask the gate: %v", err)}
+		return []report.DoctorCheck{broken(name, fix+"; to let everything pass meanwhile: portcullis break-glass", "the API server cannot ask the webhook: %v", err)}
 	case controller.RefusedBy(err) != "":
 		return []report.DoctorCheck{broken(name, "exempt the Deployment "+d.probeNamespace+"/portcullis-probe from it", "%s refuses the dry run before the webhook is asked, so that it cannot arm: %v", controller.RefusedBy(err), err)}
 	default:

@@ -141,7 +141,7 @@ func (d *patient) registration(ctx context.Context) []report.DoctorCheck {
 		return unread(name, "the webhook configurations", err)
 	}
 	if len(missing) > 0 {
-		return []report.DoctorCheck{broken(name, reinstall, "there is no %s %s, so that the API server does not ask the gate", strings.Join(missing, " and no "), webhook.Name)}
+		return []report.DoctorCheck{broken(name, reinstall, "there is no %s %s, so that the API server does not ask the webhook", strings.Join(missing, " and no "), webhook.Name)}
 	}
 	checks := []report.DoctorCheck{d.drift(ours)}
 	return append(checks, d.bundle(ours), d.armed(ctx, ours), d.excluded(ours), timeouts(ours))
@@ -184,7 +184,7 @@ func (d *patient) bundle(ours []hook) report.DoctorCheck {
 	fix := fmt.Sprintf("look at the log of the leader, which writes it: kubectl -n %s logs deployment/%s; with --cert-dir, put your CA into webhooks[].clientConfig.caBundle", d.installedIn, d.service)
 	for _, h := range ours {
 		if len(h.client.CABundle) == 0 {
-			return broken(name, fix, "%s has no caBundle, so that the API server trusts no gate", h.name)
+			return broken(name, fix, "%s has no caBundle, so that the API server trusts no replica", h.name)
 		}
 		if string(h.client.CABundle) != string(ours[0].client.CABundle) {
 			return broken(name, fix, "%s and %s have different caBundles: one of them is left over", ours[0].name, h.name)
@@ -192,12 +192,12 @@ func (d *patient) bundle(ours []hook) report.DoctorCheck {
 	}
 	all, err := certificates(ours[0].client.CABundle)
 	if err != nil {
-		return broken(name, fix, "the caBundle is %v, so that the API server trusts no gate", err)
+		return broken(name, fix, "the caBundle is %v, so that the API server trusts no replica", err)
 	}
 	last := slices.MaxFunc(all, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
 	switch {
 	case d.now.After(last):
-		return broken(name, fix, "the caBundle has expired at %s, so that the API server trusts no gate", last.UTC().Format(time.RFC3339))
+		return broken(name, fix, "the caBundle has expired at %s, so that the API server trusts no replica", last.UTC().Format(time.RFC3339))
 	case d.now.Add(soon).After(last):
 		return warned(name, fix, "the caBundle expires at %s and should have been replaced by now", last.UTC().Format(time.RFC3339))
 	}
@@ -223,7 +223,7 @@ func certificates(text []byte) ([]*x509.Certificate, error) {
 	return all, nil
 }
 
-// armed looks at what happens while no gate answers.
+// armed looks at what happens while no replica answers.
 func (d *patient) armed(ctx context.Context, ours []hook) report.DoctorCheck {
 	const name = "failure policy"
 	fails, ignores := 0, 0
@@ -239,7 +239,7 @@ func (d *patient) armed(ctx context.Context, ours []hook) report.DoctorCheck {
 	switch {
 	case fails == 0:
 		return warned(name, "run serve with --arm, which sets Fail once it is known to work; remove the annotation portcullis.dev/hold if somebody set it",
-			"Ignore: while no gate answers, everything passes")
+			"Ignore: while no replica answers, everything passes")
 	case ignores > 0:
 		return broken(name, reinstall, "some hooks have Fail and others Ignore")
 	}
@@ -247,10 +247,10 @@ func (d *patient) armed(ctx context.Context, ours []hook) report.DoctorCheck {
 		return warned(name, fmt.Sprintf("kubectl -n %s scale deployment/%s --replicas=2", d.installedIn, d.service),
 			"Fail with %d ready replicas: when one restarts, nothing with node ports can be created", deployment.Status.ReadyReplicas)
 	}
-	return well(name, "Fail: what no gate has judged is refused")
+	return well(name, "Fail: what no replica has judged is refused")
 }
 
-// excluded looks whether the gate's own namespace and the cluster's are left alone.
+// excluded looks whether the webhook's own namespace and the cluster's are left alone.
 func (d *patient) excluded(ours []hook) report.DoctorCheck {
 	const name = "namespaces"
 	for _, h := range ours {
@@ -261,7 +261,7 @@ func (d *patient) excluded(ours []hook) report.DoctorCheck {
 		for _, namespace := range []string{"kube-system", d.installedIn} {
 			if h.namespaces == nil || selector.Matches(labels.Set{"kubernetes.io/metadata.name": namespace}) {
 				return broken(name, "add to its namespaceSelector: {key: kubernetes.io/metadata.name, operator: NotIn, values: [kube-node-lease, kube-system, "+d.installedIn+"]}",
-					"%s judges %s, which the cluster needs to come up, and the gate itself", h.name, namespace)
+					"%s judges %s, which the cluster needs to come up, and the webhook itself", h.name, namespace)
 			}
 		}
 	}
@@ -288,12 +288,12 @@ func timeouts(ours []hook) report.DoctorCheck {
 		wait = max(wait, sum)
 	}
 	if wait+longest > most {
-		return warned(name, reinstall, "a request may wait %d s while the gate does not answer, and clients give up after 10 to 30", wait+longest)
+		return warned(name, reinstall, "a request may wait %d s while the webhook does not answer, and clients give up after 10 to 30", wait+longest)
 	}
-	return well(name, "a request waits at most %d s while the gate does not answer", wait+longest)
+	return well(name, "a request waits at most %d s while the webhook does not answer", wait+longest)
 }
 
-// otherWebhooks looks for hooks of others on what the gate is asked about.
+// otherWebhooks looks for hooks of others on what the webhook is asked about.
 func (d *patient) otherWebhooks(ctx context.Context) []report.DoctorCheck {
 	const name, long = "other webhooks", 10
 	_, others, _, err := d.hooks(ctx)
@@ -320,7 +320,7 @@ func (d *patient) otherWebhooks(ctx context.Context) []report.DoctorCheck {
 	return []report.DoctorCheck{well(name, "none that must answer and may take %d s or more is asked about pods or Services", long)}
 }
 
-// servingCertificate asks each gate that can be reached for its certificate.
+// servingCertificate asks each replica that can be reached for its certificate.
 func (d *patient) servingCertificate(ctx context.Context) []report.DoctorCheck {
 	const name = "serving certificate"
 	ours, _, _, err := d.hooks(ctx)
@@ -351,14 +351,14 @@ func (d *patient) servingCertificate(ctx context.Context) []report.DoctorCheck {
 		return []report.DoctorCheck{broken(name, fmt.Sprintf("kubectl -n %s rollout restart deployment/%s, and look at its log", d.installedIn, d.service),
 			"the API server does not trust %s", strings.Join(wrong, "; "))}
 	case reached == 0:
-		return []report.DoctorCheck{{Name: name, Status: report.DoctorNotChecked, Message: "no gate can be reached from here; the end-to-end check asks through the API server"}}
+		return []report.DoctorCheck{{Name: name, Status: report.DoctorNotChecked, Message: "no replica can be reached from here; the end-to-end check asks through the API server"}}
 	case d.now.Add(time.Hour).After(ends):
-		return []report.DoctorCheck{warned(name, "look at the log of the gate, which renews it", "it ends at %s and should have been renewed by now", ends.UTC().Format(time.RFC3339))}
+		return []report.DoctorCheck{warned(name, "look at the log of the webhook, which renews it", "it ends at %s and should have been renewed by now", ends.UTC().Format(time.RFC3339))}
 	}
-	return []report.DoctorCheck{well(name, "of %d gates that can be reached it is trusted, until %s", reached, ends.UTC().Format(time.RFC3339))}
+	return []report.DoctorCheck{well(name, "of %d replicas that can be reached it is trusted, until %s", reached, ends.UTC().Format(time.RFC3339))}
 }
 
-// targets are where gates listen, and the name by which the API server asks for them.
+// targets are where replicas listen, and the name by which the API server asks for them.
 func (d *patient) targets(ctx context.Context, h hook) (addresses []string, serverName string) {
 	if h.client.Service == nil {
 		u, err := url.Parse(valueOr(h.client.URL, ""))
@@ -402,18 +402,18 @@ func leafOf(ctx context.Context, address, serverName string) (*x509.Certificate,
 		_ = conn.Close()
 	}
 	if leaf != nil {
-		return leaf, nil // a gate that wants a certificate of its client shows its own before
+		return leaf, nil // a replica that wants a certificate of its client shows its own before
 	}
 	return nil, err
 }
 
-// authority looks at the Secret in which the gate keeps its own certificate authority.
+// authority looks at the Secret in which the webhook keeps its own certificate authority.
 func (d *patient) authority(ctx context.Context) []report.DoctorCheck {
 	const name, secret = "certificate authority", "portcullis-ca"
-	fix := fmt.Sprintf("kubectl -n %s delete secret %s: the gate makes another, and replaces the caBundle", d.installedIn, secret)
+	fix := fmt.Sprintf("kubectl -n %s delete secret %s: the webhook makes another, and replaces the caBundle", d.installedIn, secret)
 	s, err := d.CoreV1().Secrets(d.installedIn).Get(ctx, secret, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return []report.DoctorCheck{{Name: name, Status: report.DoctorNotChecked, Message: "there is no Secret " + secret + ": certificates come from elsewhere (--cert-dir), or no gate has run yet"}}
+		return []report.DoctorCheck{{Name: name, Status: report.DoctorNotChecked, Message: "there is no Secret " + secret + ": certificates come from elsewhere (--cert-dir), or no replica has run yet"}}
 	}
 	if err != nil {
 		return unread(name, "Secret "+d.installedIn+"/"+secret, err)
@@ -427,7 +427,7 @@ func (d *patient) authority(ctx context.Context) []report.DoctorCheck {
 	}
 	ours, _, _, err := d.hooks(ctx)
 	if err == nil && len(ours) > 0 && !strings.Contains(string(ours[0].client.CABundle), strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: all[0].Raw})))) {
-		return []report.DoctorCheck{broken(name, "look at the log of the leader, which writes the caBundle", "the authority of Secret %s is not in the caBundle, so that the API server trusts no gate", secret)}
+		return []report.DoctorCheck{broken(name, "look at the log of the leader, which writes the caBundle", "the authority of Secret %s is not in the caBundle, so that the API server trusts no replica", secret)}
 	}
 	return []report.DoctorCheck{well(name, "until %s, and in the caBundle", all[0].NotAfter.UTC().Format(time.RFC3339))}
 }

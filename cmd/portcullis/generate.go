@@ -25,7 +25,7 @@ import (
 func newGenerate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate",
-		Short: "Make what a cluster without the gate can use",
+		Short: "Make what a cluster without the webhook can use",
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(newGenerateVAP())
@@ -46,10 +46,10 @@ func newGenerateVAP() *cobra.Command {
 	o := &vapOptions{}
 	cmd := &cobra.Command{
 		Use:   "vap [-f PATH…]",
-		Short: "Make ValidatingAdmissionPolicies: what can be judged without a gate",
-		Long: `Make ValidatingAdmissionPolicies and their bindings of the same rules that the gate has, for all that can be judged by
+		Short: "Make ValidatingAdmissionPolicies: what can be judged without a replica",
+		Long: `Make ValidatingAdmissionPolicies and their bindings of the same rules that the webhook has, for all that can be judged by
 one object alone: pods that contradict themselves, ports of daemons, ranges, and what PortPolicies and PortPools (-f) allow.
-The API server judges by itself then; nothing runs in the cluster. Conflicts between objects need the gate.
+The API server judges by itself then; nothing runs in the cluster. Conflicts between objects need the webhook.
 
 With --mutating a MutatingAdmissionPolicy too, which writes hostIP as the configuration's defaultHostIP says; Auto needs the
 Nodes or ServiceCIDRs among the files.
@@ -66,7 +66,7 @@ Exit code: 0, or 2 for bad usage or unreadable input.`,
 	f := cmd.Flags()
 	f.StringArrayVarP(&o.files, "filename", "f", nil, "read PortPools and PortPolicies from `PATH`: a file, a folder (with all below it) or -; may be repeated")
 	o.addFlags(f)
-	f.StringVar(&o.configFile, "config", "", "configuration `FILE` of the gate; without it the defaults hold")
+	f.StringVar(&o.configFile, "config", "", "configuration `FILE` of the webhook; without it the defaults hold")
 	f.BoolVar(&o.mutating, "mutating", false, "make a MutatingAdmissionPolicy too, which writes hostIP")
 	f.StringVar(&o.enforcement, "enforcement", "Deny", "the strictest `ENFORCEMENT` of any rule: Deny, Warn (nothing is refused), or Audit (nothing is said)")
 	f.StringVarP(&o.output, "output", "o", "yaml", "`FORM` of the objects: yaml, json")
@@ -141,10 +141,10 @@ func (o *vapOptions) restrictions(s streams, to *webhook.PolicySource) (extract.
 	return extract.ClusterFamilies(nodes, cidrs), nil
 }
 
-// writePolicies writes YAML with what is left to the gate in front.
+// writePolicies writes YAML with what is left to the webhook in front.
 func writePolicies(w io.Writer, made *webhook.AdmissionPolicies) error {
 	var b bytes.Buffer
-	b.WriteString("# Made by `portcullis generate vap`. A policy sees one object, so that all of this needs the gate:\n")
+	b.WriteString("# Made by `portcullis generate vap`. A policy sees one object, so that all of this needs the webhook:\n")
 	for _, line := range slices.Concat(webhook.UnseenByPolicies(), made.Unseen) {
 		b.WriteString("# - " + report.Escape(line) + "\n")
 	}

@@ -40,7 +40,7 @@ func newLint() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lint [-f] PATH…",
 		Short: "Judge manifests before they are applied",
-		Long: `Judge the objects in files, folders or standard input (-) as the gate would: against each other, and against the
+		Long: `Judge the objects in files, folders or standard input (-) as the webhook would: against each other, and against the
 objects in --state, which exist already.
 
 An input object that stands in the state too is an update of it. Of two inputs that clash, the later one is refused and

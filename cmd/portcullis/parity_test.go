@@ -288,8 +288,8 @@ func (p *parity) webhook(objects []runtime.Object) map[string]admission.Handler 
 			}
 		}
 	}
-	gate := webhook.New(c, nil, p.settings, manifest.Scheme(), webhook.NewMetrics(prometheus.NewRegistry()), func() time.Time { return time.Unix(1e9, 0) })
-	return gate.Hooks()
+	handlers := webhook.New(c, nil, p.settings, manifest.Scheme(), webhook.NewMetrics(prometheus.NewRegistry()), func() time.Time { return time.Unix(1e9, 0) })
+	return handlers.Hooks()
 }
 
 // stillCluster is a cluster in which nothing changes, as the webhook sees it.

@@ -142,7 +142,7 @@ func TestPoolSuggest(t *testing.T) {
 }
 
 // TestPoolSuggestProperty: whatever Services hold, what is suggested can be read as it is written, is within the bounds of the
-// kind, and makes nothing a violation by the rules that the gate judges by.
+// kind, and makes nothing a violation by the rules that the webhook judges by.
 func TestPoolSuggestProperty(t *testing.T) {
 	source := specimen.New(t)
 	settings := mustSettings(t)

@@ -25,7 +25,7 @@ type reportOptions struct {
 func (o *reportOptions) addFlags(cmd *cobra.Command, forms []cobra.Completion) {
 	f := cmd.Flags()
 	first, _, _ := strings.Cut(words(forms), ", ")
-	f.StringVar(&o.configFile, "config", "", "configuration `FILE` of the gate; without it the defaults hold")
+	f.StringVar(&o.configFile, "config", "", "configuration `FILE` of the webhook; without it the defaults hold")
 	f.StringVarP(&o.output, "output", "o", first, "`FORM` of the report: "+words(forms))
 	o.cluster.addFlags(cmd)
 	errs := []error{

@@ -178,7 +178,7 @@ func (o *serveOptions) restConfig() (*rest.Config, error) {
 	return config, nil
 }
 
-// scheme knows the kinds that the gate judges, the observer watches and the leader writes.
+// scheme knows the kinds that the webhook judges, the observer watches and the leader writes.
 func scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
@@ -199,7 +199,7 @@ type process struct {
 	arming   *controller.Arming // nil if the webhook configurations are not ours to arm
 }
 
-// assemble puts the observer, the gate, its server and what one replica writes together.
+// assemble puts the observer, the webhook, its server and what one replica writes together.
 func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings, pools bool, traces *tracing) (*process, error) {
 	known, err := scheme()
 	if err != nil {
@@ -231,42 +231,42 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 		err = p.manager.Add(traces)
 	}
 	refused := webhook.NewRefusedMetric(metrics.Registry)
-	observer, gate := o.serve(p.manager, settings, known, pools, traces, refused, o.serving.segments(certificates))
+	observer, handlers := o.serve(p.manager, settings, known, pools, traces, refused, o.serving.segments(certificates))
 	extender, err3 := o.extender.server(observer, settings, scheduling.NewExtenderMetrics(metrics.Registry), refused, o.serving.minVersion, func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return from(hello) })
 	if extender != nil {
 		err3 = errors.Join(err3, p.manager.Add(extender))
 	}
 	host, err2 := os.Hostname()
-	replicas := journal.New(p.manager.GetAPIReader(), p.manager.GetClient(), o.controllers.leaseNamespace(), host+"_"+rand.Text(), gate.Merge, time.Now)
-	gate.UseJournal(replicas)
+	replicas := journal.New(p.manager.GetAPIReader(), p.manager.GetClient(), o.controllers.leaseNamespace(), host+"_"+rand.Text(), handlers.Merge, time.Now)
+	handlers.UseJournal(replicas)
 	return p, errors.Join(
 		err, err2, err3,
 		o.addWriters(p, settings, pools, certificates),
 		p.manager.Add(observer),
-		p.manager.Add(gate),
+		p.manager.Add(handlers),
 		p.manager.Add(replicas),
 		p.manager.AddHealthzCheck("ping", healthz.Ping),
-		p.manager.AddReadyzCheck("gate", p.ready(observer, replicas, o.serving.answers(certificates))),
+		p.manager.AddReadyzCheck("webhook", p.ready(observer, replicas, o.serving.answers(certificates))),
 	)
 }
 
-// serve registers the gate and the extender at the manager's server, and returns what they see the cluster by, and the gate.
-func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, known *runtime.Scheme, pools bool, traces *tracing, refused *prometheus.CounterVec, accepts func(segment string) bool) (observer *observe.Observer, gate *webhook.Gate) {
+// serve registers the webhook and the extender at the manager's server, and returns what they see the cluster by, and the webhook.
+func (o *serveOptions) serve(manager ctrl.Manager, settings *extract.Settings, known *runtime.Scheme, pools bool, traces *tracing, refused *prometheus.CounterVec, accepts func(segment string) bool) (observer *observe.Observer, handlers *webhook.Handlers) {
 	observer = observe.New(manager.GetCache(), observe.Options{
 		NodePorts: settings.NodePorts, Trusted: settings.Check.Trusted, NodePortRange: settings.Check.NodePortRange, Pools: pools, RebuildEvery: o.rebuildEvery, Metrics: observe.NewMetrics(metrics.Registry),
 		Live: manager.GetAPIReader(), Scheme: known,
-		Seen: func(seen observe.Seen) { gate.Settle(seen) },
+		Seen: func(seen observe.Seen) { handlers.Settle(seen) },
 	})
 	claims := webhook.NewClaims(manager.GetClient(), manager.GetAPIReader(), observer.Claim, time.Now)
 	webhook.NewBuildMetric(metrics.Registry, programVersion())
-	gate = webhook.New(observer, claims, settings, known, webhook.NewMetrics(metrics.Registry), time.Now)
+	handlers = webhook.New(observer, claims, settings, known, webhook.NewMetrics(metrics.Registry), time.Now)
 	server := manager.GetWebhookServer() // the manager starts it only if it was asked for
 	reviews := newReception(o.serving.maxRequests, maxReview, maxBodies, refused)
 	reviews.heavy = semaphore.NewWeighted(maxHeavy)
-	for path, handler := range gate.Hooks() {
+	for path, handler := range handlers.Hooks() {
 		reviews.register(server, path, accepts, traces.traced(strings.TrimPrefix(path, "/"), handler))
 	}
-	return observer, gate
+	return observer, handlers
 }
 
 // ready is what /readyz asks: whether requests should come here.

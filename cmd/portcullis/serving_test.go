@@ -132,7 +132,7 @@ func newClient(t *testing.T, name string, isCA bool) (*tls.Certificate, []byte) 
 func TestLimited(t *testing.T) {
 	const room, requests = 3, 50
 	var now, most, done atomic.Int64
-	gate := limited(make(chan struct{}, room), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	handlers := limited(make(chan struct{}, room), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		n := now.Add(1)
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 		}
@@ -143,7 +143,7 @@ func TestLimited(t *testing.T) {
 	over := make(chan struct{})
 	for range requests {
 		go func() {
-			gate.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", nil))
+			handlers.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", nil))
 			over <- struct{}{}
 		}()
 	}

@@ -28,7 +28,7 @@ type Finding struct {
 	Objection   error       // what a pool objects to, or is wrong with what is read, in its own words
 	Enforcement Enforcement // what the pool or policy that objects does to a request; 0: by severity
 	Remark      string      // what the owner of the policy adds
-	Chosen      bool        // the API server or the gate may have chosen the number: nobody wrote it
+	Chosen      bool        // the API server or the webhook may have chosen the number: nobody wrote it
 	Instead     uint16      // a free number to have in place of one that is held; 0: none is offered
 	Standing    bool        // the object had it before this change, or its controller stands with it: never refused
 }

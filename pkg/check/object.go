@@ -16,7 +16,7 @@ type Service struct {
 	HealthCheckNodePort   uint16 // where the type and the policy use it
 	UnusedHealthCheck     uint16 // where they do not
 	Unallocated           bool   // a LoadBalancer that wants no nodePorts
-	Chosen                bool   // its numbers may have been chosen by the API server or the gate since it was written
+	Chosen                bool   // its numbers may have been chosen by the API server or the webhook since it was written
 	ExternalTrafficPolicy string
 	ExternalIPs           []netip.Addr // spec.externalIPs; the zero address for what is none
 	Claims                []ports.Claim

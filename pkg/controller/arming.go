@@ -38,7 +38,7 @@ const (
 
 // Arming sets failurePolicy Fail in the ValidatingWebhookConfiguration once it is proved that refusals come: a dry run
 // of an object that must be refused has been refused, through the API server, the Service, TLS and a replica. Before
-// that, and when the last replica leaves, it is Ignore: a gate that is not there must not stand in anybody's way. A gate
+// that, and when the last replica leaves, it is Ignore: a replica that is not there must not stand in anybody's way. A replica
 // that was there and cannot be reached any more stays armed: that is what Fail means. Every replica has one; Lead is
 // for a Leader.
 type Arming struct {

@@ -255,7 +255,7 @@ func (c *Controller) free(ctx context.Context, claim *v1alpha1.PortClaim) error 
 }
 
 // adopt claims a number for a Service that has it from a pool without a claim: it is older than the pool, or was admitted
-// while no gate was there. That is safe without a look at what is stored: the claim of a Service that is gone is released.
+// while no replica was there. That is safe without a look at what is stored: the claim of a Service that is gone is released.
 func (c *Controller) adopt(ctx context.Context, number uint16, holders []corev1.Service) (time.Duration, error) {
 	if len(holders) == 0 {
 		return 0, nil

@@ -1,6 +1,6 @@
-// Package controller is what one of all replicas, the leader, writes: the life of the PortClaims that the gate has
+// Package controller is what one of all replicas, the leader, writes: the life of the PortClaims that the webhook has
 // created, the status of PortPools and PortPolicies, the certificate authority, what the webhook configurations say of it
-// and of a gate that cannot be reached, and what an audit of the cluster finds.
+// and of a replica that cannot be reached, and what an audit of the cluster finds.
 //
 // A claim is what keeps a number from being given away twice, so that freeing one is the only dangerous thing here. What
 // is cached proposes, what is stored decides: every step but the making of a claim follows a read from the API server,

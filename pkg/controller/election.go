@@ -15,7 +15,7 @@ import (
 )
 
 // Leader is what one of several replicas does. It is a manager's Runnable that every replica runs. The manager's own
-// election ends the process of a leader that loses touch with the API server, and the gate with it.
+// election ends the process of a leader that loses touch with the API server, and the webhook with it.
 type Leader struct {
 	// Election is how one of several replicas is chosen. nil: this one is the only one.
 	Election *Election

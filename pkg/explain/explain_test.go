@@ -243,7 +243,7 @@ func TestManyConflicts(t *testing.T) {
 	}
 }
 
-// BenchmarkExplain is what a conflict costs the gate beyond its finding.
+// BenchmarkExplain is what a conflict costs the webhook beyond its finding.
 func BenchmarkExplain(b *testing.B) {
 	p := plane(explain.NFTables, explain.PortmapNFTables, "")
 	findings := []check.Finding{met(ports.HostPort, "")}

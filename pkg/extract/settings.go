@@ -11,7 +11,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// Settings is the configuration file as the values that the core, the gate and the observer use.
+// Settings is the configuration file as the values that the core, the webhook and the observer use.
 type Settings struct {
 	Check         check.Settings
 	NodePorts     NodePortAddresses

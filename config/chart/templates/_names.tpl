@@ -25,7 +25,7 @@ app.kubernetes.io/part-of: portcullis
 {{- toYaml $object }}
 {{- end }}
 
-{{/* Whether the gate is told to look for a certificate in a folder. */}}
+{{/* Whether the webhook is told to look for a certificate in a folder. */}}
 {{- define "portcullis.certificateSecret" -}}
 {{- if eq .Values.certificates.mode "certManager" }}portcullis-webhook{{ else if eq .Values.certificates.mode "existingSecret" }}{{ .Values.certificates.existingSecret }}{{ end }}
 {{- end }}

@@ -24,7 +24,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
 
-// extended has the gate answer schedulers, and returns the configuration that ships for a stock one, but that the gate is reached
+// extended has the webhook answer schedulers, and returns the configuration that ships for a stock one, but that the webhook is reached
 // at its address, and that the certificates are the test's.
 func extended(t *testing.T, r *rig.Rig, schedulerName string) []byte {
 	t.Helper()
@@ -32,7 +32,7 @@ func extended(t *testing.T, r *rig.Rig, schedulerName string) []byte {
 	r.Replace(t, "", e.Flags...)
 	onlySchedulers(t, r, e.URL+scheduling.PathFilter)
 	ca := filepath.Join(t.TempDir(), "ca.crt")
-	if err := os.WriteFile(ca, r.Gate.CA, 0o600); err != nil {
+	if err := os.WriteFile(ca, r.Webhook.CA, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile("../../../config/scheduler/extender.yaml")
@@ -59,7 +59,7 @@ func onlySchedulers(t *testing.T, r *rig.Rig, at string) {
 	t.Helper()
 	for user, want := range map[string]bool{"": false, "system:kube-controller-manager": false, "system:kube-scheduler": true} {
 		config := &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
-		config.RootCAs.AppendCertsFromPEM(r.Gate.CA)
+		config.RootCAs.AppendCertsFromPEM(r.Webhook.CA)
 		if user != "" {
 			as, err := r.RESTConfigFor(user)
 			if err != nil {
@@ -79,7 +79,7 @@ func onlySchedulers(t *testing.T, r *rig.Rig, at string) {
 		if err == nil {
 			resp.Body.Close()
 		}
-		if resp, err = client.Post(r.Gate.URL()+scheduling.PathFilter, "application/json", strings.NewReader("{}")); err != nil || resp.StatusCode != http.StatusNotFound {
+		if resp, err = client.Post(r.Webhook.URL()+scheduling.PathFilter, "application/json", strings.NewReader("{}")); err != nil || resp.StatusCode != http.StatusNotFound {
 			t.Errorf("%q asks as a scheduler at the webhook's port: %v, %v", user, resp, err)
 		}
 		if err == nil {
@@ -100,11 +100,11 @@ spec:
   containers: [{name: main, image: main, ports: [{containerPort: 80, hostPort: %d, hostIP: %q}]}]`, name, scheduler, place, port, hostIP)
 }
 
-// TestExtender: a stock kube-scheduler that asks the gate keeps pods off nodes on which only the gate knows that the port
+// TestExtender: a stock kube-scheduler that asks the webhook keeps pods off nodes on which only the webhook knows that the port
 // is taken, says by whom, and tries again when it is free.
 func TestExtender(t *testing.T) {
 	t.Parallel()
-	// Not armed: the gate would refuse what is here for a scheduler to judge.
+	// Not armed: the webhook would refuse what is here for a scheduler to judge.
 	c := newCluster(t, rig.Options{Unarmed: true, Kubelet: kubelet.Options{Nodes: kubelet.Nodes(3)}})
 	dir := binaries.For(t, binaries.KubeScheduler)
 	const stock, asking = "stock", "asking"
@@ -217,13 +217,13 @@ func TestExtender(t *testing.T) {
 		on[p.Spec.NodeName] = p.Name
 	}
 
-	// Without host ports nothing is asked of the ledger, and without the gate everything goes on.
+	// Without host ports nothing is asked of the ledger, and without the webhook everything goes on.
 	create("apiVersion: v1\nkind: Pod\nmetadata: {name: plain}\nspec: {schedulerName: asking, containers: [{name: main, image: main}]}")
 	objects.Running(t, c, ns, "plain", 1)
-	if n, err := c.Gate.Count(t.Context(), "portcullis_extender_answers_total", `outcome="skipped"`); n < 1 || err != nil {
+	if n, err := c.Webhook.Count(t.Context(), "portcullis_extender_answers_total", `outcome="skipped"`); n < 1 || err != nil {
 		t.Errorf("%v answers without a look, %v", n, err)
 	}
-	c.Gate.Stop()
+	c.Webhook.Stop()
 	create("apiVersion: v1\nkind: Pod\nmetadata: {name: away}\nspec: {schedulerName: asking, containers: [{name: main, image: main}]}")
 	objects.Running(t, c, ns, "away", 1)
 }

@@ -71,7 +71,7 @@ spec:
         ports: [{name: play, containerPort: 7777, protocol: UDP}]
       - {name: chat, image: chat, ports: [{name: play, containerPort: 7778, protocol: TCP}]}`
 	create := func(text string) error { return c.Create(t.Context(), objects.One(t, ns, text)) }
-	poll.Until(t, func(context.Context) error { // until the gate has seen the pools
+	poll.Until(t, func(context.Context) error { // until the webhook has seen the pools
 		probe := podAsking("probe", "games")
 		return c.Create(t.Context(), objects.One(t, ns, probe), client.DryRunAll)
 	})
@@ -112,7 +112,7 @@ spec:
 		if err := create(podAsking(fmt.Sprint("single-", i), "one")); err != nil {
 			t.Fatal(err)
 		}
-		objects.Running(t, c, ns, "single-", i+1) // seen by the gate, so that the next one is told how many nodes are left
+		objects.Running(t, c, ns, "single-", i+1) // seen by the webhook, so that the next one is told how many nodes are left
 	}
 	nodes := map[string]bool{}
 	for _, pod := range objects.Running(t, c, ns, "single-", 3) {

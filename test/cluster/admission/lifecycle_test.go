@@ -28,7 +28,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
-// TestWhatStoodBefore arms the gate where a Deployment is in conflict already. All that replaces its pods must pass, with
+// TestWhatStoodBefore arms the webhook where a Deployment is in conflict already. All that replaces its pods must pass, with
 // a warning; the same conflict anew must not.
 func TestWhatStoodBefore(t *testing.T) {
 	t.Parallel()
@@ -49,14 +49,14 @@ func TestWhatStoodBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	warned := func(hook string) float64 {
-		n, err := c.Gate.Count(t.Context(), "portcullis_admission_findings_total", `hook="`+hook+`"`, `code="PC0201"`, `enforcement="warn"`)
+		n, err := c.Webhook.Count(t.Context(), "portcullis_admission_findings_total", `hook="`+hook+`"`, `code="PC0201"`, `enforcement="warn"`)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return n
 	}
 	denied := func() float64 {
-		n, err := c.Gate.Count(t.Context(), "portcullis_admission_verdicts_total", `verdict="deny"`, `dry_run="false"`)
+		n, err := c.Webhook.Count(t.Context(), "portcullis_admission_verdicts_total", `verdict="deny"`, `dry_run="false"`)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +144,7 @@ func (c *cluster) awaitOthers(t *testing.T, ns string, before []corev1.Pod) {
 	})
 }
 
-// TestRestarts is what happens to one gate until it is told to stop.
+// TestRestarts is what happens to one replica until it is told to stop.
 func TestRestarts(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, rig.Options{Kubelet: kubelet.Options{Nodes: kubelet.Nodes(1)}})
@@ -153,7 +153,7 @@ func TestRestarts(t *testing.T) {
 	t.Run("certificates and draining", c.testCertificatesAndDraining)
 }
 
-// testKilled ends the gate without warning under a stream of creates.
+// testKilled ends the webhook without warning under a stream of creates.
 func (c *cluster) testKilled(t *testing.T) {
 	ns := objects.Namespace(t, c)
 	objects.Create(t, c, ns, objects.Service("holder", "type: NodePort, ports: [{port: 80, nodePort: 31050}]"))
@@ -163,10 +163,10 @@ func (c *cluster) testKilled(t *testing.T) {
 	for i := range creates {
 		switch i {
 		case 60:
-			c.Gate.Kill()
+			c.Webhook.Kill()
 			down = true
 		case 140:
-			if err := c.Gate.Start(t.Context()); err != nil {
+			if err := c.Webhook.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			down = false
@@ -210,11 +210,11 @@ func (c *cluster) createOne(t *testing.T, ns string, i int, down bool) string {
 	case !down && kind == 2 && refusedByUs == nil && strings.HasSuffix(finding.Of(why[0]), "Service "+ns+"/holder"):
 		return "up: refused by name"
 	}
-	t.Fatalf("create %d, gate down %v: %v", i, down, err)
+	t.Fatalf("create %d, webhook down %v: %v", i, down, err)
 	return ""
 }
 
-// testNotReadyBeforeComplete takes the gate's right to list pods away, so that it cannot see all there is.
+// testNotReadyBeforeComplete takes the webhook's right to list pods away, so that it cannot see all there is.
 func (c *cluster) testNotReadyBeforeComplete(t *testing.T) {
 	ns := objects.Namespace(t, c)
 	rights := c.Rig.Client.RbacV1().ClusterRoles()
@@ -229,8 +229,8 @@ func (c *cluster) testNotReadyBeforeComplete(t *testing.T) {
 	if less, err = rights.Update(t.Context(), less, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	c.Gate.Stop()
-	if err := c.Gate.Launch(); err != nil {
+	c.Webhook.Stop()
+	if err := c.Webhook.Launch(); err != nil {
 		t.Fatal(err)
 	}
 	review, err := json.Marshal(podReview(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: ns}}))
@@ -246,24 +246,24 @@ func (c *cluster) testNotReadyBeforeComplete(t *testing.T) {
 		}
 		return err
 	})
-	if err := c.Gate.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), fmt.Sprint(http.StatusInternalServerError)) {
+	if err := c.Webhook.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), fmt.Sprint(http.StatusInternalServerError)) {
 		t.Errorf("ready although it has not seen the cluster: %v", err)
 	}
 	// A client sees a 503 that it may try again.
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	if err := c.Create(ctx, objects.One(t, ns, objects.Pod("early", objects.Containers("containerPort: 80, hostPort: 8060")))); err == nil {
-		t.Error("admitted by a gate that has not seen the cluster")
+		t.Error("admitted by a replica that has not seen the cluster")
 	}
 	role.ResourceVersion = less.ResourceVersion
 	if _, err := rights.Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	poll.Until(t, func(context.Context) error { return c.Gate.Ready(t.Context()) })
+	poll.Until(t, func(context.Context) error { return c.Webhook.Ready(t.Context()) })
 	objects.Create(t, c, ns, objects.Pod("late", objects.Containers("containerPort: 80, hostPort: 8060")))
 }
 
-// testCertificatesAndDraining exchanges the gate's certificate while it runs, and then tells it to stop: it must say that
+// testCertificatesAndDraining exchanges the webhook's certificate while it runs, and then tells it to stop: it must say that
 // it is not ready while it still answers.
 func (c *cluster) testCertificatesAndDraining(t *testing.T) {
 	review, err := json.Marshal(podReview(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default"}}))
@@ -271,7 +271,7 @@ func (c *cluster) testCertificatesAndDraining(t *testing.T) {
 		t.Fatal(err)
 	}
 	answers := func(context.Context) error {
-		_, answer, err := c.review(t.Context(), webhook.PathValidatePods, review) // trusts the gate's current CA only
+		_, answer, err := c.review(t.Context(), webhook.PathValidatePods, review) // trusts the webhook's current CA only
 		if err == nil && !strings.Contains(answer, `"allowed":true`) {
 			err = errors.New(answer)
 		}
@@ -280,23 +280,23 @@ func (c *cluster) testCertificatesAndDraining(t *testing.T) {
 	if err := answers(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Gate.NewCertificate(); err != nil {
+	if err := c.Webhook.NewCertificate(); err != nil {
 		t.Fatal(err)
 	}
 	poll.Until(t, answers)
 
-	go c.Gate.Stop()
+	go c.Webhook.Stop()
 	drained := false
 	for !drained {
-		ready := c.Gate.Ready(t.Context())
+		ready := c.Webhook.Ready(t.Context())
 		select {
-		case <-c.Gate.Ended():
+		case <-c.Webhook.Ended():
 			t.Fatal("it ended without having been seen to drain")
 		default:
 		}
 		drained = ready != nil && answers(t.Context()) == nil
 	}
-	<-c.Gate.Ended()
+	<-c.Webhook.Ended()
 }
 
 // TestDefaultHostIP asks for the hostIP that a pod gets on a cluster of each family.

@@ -66,7 +66,7 @@ func causes(err error) ([]string, error) {
 		found = append(found, cause.Field+": "+cause.Message)
 	}
 	if len(found) == 0 || !strings.Contains(s.Message, ".portcullis.dev\" denied the request: "+found[0]) {
-		return nil, fmt.Errorf("the message is not the gate's, with the first cause: %q", s.Message)
+		return nil, fmt.Errorf("the message is not the webhook's, with the first cause: %q", s.Message)
 	}
 	return found, nil
 }

@@ -27,7 +27,7 @@ func (c *cluster) service(t *testing.T, ns, text string) *corev1.Service {
 	return objects.Create(t, c, ns, text)[0].(*corev1.Service)
 }
 
-// refusedEventually waits until the gate has seen what it refuses an object for, and compares its one cause.
+// refusedEventually waits until the webhook has seen what it refuses an object for, and compares its one cause.
 func (c *cluster) refusedEventually(t *testing.T, o client.Object, want string) {
 	t.Helper()
 	poll.Until(t, func(context.Context) error {
@@ -143,7 +143,7 @@ func (c *cluster) testDryRun(t *testing.T) {
 	ns := objects.Namespace(t, c)
 	dryRun := &client.CreateOptions{DryRun: []string{metav1.DryRunAll}}
 	assigned := func() float64 {
-		n, err := c.Gate.Count(t.Context(), "portcullis_allocations_total")
+		n, err := c.Webhook.Count(t.Context(), "portcullis_allocations_total")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -246,7 +246,7 @@ func (c *cluster) testRollout(t *testing.T) {
 	ns := objects.Namespace(t, c)
 	c.ours()
 	findings := func() float64 {
-		n, err := c.Gate.Count(t.Context(), "portcullis_admission_findings_total")
+		n, err := c.Webhook.Count(t.Context(), "portcullis_admission_findings_total")
 		if err != nil {
 			t.Fatal(err)
 		}

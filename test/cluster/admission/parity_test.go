@@ -52,7 +52,7 @@ func templates() []string {
 	}
 }
 
-// testParity gives the gate templates, and lint the same ones with the cluster as the state: what lint calls an error is
+// testParity gives the webhook templates, and lint the same ones with the cluster as the state: what lint calls an error is
 // refused in the same words, and what it calls a warning is warned of.
 func (c *cluster) testParity(t *testing.T) {
 	ns := objects.Namespace(t, c)
@@ -84,10 +84,10 @@ func (c *cluster) testParity(t *testing.T) {
 				}
 			}
 			if diff := cmp.Diff(refused, got); diff != "" {
-				return errors.New("refused for (-lint +gate):\n" + diff)
+				return errors.New("refused for (-lint +webhook):\n" + diff)
 			}
 			if diff := cmp.Diff(warned, c.ours()); diff != "" {
-				return errors.New("warned of (-lint +gate):\n" + diff)
+				return errors.New("warned of (-lint +webhook):\n" + diff)
 			}
 			return nil
 		})
@@ -100,7 +100,7 @@ func (c *cluster) testParity(t *testing.T) {
 	}
 }
 
-// dump writes what a gate sees of the cluster into a file.
+// dump writes what a replica sees of the cluster into a file.
 func (c *cluster) dump(t *testing.T) string {
 	t.Helper()
 	list := corev1.List{}
@@ -154,7 +154,7 @@ func (c *cluster) lint(t *testing.T, state string, o client.Object) []report.Fin
 		t.Fatal(err)
 	}
 	input := writeJSON(t, "input.json", c.typed(t, o))
-	out, err := exec.CommandContext(t.Context(), c.Gate.Program(), "lint", "-o", "json", "--config", config, "--state", state, "-f", input).Output()
+	out, err := exec.CommandContext(t.Context(), c.Webhook.Program(), "lint", "-o", "json", "--config", config, "--state", state, "-f", input).Output()
 	if exit, is := errors.AsType[*exec.ExitError](err); err != nil && (!is || exit.ExitCode() != 1) {
 		t.Fatalf("%v\n%s", err, out)
 	}

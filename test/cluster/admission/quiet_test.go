@@ -31,10 +31,10 @@ import (
 	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
-// chooseHigh is a configuration by which what the gate chooses keeps out of the way of the numbers that the tests name.
+// chooseHigh is a configuration by which what the webhook chooses keeps out of the way of the numbers that the tests name.
 const chooseHigh = "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\nallocateFrom: 32000-32767\n"
 
-// TestQuietCluster is without controllers: nobody but the test asks the gate anything, so that counts are exact.
+// TestQuietCluster is without controllers: nobody but the test asks the webhook anything, so that counts are exact.
 func TestQuietCluster(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, rig.Options{Config: chooseHigh})
@@ -47,7 +47,7 @@ func TestQuietCluster(t *testing.T) {
 
 func (c *cluster) reviews(t *testing.T) float64 {
 	t.Helper()
-	n, err := c.Gate.Count(t.Context(), "portcullis_admission_verdicts_total")
+	n, err := c.Webhook.Count(t.Context(), "portcullis_admission_verdicts_total")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func (c *cluster) testNotOurBusiness(t *testing.T) {
 	objects.Create(t, c, ns, objects.Service("balanced", "type: LoadBalancer, allocateLoadBalancerNodePorts: false, ports: [{port: 80}]"))
 	objects.Create(t, c, ns, objects.Workload("Deployment", "d", "", objects.Containers("containerPort: 80")))
 	if after := c.reviews(t); after != before {
-		t.Errorf("the gate was asked %v times about what has nothing to do with node ports", after-before)
+		t.Errorf("the webhook was asked %v times about what has nothing to do with node ports", after-before)
 	}
 	// A pod of the host network may listen anywhere, whatever it says: policies want to know of it.
 	objects.Create(t, c, ns, objects.Pod("network", "hostNetwork: true, containers: [{name: c, image: i}]"))
@@ -102,16 +102,16 @@ func (c *cluster) testNotOurBusiness(t *testing.T) {
 }
 
 // testRace lets two clients want one number at the same moment, again and again. Exactly one may get it. The loser is
-// told by the gate who has it, or, if the gate had not seen the winner, by the API server that it is taken.
+// told by the webhook who has it, or, if the webhook had not seen the winner, by the API server that it is taken.
 func (c *cluster) testRace(t *testing.T) {
 	ns := objects.Namespace(t, c)
 	if ours, _ := c.race(t, [2]string{ns, ns}); ours == 0 {
-		t.Error("the gate told nobody")
+		t.Error("the webhook told nobody")
 	}
 }
 
-// testRaceOfReplicas lets each of the two clients be judged by a gate of its own, which cannot have seen what the other
-// gate has just let through.
+// testRaceOfReplicas lets each of the two clients be judged by a replica of its own, which cannot have seen what the other
+// webhook has just let through.
 func (c *cluster) testRaceOfReplicas(t *testing.T) {
 	first, second := objects.Namespace(t, c), objects.Namespace(t, c)
 	c.Split(t, c.Replica(t, ""), second)
@@ -156,17 +156,17 @@ func (c *cluster) race(t *testing.T, ns [2]string) (ours, theirs int) {
 			}
 		}
 	}
-	t.Logf("losers told by the gate: %d, by the API server: %d", ours, theirs)
+	t.Logf("losers told by the webhook: %d, by the API server: %d", ours, theirs)
 	return ours, theirs
 }
 
 // review posts raw bytes to a hook, past the API server.
 func (c *cluster) review(ctx context.Context, path string, body []byte) (int, string, error) {
 	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(c.Gate.CA)
+	pool.AppendCertsFromPEM(c.Webhook.CA)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Gate.URL()+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Webhook.URL()+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, "", err
 	}
@@ -206,7 +206,7 @@ func (c *cluster) testMalformed(t *testing.T) {
 			}
 		})
 	}
-	if panics, err := c.Gate.Count(t.Context(), "controller_runtime_webhook_panics_total"); err != nil || panics != 0 {
+	if panics, err := c.Webhook.Count(t.Context(), "controller_runtime_webhook_panics_total"); err != nil || panics != 0 {
 		t.Errorf("%v panics, %v", panics, err)
 	}
 }
@@ -236,7 +236,7 @@ func podReview(p *corev1.Pod) *admissionv1.AdmissionReview {
 }
 
 // TestManyServices lets clients create Services without numbers, until a tenth of what they are allocated from is left. They are
-// no more than a busy machine serves before the gate's grace for a write is over: later the number may be another's.
+// no more than a busy machine serves before the webhook's grace for a write is over: later the number may be another's.
 func TestManyServices(t *testing.T) {
 	t.Parallel()
 	many := seed.Rounds(300, 900)
@@ -296,7 +296,7 @@ func (c *cluster) testMany(t *testing.T, from string, many int) {
 	c.noDrift(t)
 }
 
-// portSet reads ranges without the code that the gate reads them with.
+// portSet reads ranges without the code that the webhook reads them with.
 func portSet(t *testing.T, ranges string) map[int32]bool {
 	t.Helper()
 	set := map[int32]bool{}

@@ -232,7 +232,7 @@ func refusals() []refusal {
 	}
 }
 
-func TestGate(t *testing.T) {
+func TestWebhook(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, rig.Options{
 		ControlPlane: controlplane.Options{ControllerManager: true, Scheduler: true},
@@ -258,7 +258,7 @@ func TestGate(t *testing.T) {
 // noDrift holds that the ledger has not strayed from the cluster in all that the test did.
 func (c *cluster) noDrift(t *testing.T) {
 	t.Helper()
-	if n, err := c.Gate.Count(t.Context(), "portcullis_ledger_rebuild_drift_total"); err != nil || n != 0 {
+	if n, err := c.Webhook.Count(t.Context(), "portcullis_ledger_rebuild_drift_total"); err != nil || n != 0 {
 		t.Errorf("the ledger drifted from the cluster for %v owners, %v", n, err)
 	}
 }
@@ -275,7 +275,7 @@ func (c *cluster) testRefusal(t *testing.T, r refusal) {
 	for _, cause := range r.causes {
 		want = append(want, strings.ReplaceAll(cause, "$NS", ns))
 	}
-	// The gate may see a node a moment after the test does.
+	// The webhook may see a node a moment after the test does.
 	poll.Until(t, func(context.Context) error {
 		got, err := c.refused(t.Context(), objects.One(t, ns, r.object))
 		if diff := cmp.Diff(want, finding.All(got)); err == nil && diff != "" {

@@ -26,7 +26,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
 
-// cluster is an API server with the gate in front. Its warnings go to whom the context of a request names.
+// cluster is an API server with the webhook in front. Its warnings go to whom the context of a request names.
 type cluster struct{ client.Client }
 
 func newCluster(t *testing.T, r *rig.Rig) *cluster {
@@ -70,7 +70,7 @@ var _ rest.WarningHandlerWithContext = toContext{}
 
 // placesOf gives each version of each row a place. Its name, and with it what is hashed, does not depend on other fields'
 // rows.
-func placesOf(rows []gateRow) [][2]place {
+func placesOf(rows []webhookRow) [][2]place {
 	all, of, first := make([][2]place, len(rows)), map[string]int{}, 30000
 	for i, r := range rows {
 		field := strings.ToLower(r.kind[len("Port"):] + strings.NewReplacer("spec.", "-", ".", "-", "[]", "", "{}", "").Replace(r.field))
@@ -83,10 +83,10 @@ func placesOf(rows []gateRow) [][2]place {
 	return all
 }
 
-// furnish makes the places and what exists there, and returns when the gate has seen all of it.
-func (c *cluster) furnish(t *testing.T, rows []gateRow, places [][2]place) {
+// furnish makes the places and what exists there, and returns when the webhook has seen all of it.
+func (c *cluster) furnish(t *testing.T, rows []webhookRow, places [][2]place) {
 	t.Helper()
-	// The gate sees objects of one kind in the order in which they came, and so the last of each kind after all others.
+	// The webhook sees objects of one kind in the order in which they came, and so the last of each kind after all others.
 	const canary, held, free = "canary", 32766, 32767
 	own := `{apiVersion: portcullis.dev/v1alpha1, kind: PortPool, metadata: {name: canary}, spec: {ranges: [{port: 32766, endPort: 32767}],
 		namespaceSelector: {matchLabels: {place: canary}}, limits: {perNamespace: 1}, enforcement: Deny}}`

@@ -28,7 +28,7 @@ func TestTable(t *testing.T) {
 	for _, r := range lintRows() {
 		check(r.versions, r.want)
 	}
-	for _, r := range gateRows() {
+	for _, r := range webhookRows() {
 		check(r.versions, r.want)
 	}
 	for kind, object := range map[string]any{"PortPool": v1alpha1.PortPool{}, "PortPolicy": v1alpha1.PortPolicy{}, "PortClaim": v1alpha1.PortClaim{}} {
@@ -54,14 +54,14 @@ func TestEachFieldChangesAnOutcome(t *testing.T) {
 		for i, row := range lintRows() {
 			t.Run(row.name(i), func(t *testing.T) {
 				t.Parallel()
-				row.compare(t, r.Gate.Program())
+				row.compare(t, r.Webhook.Program())
 			})
 		}
 	})
-	t.Run("gate", func(t *testing.T) {
+	t.Run("webhook", func(t *testing.T) {
 		t.Parallel()
 		c := newCluster(t, r)
-		rows := gateRows()
+		rows := webhookRows()
 		places := placesOf(rows)
 		c.furnish(t, rows, places)
 		for i, row := range rows {

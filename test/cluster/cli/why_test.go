@@ -185,7 +185,7 @@ func (c *scheduled) testWhyRights(t *testing.T) {
 	}
 }
 
-// testWhyAgrees makes random pods that wait at a gate, asks about each, and opens the gate: kube-scheduler puts it on one
+// testWhyAgrees makes random pods that wait behind a scheduling gate, asks about each, and opens it: kube-scheduler puts it on one
 // of the nodes that fit, or says that there is none.
 func (c *scheduled) testWhyAgrees(t *testing.T) {
 	ns := objects.Namespace(t, c)

@@ -29,7 +29,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 )
 
-// site is a cluster to install in. It has controllers, but no node: the gate's pods are made and stay pending.
+// site is a cluster to install in. It has controllers, but no node: the webhook's pods are made and stay pending.
 type site struct {
 	*controlplane.ControlPlane
 	client.Client
@@ -127,7 +127,7 @@ func (s *site) try(t *testing.T, dir, script string) (string, error) {
 	return string(out), err
 }
 
-// work is what a running gate leaves in the cluster: its authority in a Secret and in both configurations, armed. A pool
+// work is what a running replica leaves in the cluster: its authority in a Secret and in both configurations, armed. A pool
 // is a user's.
 func (s *site) work(t *testing.T) {
 	t.Helper()
@@ -142,7 +142,7 @@ func (s *site) work(t *testing.T) {
 		s.had[validating.Webhooks[i].Name] = true
 		validating.Webhooks[i].ClientConfig.CABundle, validating.Webhooks[i].FailurePolicy = s.RESTConfig().CAData, &fail
 	}
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "portcullis-ca", Namespace: namespace}, StringData: map[string]string{"tls.crt": "of the gate"}}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "portcullis-ca", Namespace: namespace}, StringData: map[string]string{"tls.crt": "of the webhook"}}
 	if err := errors.Join(s.Update(t.Context(), mutating, as), s.Update(t.Context(), validating, as), s.Create(t.Context(), secret, as)); err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func (s *site) work(t *testing.T) {
 	s.run(t, s.now, "kubectl apply -f config/samples/pools/01-team.yaml")
 }
 
-// callBelow is the gate that writes a secret segment into the paths.
+// callBelow is the webhook that writes a secret segment into the paths.
 func (s *site) callBelow(t *testing.T, segment string) {
 	t.Helper()
 	mutating, validating := s.registrations(t)
@@ -232,13 +232,13 @@ func (s *site) holdKept(t *testing.T, policy admissionregistrationv1.FailurePoli
 		}
 	}
 	secret := &corev1.Secret{}
-	if err := s.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "portcullis-ca"}, secret); err != nil || string(secret.Data["tls.crt"]) != "of the gate" {
-		t.Errorf("the gate's authority: %v, %q", err, secret.Data)
+	if err := s.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "portcullis-ca"}, secret); err != nil || string(secret.Data["tls.crt"]) != "of the webhook" {
+		t.Errorf("the webhook's authority: %v, %q", err, secret.Data)
 	}
 	s.run(t, s.now, "kubectl get -f config/samples/pools/01-team.yaml")
 }
 
-// admits tries a Service with a node port, as a dry run, which no hook lets through while the gate is away and armed.
+// admits tries a Service with a node port, as a dry run, which no hook lets through while the webhook is away and armed.
 func (s *site) admits(ctx context.Context) error {
 	service := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: "anybody", Namespace: "default"},

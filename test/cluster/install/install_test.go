@@ -22,7 +22,7 @@ import (
 )
 
 // TestUpgrade does on a real API server what docs/install.md says, by its own commands: installs the previous version,
-// upgrades it while the gate is armed, uninstalls. TestInstall does the rest on another one, at the same time.
+// upgrades it while the webhook is armed, uninstalls. TestInstall does the rest on another one, at the same time.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -108,7 +108,7 @@ func TestInstall(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("from nothing", func(t *testing.T) { s.testFromNothing(t, before) })
-	t.Run("Helm, what it changes of an armed gate", s.testHelm)
+	t.Run("Helm, what it changes of an armed webhook", s.testHelm)
 	t.Run("order of Helm's uninstall", s.testOrder)
 }
 
@@ -125,7 +125,7 @@ func (s *site) testFromNothing(t *testing.T, before map[string]bool) {
 		s.run(t, s.now, c.install)
 		s.holdInstalled(t)
 		if err := s.admits(t.Context()); err != nil {
-			t.Errorf("%s\nbefore any gate is there nothing must be refused: %v", c.install, err)
+			t.Errorf("%s\nbefore any replica is there nothing must be refused: %v", c.install, err)
 		}
 		s.established(t)
 		s.run(t, s.now, c.uninstall)
@@ -139,7 +139,7 @@ func (s *site) testHelm(t *testing.T) {
 	s.run(t, s.now, install)
 	s.work(t)
 	s.callBelow(t, "/00112233445566778899aabbccddeeff")
-	for _, flag := range []string{" --set webhook.secretPath=true", ""} { // it is the gate that takes the segment away
+	for _, flag := range []string{" --set webhook.secretPath=true", ""} { // it is the webhook that takes the segment away
 		s.run(t, s.now, upgrade+flag)
 		mutating, validating := s.registrations(t)
 		if paths := pathsOf(mutating, validating); slices.ContainsFunc(paths, func(p *string) bool { return !strings.HasPrefix(*p, "/00112233445566778899aabbccddeeff/") }) {
@@ -172,14 +172,14 @@ func (s *site) testOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gate, err := c.AppsV1().Deployments(namespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=portcullis"})
+	replica, err := c.AppsV1().Deployments(namespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=portcullis"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.run(t, s.now, commands(t, "Uninstall")[0])
-	first, second, last := s.deleted(t, hooks), s.deleted(t, more), s.deleted(t, gate)
+	first, second, last := s.deleted(t, hooks), s.deleted(t, more), s.deleted(t, replica)
 	if first >= last || second >= last {
-		t.Errorf("deleted at %d and %d, the gate at %d: the hooks must go first", first, second, last)
+		t.Errorf("deleted at %d and %d, the webhook at %d: the hooks must go first", first, second, last)
 	}
 	if err := s.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "portcullis"}, &appsv1.Deployment{}); err == nil {
 		t.Error("the Deployment is there still")

@@ -16,7 +16,7 @@ const cluster = "*"
 // read-only rights, as most are.
 const watched = "get,list,watch"
 
-// TestRights: the gate has exactly these rights, and what is switched off takes its own away.
+// TestRights: the webhook has exactly these rights, and what is switched off takes its own away.
 func TestRights(t *testing.T) {
 	base := []string{
 		cluster + " core/namespaces,nodes,pods,replicationcontrollers,services " + watched,
@@ -54,7 +54,7 @@ func TestRights(t *testing.T) {
 		got := rights(t, rendered(t, c.values))
 		slices.Sort(c.want)
 		if diff := cmp.Diff(c.want, got); diff != "" {
-			t.Errorf("with %q the gate's rights are (-want +got):\n%s", c.values, diff)
+			t.Errorf("with %q the webhook's rights are (-want +got):\n%s", c.values, diff)
 		}
 		for _, right := range got {
 			if strings.Count(right, "*") > strings.Count(right[:1], "*") || strings.HasPrefix(right, cluster+" core/secrets") {
@@ -70,7 +70,7 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// rights are what the bindings give to the gate's service account, a line for each rule: where, what, and the verbs.
+// rights are what the bindings give to the webhook's service account, a line for each rule: where, what, and the verbs.
 func rights(t *testing.T, all objects) []string {
 	t.Helper()
 	typed, _ := all.decoded(t)

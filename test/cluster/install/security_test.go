@@ -37,7 +37,7 @@ func TestPodSecurity(t *testing.T) {
 	}
 }
 
-// TestDeployment: what keeps the gate answering while pods come and go.
+// TestDeployment: what keeps the webhook answering while pods come and go.
 func TestDeployment(t *testing.T) {
 	for _, values := range []string{"", "replicas: 3"} {
 		d := deployment(t, values)

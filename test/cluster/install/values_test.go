@@ -188,7 +188,7 @@ func TestReleasedImage(t *testing.T) {
 func TestNamespaces(t *testing.T) {
 	for _, c := range []struct{ namespace, refusal string }{
 		{"kube-system", "cannot be installed in kube-system"}, {"kube-public", "cannot be installed in kube-public"},
-		{"kube-node-lease", "cannot be installed in kube-node-lease"}, {"default", "is never judged"}, {"gates", ""},
+		{"kube-node-lease", "cannot be installed in kube-node-lease"}, {"default", "is never judged"}, {"replicas", ""},
 	} {
 		all, refusal := templated(t, c.namespace, "")
 		if c.refusal != "" {
@@ -208,17 +208,17 @@ func TestNamespaces(t *testing.T) {
 func TestRegistration(t *testing.T) {
 	const authority = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
 	values := "{certificates: {mode: existingSecret, existingSecret: mine, caBundle: " + strconv.Quote(authority) + "}, excludedNamespaces: [rook-ceph, calico-system, kube-system], webhook: {annotations: {a: b}}}"
-	all, refusal := templated(t, "gates", values)
+	all, refusal := templated(t, "replicas", values)
 	if refusal != "" {
 		t.Fatal(refusal)
 	}
 	hold := func(hook string, c admissionregistrationv1.WebhookClientConfig, selector *metav1.LabelSelector, policy admissionregistrationv1.FailurePolicyType) {
-		if string(c.CABundle) != authority || c.Service.Namespace != "gates" || c.Service.Name != "portcullis" || policy != admissionregistrationv1.Ignore {
+		if string(c.CABundle) != authority || c.Service.Namespace != "replicas" || c.Service.Name != "portcullis" || policy != admissionregistrationv1.Ignore {
 			t.Errorf("%s: %+v, %s", hook, c, policy)
 		}
 		want := []metav1.LabelSelectorRequirement{{
 			Key: "kubernetes.io/metadata.name", Operator: metav1.LabelSelectorOpNotIn,
-			Values: []string{"calico-system", "gates", "kube-node-lease", "kube-system", "rook-ceph"},
+			Values: []string{"calico-system", "replicas", "kube-node-lease", "kube-system", "rook-ceph"},
 		}}
 		if diff := cmp.Diff(want, selector.MatchExpressions); diff != "" {
 			t.Errorf("%s leaves out (-want +got):\n%s", hook, diff)

@@ -14,7 +14,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
-// create makes a pod with a host port, which the gate is asked about.
+// create makes a pod with a host port, which the webhook is asked about.
 func create(t *testing.T, r *rig.Rig) error {
 	t.Helper()
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "wanted"}}
@@ -23,13 +23,13 @@ func create(t *testing.T, r *rig.Rig) error {
 	return err
 }
 
-// TestBreakGlass: while a gate that must answer is down, nothing goes; afterwards everything does.
+// TestBreakGlass: while a replica that must answer is down, nothing goes; afterwards everything does.
 func TestBreakGlass(t *testing.T) {
 	t.Parallel()
 	r := rig.Run(t, rig.Options{})
-	r.Gate.Stop()
+	r.Webhook.Stop()
 	if err := create(t, r); err == nil || !strings.Contains(err.Error(), "failed calling webhook") {
-		t.Fatalf("the gate is down, and a pod with a host port: %v", err)
+		t.Fatalf("the webhook is down, and a pod with a host port: %v", err)
 	}
 	if out, errs, code := onRig(t, r, "break-glass"); code != 2 || !strings.Contains(errs, "say --yes") || !strings.Contains(out, "ValidatingWebhookConfiguration portcullis") {
 		t.Errorf("without a terminal: exit code %d\n%s%s", code, out, errs)

@@ -28,7 +28,7 @@ func TestSecretPath(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, controlplane.Options{})
 	lives := []string{"--ca-lifetime", "60s", "--certificate-lifetime", "20s"}
-	before := w.gates(t, lives...)
+	before := w.replicas(t, lives...)
 	w.hold(t)
 	tr := w.traffic(t, 20)
 	if status := before[0].post(t, webhook.PathValidatePods); status == http.StatusNotFound {

@@ -129,7 +129,7 @@ func (w *world) trusted(ctx context.Context, replicas ...*replica) error {
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, controlplane.Options{})
-	w.gates(t, "--ca-lifetime", "60s", "--certificate-lifetime", "20s")
+	w.replicas(t, "--ca-lifetime", "60s", "--certificate-lifetime", "20s")
 	w.hold(t)
 	tr := w.traffic(t, 50)
 	generations := 1

@@ -152,7 +152,7 @@ func withoutSecret(ctx context.Context, r *rig.Rig) error {
 	return r.Client.CoreV1().Secrets(namespace).Delete(ctx, "portcullis-ca", metav1.DeleteOptions{})
 }
 
-// otherCA is a certificate that has nothing to do with the gate.
+// otherCA is a certificate that has nothing to do with the webhook.
 func otherCA() []byte {
 	certificate, _, err := cert.GenerateSelfSignedCertKey("elsewhere", nil, nil)
 	if err != nil {
@@ -249,7 +249,7 @@ func breakages() []breakage {
 		{"no Service", func(ctx context.Context, r *rig.Rig) error {
 			return r.Client.CoreV1().Services(namespace).Delete(ctx, "portcullis", remove)
 		}, nil, []string{"problem: Deployment", "problem: Service"}, "kubectl apply"},
-		{"no gate", func(_ context.Context, r *rig.Rig) error { r.Gate.Stop(); return nil }, nil,
+		{"no replica", func(_ context.Context, r *rig.Rig) error { r.Webhook.Stop(); return nil }, nil,
 			[]string{"problem: Deployment", "problem: Service", "problem: end to end", "problem: leader"}, "break-glass"},
 		{"the leader is dead", endedLease, nil, []string{"problem: Deployment", "problem: Service", "problem: end to end", "problem: leader"}, "log"},
 		{"no webhook configuration", func(ctx context.Context, r *rig.Rig) error {

@@ -30,7 +30,7 @@ func runOn(t *testing.T, r *rig.Rig, args ...string) (out, errs string, code int
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, r.Gate.Program(), args...)
+	cmd := exec.CommandContext(ctx, r.Webhook.Program(), args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()

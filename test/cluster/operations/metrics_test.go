@@ -28,7 +28,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
-// cluster is a control plane that writes an audit log and sends traces, and the gate.
+// cluster is a control plane that writes an audit log and sends traces, and the webhook.
 type cluster struct {
 	*rig.Rig
 	client.Client
@@ -70,12 +70,12 @@ func newCluster(t *testing.T) *cluster {
 	return c
 }
 
-// register creates the webhook configurations as they ship, but that the gate is at a URL, and returns when it has armed
+// register creates the webhook configurations as they ship, but that the webhook is at a URL, and returns when it has armed
 // itself.
 func (c *cluster) register(t *testing.T) {
 	t.Helper()
 	registration, ctx := webhook.Shipped(), t.Context()
-	registration.ClientConfig = webhook.URLClient(c.Gate.URL(), nil)
+	registration.ClientConfig = webhook.URLClient(c.Webhook.URL(), nil)
 	admission := c.Rig.Client.AdmissionregistrationV1()
 	_, err1 := admission.MutatingWebhookConfigurations().Create(ctx, webhook.Mutating(registration), metav1.CreateOptions{})
 	_, err2 := admission.ValidatingWebhookConfigurations().Create(ctx, webhook.Validating(registration), metav1.CreateOptions{})
@@ -83,7 +83,7 @@ func (c *cluster) register(t *testing.T) {
 		t.Fatal(err)
 	}
 	poll.Until(t, func(context.Context) error {
-		if armed, err := c.Gate.Count(ctx, "portcullis_webhook_armed"); err != nil || armed != 1 {
+		if armed, err := c.Webhook.Count(ctx, "portcullis_webhook_armed"); err != nil || armed != 1 {
 			return fmt.Errorf("portcullis_webhook_armed is %v, %w", armed, err)
 		}
 		// The probe is about the validating hooks; the mutating ones are asked once they are known.
@@ -135,7 +135,7 @@ func TestCluster(t *testing.T) {
 	t.Run("everything asked for is served", c.testServed)
 }
 
-// refusal is an object that the gate refuses.
+// refusal is an object that the webhook refuses.
 type refusal struct {
 	code, hook string
 	object     string
@@ -162,7 +162,7 @@ func (c *cluster) testRefusals(t *testing.T) {
 
 func (c *cluster) testRefusal(t *testing.T, r refusal) {
 	counted := []string{fmt.Sprintf("hook=%q", r.hook), fmt.Sprintf("code=%q", r.code), `enforcement="deny"`}
-	before, err := c.Gate.Count(t.Context(), "portcullis_admission_findings_total", counted...)
+	before, err := c.Webhook.Count(t.Context(), "portcullis_admission_findings_total", counted...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func (c *cluster) testRefusal(t *testing.T, r refusal) {
 	if !apierrors.IsInvalid(refused) || !strings.Contains(refused.Error(), "("+r.code+")") || !strings.Contains(refused.Error(), r.hook+".portcullis.dev") {
 		t.Fatalf("%v, want a refusal of %s by %s", refused, r.code, r.hook)
 	}
-	after, err := c.Gate.Count(t.Context(), "portcullis_admission_findings_total", counted...)
+	after, err := c.Webhook.Count(t.Context(), "portcullis_admission_findings_total", counted...)
 	if err != nil || after != before+1 {
 		t.Errorf("portcullis_admission_findings_total%v went from %v to %v, %v", counted, before, after, err)
 	}
@@ -190,7 +190,7 @@ func (c *cluster) testRefusal(t *testing.T, r refusal) {
 	}
 }
 
-// logLine is a line of the gate's log about an answer.
+// logLine is a line of the webhook's log about an answer.
 type logLine struct {
 	Message                                                 string `json:"message"`
 	Msg, Hook, Verdict, Codes, Namespace, Name, User, Level string
@@ -199,13 +199,13 @@ type logLine struct {
 
 func (c *cluster) logLine(t *testing.T, matches func(logLine) bool) logLine {
 	t.Helper()
-	for text := range strings.Lines(string(read(t, c.Gate.LogFile()))) {
+	for text := range strings.Lines(string(read(t, c.Webhook.LogFile()))) {
 		var l logLine
 		if json.Unmarshal([]byte(text), &l) == nil && l.Msg == "judged" && matches(l) {
 			return l
 		}
 	}
-	t.Fatal("the log of the gate has no such line")
+	t.Fatal("the log of the webhook has no such line")
 	return logLine{}
 }
 
@@ -236,7 +236,7 @@ func (c *cluster) auditEvent(t *testing.T, name string) (found auditEvent) {
 	return found
 }
 
-// testServed makes everything happen that is counted, and holds the queries of alerts and dashboard to what the gate and
+// testServed makes everything happen that is counted, and holds the queries of alerts and dashboard to what the webhook and
 // the API server then serve.
 func (c *cluster) testServed(t *testing.T) {
 	c.stir(t)
@@ -266,12 +266,12 @@ func queries(t *testing.T) []query {
 	return all
 }
 
-// scrape returns what the gate serves, as soon as it answers all that is asked of it, or else after a minute: pools,
+// scrape returns what the webhook serves, as soon as it answers all that is asked of it, or else after a minute: pools,
 // claims and audits are told a while after they change.
 func (c *cluster) scrape(t *testing.T) (text string, served samples) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		text, err := c.Gate.Metrics(t.Context())
+		text, err := c.Webhook.Metrics(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -289,7 +289,7 @@ func (c *cluster) scrape(t *testing.T) (text string, served samples) {
 	}
 }
 
-// stir has the gate count what it counts: numbers that it gives until none is left, a pool, what it cannot read, a
+// stir has the webhook count what it counts: numbers that it gives until none is left, a pool, what it cannot read, a
 // scheduler that asks.
 func (c *cluster) stir(t *testing.T) {
 	t.Helper()
@@ -302,9 +302,9 @@ func (c *cluster) stir(t *testing.T) {
 	c.mustCreate(t, `{apiVersion: portcullis.dev/v1alpha1, kind: PortPool, metadata: {name: some}, spec: {ranges: [{port: 32000, endPort: 32009}],
 		namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-public}}}}`)
 	const nothing = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","resource":{"version":"v1","resource":"pods"},"object":1}}`
-	c.post(t, c.Gate.URL()+webhook.PathValidatePods, nothing, http.StatusOK) // neither is asked about anything
+	c.post(t, c.Webhook.URL()+webhook.PathValidatePods, nothing, http.StatusOK) // neither is asked about anything
 	c.post(t, c.extender.URL+scheduling.PathFilter, nothing, http.StatusOK)
-	c.post(t, c.Gate.URL()+webhook.PathValidatePods, "nothing", http.StatusBadRequest)
+	c.post(t, c.Webhook.URL()+webhook.PathValidatePods, "nothing", http.StatusBadRequest)
 }
 
 func (c *cluster) post(t *testing.T, url, body string, status int) {
@@ -365,12 +365,12 @@ func (c *cluster) documented(t *testing.T, served samples) {
 	}
 }
 
-// cutOff ends the gate without a warning and has the API server refuse a request for that, which it let pass as far as
+// cutOff ends the webhook without a warning and has the API server refuse a request for that, which it let pass as far as
 // the mutating hook is concerned.
 func (c *cluster) cutOff(t *testing.T) {
 	t.Helper()
-	c.Gate.Kill()
+	c.Webhook.Kill()
 	if err := c.create(t.Context(), podText("cut-off", "containers: [{name: c, image: i, ports: [{containerPort: 80, hostPort: 9002}]}]")); !apierrors.IsInternalError(err) {
-		t.Fatalf("without the gate: %v, want a failed call", err)
+		t.Fatalf("without the webhook: %v, want a failed call", err)
 	}
 }

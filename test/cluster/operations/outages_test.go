@@ -29,7 +29,7 @@ func moment() time.Duration {
 func TestOutages(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, controlplane.Options{})
-	gates := w.gates(t)
+	replicas := w.replicas(t)
 	w.hold(t)
 	for _, o := range []struct {
 		name string
@@ -47,7 +47,7 @@ func TestOutages(t *testing.T) {
 		t.Run(o.name, func(t *testing.T) {
 			tr := w.traffic(t, 25)
 			time.Sleep(500 * time.Millisecond)
-			o.do(w, t, gates)
+			o.do(w, t, replicas)
 			begin := time.Now()
 			w.works(t)
 			t.Logf("works again %s after it is over", time.Since(begin).Round(time.Millisecond))
@@ -90,31 +90,31 @@ func (w *world) pauseEtcd(t *testing.T, _ []*replica) {
 	}
 }
 
-func (w *world) cutOffOne(t *testing.T, gates []*replica) {
-	gates[0].partition(t, true)
+func (w *world) cutOffOne(t *testing.T, replicas []*replica) {
+	replicas[0].partition(t, true)
 	time.Sleep(moment())
-	gates[0].partition(t, false)
+	replicas[0].partition(t, false)
 }
 
-// cutOffAll: the gate and the API server do not reach each other. What has ports of nodes is refused, as the policy
-// says, and everything else goes on; the gates do not end.
-func (w *world) cutOffAll(t *testing.T, gates []*replica) {
-	for _, r := range gates {
+// cutOffAll: the webhook and the API server do not reach each other. What has ports of nodes is refused, as the policy
+// says, and everything else goes on; the replicas do not end.
+func (w *world) cutOffAll(t *testing.T, replicas []*replica) {
+	for _, r := range replicas {
 		r.partition(t, true)
 	}
-	w.withoutGate(t)
+	w.withoutWebhook(t)
 	time.Sleep(moment())
-	for _, r := range gates {
+	for _, r := range replicas {
 		r.partition(t, false)
 	}
 }
 
 // withoutGate holds what the policy says while no replica can be asked.
-func (w *world) withoutGate(t *testing.T) {
+func (w *world) withoutWebhook(t *testing.T) {
 	t.Helper()
 	poll.Until(t, func(ctx context.Context) error { // the EndpointSlices follow
 		if got := outcomeOf(deployment(ctx, w.client, 8080)); got != failed {
-			return fmt.Errorf("a host port without a gate: %s", got)
+			return fmt.Errorf("a host port without a replica: %s", got)
 		}
 		return nil
 	})
@@ -129,23 +129,23 @@ func (w *world) withoutGate(t *testing.T) {
 }
 
 // killOne kills the replica that was there first, and puts another one into its place.
-func (w *world) killOne(t *testing.T, gates []*replica) {
-	gates[0].kill()
-	gates[0] = w.replica(t, thisVersion)
-	poll.Until(t, gates[0].ready)
+func (w *world) killOne(t *testing.T, replicas []*replica) {
+	replicas[0].kill()
+	replicas[0] = w.replica(t, thisVersion)
+	poll.Until(t, replicas[0].ready)
 }
 
-func (w *world) replaceAll(t *testing.T, gates []*replica) { w.roll(t, gates, thisVersion) }
+func (w *world) replaceAll(t *testing.T, replicas []*replica) { w.roll(t, replicas, thisVersion) }
 
 // roll replaces each replica by one of a version, as a Deployment with maxUnavailable 0 and maxSurge 1 does.
-func (w *world) roll(t *testing.T, gates []*replica, version string) {
+func (w *world) roll(t *testing.T, replicas []*replica, version string) {
 	t.Helper()
-	for i := range gates {
+	for i := range replicas {
 		next := w.replica(t, version)
 		poll.Until(t, next.ready)
 		poll.Until(t, func(ctx context.Context) error { return w.listed(ctx, next) })
-		gates[i].stop()
-		gates[i] = next
+		replicas[i].stop()
+		replicas[i] = next
 		if got, err := w.policy(t.Context()); err != nil || got != admissionregistrationv1.Fail {
 			t.Errorf("in the middle of an update failurePolicy is %q, %v", got, err)
 		}
@@ -156,26 +156,26 @@ func (w *world) roll(t *testing.T, gates []*replica, version string) {
 func TestAllKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, controlplane.Options{})
-	gates := w.gates(t)
+	replicas := w.replicas(t)
 	w.hold(t)
 	tr := w.traffic(t, 50)
 	time.Sleep(time.Second)
-	for _, r := range gates {
+	for _, r := range replicas {
 		r.kill()
 	}
-	w.withoutGate(t)
+	w.withoutWebhook(t)
 	time.Sleep(moment())
-	gates = w.gates(t)
+	replicas = w.replicas(t)
 	w.works(t)
 	tr.check(t, "all replicas killed")
 	if tr.count("free", failed) == 0 || tr.count("held", failed) == 0 {
-		t.Error("nothing failed while there was no gate")
+		t.Error("nothing failed while there was no replica")
 	}
 
 	tr = w.traffic(t, 50)
 	left := make(chan struct{})
-	go func() { defer close(left); gates[0].stop() }() // as when the Deployment is scaled to 0
-	gates[1].stop()
+	go func() { defer close(left); replicas[0].stop() }() // as when the Deployment is scaled to 0
+	replicas[1].stop()
 	<-left
 	if got, err := w.policy(t.Context()); err != nil || got != admissionregistrationv1.Ignore {
 		t.Errorf("when the last replica has left failurePolicy is %q, %v", got, err)
@@ -188,7 +188,7 @@ func TestAllKilled(t *testing.T) {
 			t.Errorf("host port %d after the last replica has left: %v", port, err)
 		}
 	}
-	w.gates(t) // and it is armed again
+	w.replicas(t) // and it is armed again
 	w.works(t)
 }
 
@@ -196,12 +196,12 @@ func TestAllKilled(t *testing.T) {
 func TestTwoVersions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, controlplane.Options{})
-	gates := []*replica{w.replica(t, previousVersion), w.replica(t, previousVersion)}
+	replicas := []*replica{w.replica(t, previousVersion), w.replica(t, previousVersion)}
 	w.awaitPolicy(t, admissionregistrationv1.Fail)
 	w.hold(t)
 	tr := w.traffic(t, 50)
-	w.roll(t, gates, thisVersion)
-	w.roll(t, gates, previousVersion)
+	w.roll(t, replicas, thisVersion)
+	w.roll(t, replicas, previousVersion)
 	w.works(t)
 	if failures := tr.check(t, "two versions side by side"); failures > 0 {
 		t.Errorf("%d calls failed: %v", failures, tr.samples)

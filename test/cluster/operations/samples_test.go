@@ -21,7 +21,7 @@ import (
 )
 
 // TestSamples: kubectl says the same of each sample, refusals word for word, and the Services get the same numbers,
-// whether the API server asks an installation through its Service or the one gate of `make run`.
+// whether the API server asks an installation through its Service or the one replica of `make run`.
 func TestSamples(t *testing.T) {
 	t.Parallel()
 	nodes := kubelet.Options{Nodes: kubelet.Nodes(3)}
@@ -32,7 +32,7 @@ func TestSamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Stop)
-	w.gates(t)
+	w.replicas(t)
 	installed := applySamples(t, w.ControlPlane, w.client)
 	r := rig.Run(t, rig.Options{ControlPlane: all, Kubelet: nodes, SelfArmed: true})
 	if diff := cmp.Diff(applySamples(t, r.ControlPlane, r.Client), installed); diff != "" {

@@ -93,7 +93,7 @@ func text(attributes []*commonv1.KeyValue, name string) string {
 	return ""
 }
 
-// find returns the gate's span about an object, and the span that it is below of.
+// find returns the webhook's span about an object, and the span that it is below of.
 func (c *collector) find(hook, object string) (found, parent span, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,7 +110,7 @@ func (c *collector) find(hook, object string) (found, parent span, err error) {
 	return span{}, span{}, fmt.Errorf("no span of %s about %s among %d", hook, object, len(c.spans))
 }
 
-// testTraces looks at the spans of one refusal: that of the gate, that of the API server above it, and that these lead up
+// testTraces looks at the spans of one refusal: that of the webhook, that of the API server above it, and that these lead up
 // to the client's request.
 func (c *cluster) testTraces(t *testing.T) {
 	refused := c.create(t.Context(), podText("traced", "containers: [{name: c, image: i, ports: [{containerPort: 80, hostPort: 8001, hostIP: not-an-ip}]}]"))
@@ -123,7 +123,7 @@ func (c *cluster) testTraces(t *testing.T) {
 		return err
 	})
 	if parent.service != "apiserver" || parent.Kind != tracev1.Span_SPAN_KIND_CLIENT {
-		t.Errorf("the gate's span is below %s of %s, want the call of the API server", parent.Name, parent.service)
+		t.Errorf("the webhook's span is below %s of %s, want the call of the API server", parent.Name, parent.service)
 	}
 	line := c.logLine(t, func(l logLine) bool { return l.Name == "traced" })
 	for name, want := range map[string]string{
@@ -134,7 +134,7 @@ func (c *cluster) testTraces(t *testing.T) {
 		}
 	}
 	if ours.StartTimeUnixNano < parent.StartTimeUnixNano || ours.EndTimeUnixNano > parent.EndTimeUnixNano {
-		t.Error("the gate's span is not within the API server's, on one machine")
+		t.Error("the webhook's span is not within the API server's, on one machine")
 	}
 	poll.Until(t, func(context.Context) error { return c.collector.leadsToRequest(ours) })
 }
@@ -157,13 +157,13 @@ func (c *collector) leadsToRequest(s span) error {
 	}
 }
 
-// testSecureMetrics asks a gate with --metrics-secure as nobody, as somebody without the right, and as one who has it.
+// testSecureMetrics asks a replica with --metrics-secure as nobody, as somebody without the right, and as one who has it.
 func (c *cluster) testSecureMetrics(t *testing.T) {
 	ctx := t.Context()
 	if err := rig.Install(ctx, c.RESTConfig(), "observation/secure"); err != nil {
 		t.Fatal(err)
 	}
-	gate := c.ReplicaAt(t, "", "", "--metrics-secure")
+	replica := c.ReplicaAt(t, "", "", "--metrics-secure")
 	core := c.Rig.Client.CoreV1()
 	token := func(name string) string {
 		t.Helper()
@@ -189,7 +189,7 @@ func (c *cluster) testSecureMetrics(t *testing.T) {
 	}{{"nobody", "", http.StatusUnauthorized}, {"a made-up token", "x", http.StatusInternalServerError}, {"a stranger", stranger, http.StatusForbidden}, {"a scraper", scraper, http.StatusOK}} {
 		t.Run(asked.name, func(t *testing.T) {
 			poll.Until(t, func(context.Context) error { // the API server learns of a binding by its own watch
-				status, body, err := scrape(ctx, gate.MetricsAddress(), asked.token)
+				status, body, err := scrape(ctx, replica.MetricsAddress(), asked.token)
 				if err == nil && (status != asked.want || strings.Contains(body, "portcullis_ledger_complete 1") != (asked.want == http.StatusOK)) {
 					err = fmt.Errorf("%d %.100s, want %d", status, body, asked.want)
 				}
@@ -197,7 +197,7 @@ func (c *cluster) testSecureMetrics(t *testing.T) {
 			})
 		})
 	}
-	if body, err := gate.Metrics(ctx); err == nil {
+	if body, err := replica.Metrics(ctx); err == nil {
 		t.Errorf("without TLS it answers %.100s", body)
 	}
 }

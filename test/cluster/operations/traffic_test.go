@@ -56,8 +56,8 @@ type outcome string
 
 const (
 	admitted outcome = "admitted"
-	refused  outcome = "refused" // by the gate, in its own words
-	failed   outcome = "failed"  // the API server could not ask the gate
+	refused  outcome = "refused" // by the webhook, in its own words
+	failed   outcome = "failed"  // the API server could not ask the webhook
 	unheard  outcome = "unheard" // the API server did not answer
 	muddled  outcome = "muddled" // anything else
 )
@@ -78,7 +78,7 @@ func outcomeOf(err error) outcome {
 	}
 }
 
-// The three requests, all dry runs: the gate judges them like others, and nothing is left behind.
+// The three requests, all dry runs: the webhook judges them like others, and nothing is left behind.
 func deployment(ctx context.Context, c kubernetes.Interface, port int32) error {
 	labels := map[string]string{"app": "traffic"}
 	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "traffic"}}

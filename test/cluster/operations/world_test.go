@@ -83,7 +83,7 @@ func (w *world) install(ctx context.Context, folder string) error {
 	return rig.Install(ctx, w.RESTConfig(), folder)
 }
 
-// replica is one gate, in a network namespace as a pod.
+// replica is one replica, in a network namespace as a pod.
 type replica struct {
 	world   *world
 	name    string
@@ -269,15 +269,15 @@ func (r *replica) endpoint(ctx context.Context, state string) error {
 	return err
 }
 
-// gates starts two replicas of this version and waits until the webhook is armed.
-func (w *world) gates(t *testing.T, flags ...string) []*replica {
+// replicas starts two replicas of this version and waits until the webhook is armed.
+func (w *world) replicas(t *testing.T, flags ...string) []*replica {
 	t.Helper()
-	gates := []*replica{w.replica(t, thisVersion, flags...), w.replica(t, thisVersion, flags...)}
-	for _, r := range gates {
+	replicas := []*replica{w.replica(t, thisVersion, flags...), w.replica(t, thisVersion, flags...)}
+	for _, r := range replicas {
 		poll.Until(t, r.ready)
 	}
 	w.awaitPolicy(t, admissionregistrationv1.Fail)
-	return gates
+	return replicas
 }
 
 // policy returns the failurePolicy of all validating hooks; "" if they differ.

@@ -65,7 +65,7 @@ func find[T client.Object](t *testing.T, list []client.Object) T {
 // ConfigMap as its service account: nothing that it does is forbidden to it.
 func (c *cluster) testSecondScheduler(t *testing.T) {
 	if !bytes.Equal(read(t, installed+"/namespace.yaml"), read(t, "../../../config/manager/namespace.yaml")) {
-		t.Error("the namespace is not the gate's")
+		t.Error("the namespace is not the webhook's")
 	}
 	s := c.site(t, "portcullis", 2) // where the scheduler's own pods may go too
 	list := kustomized(t)

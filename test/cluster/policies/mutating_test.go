@@ -60,8 +60,8 @@ func hostIPsOf(pod *corev1.Pod) []string {
 	return all
 }
 
-// TestBesideTheGate: policies and gate stand side by side: what is well passes both without a word, and both refuse the same.
-func TestBesideTheGate(t *testing.T) {
+// TestBesideTheGate: policies and replica stand side by side: what is well passes both without a word, and both refuse the same.
+func TestBesideTheWebhook(t *testing.T) {
 	t.Parallel()
 	r := rig.Run(t, rig.Options{})
 	c := clusterOf(t, r.RESTConfig())
@@ -83,6 +83,6 @@ func TestBesideTheGate(t *testing.T) {
 	}
 	a = c.dryRun(t.Context(), objects.One(t, in, "{apiVersion: v1, kind: Pod, metadata: {name: q}, spec: {containers: [{name: a, image: x, ports: [{containerPort: 80, hostPort: 30001}]}]}}"))
 	if a.other == nil {
-		t.Errorf("what only the gate can know was let through: %+v", a)
+		t.Errorf("what only the webhook can know was let through: %+v", a)
 	}
 }

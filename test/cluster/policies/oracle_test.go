@@ -85,7 +85,7 @@ func (o *oracle) judge(object, old client.Object, labels map[string]string) []to
 		who.Labels = in.Workload.Labels
 	}
 	if old != nil && sameSpec(object, old) {
-		return nil // nobody is asked, as the gate is not
+		return nil // nobody is asked, as the webhook is not
 	}
 	var all []told
 	add := func(in check.Input, codes ...check.Code) {
@@ -105,7 +105,7 @@ func (o *oracle) judge(object, old client.Object, labels map[string]string) []to
 	return slices.Compact(all)
 }
 
-// sameSpec reports whether nothing is changed for which the gate would be asked.
+// sameSpec reports whether nothing is changed for which the webhook would be asked.
 func sameSpec(a, b client.Object) bool {
 	if svc, ok := a.(*corev1.Service); ok {
 		return equality.Semantic.DeepEqual(portsOf(svc), portsOf(b.(*corev1.Service))) && maps.Equal(svc.Labels, b.GetLabels())

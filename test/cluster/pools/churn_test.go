@@ -26,7 +26,7 @@ const (
 	churners              = 4
 )
 
-// testChurn: Services come, go and change, with a gate and without; requests fail half-way. When it is quiet every number
+// testChurn: Services come, go and change, with a replica and without; requests fail half-way. When it is quiet every number
 // that is held has one claim, bound to its holder, and no other claim is left.
 func testChurn(t *testing.T, w *world) {
 	rounds, s := seed.Rounds(60, 2000), seed.Of(t)
@@ -84,7 +84,7 @@ func (c *churner) round(ctx context.Context) error {
 		}
 		svc.Spec.Ports[0].NodePort = number
 		return expected(c.Update(ctx, &svc))
-	case c.random.IntN(4) == 0: // without a gate
+	case c.random.IntN(4) == 0: // without a replica
 		return expected(c.Create(ctx, serviceOf(c.namespace, name, number)))
 	case c.random.IntN(4) == 0:
 		booked, err := c.book(ctx, number, v1alpha1.ClaimingService{Namespace: c.namespace, GenerateName: "g-"})
@@ -99,12 +99,12 @@ func (c *churner) round(ctx context.Context) error {
 	}
 	booked, err := c.book(ctx, number, named(c.namespace, name))
 	if err != nil || !booked || c.random.IntN(4) == 0 {
-		return err // the request fails after the gate
+		return err // the request fails after the webhook
 	}
 	return expected(c.Create(ctx, serviceOf(c.namespace, name, number)))
 }
 
-// book claims a number as the gate does, and reports whether it is the Service's.
+// book claims a number as the webhook does, and reports whether it is the Service's.
 func (c *churner) book(ctx context.Context, number int32, of v1alpha1.ClaimingService) (bool, error) {
 	err := c.Create(ctx, claimOf(number, "churn-a", of))
 	if !apierrors.IsAlreadyExists(err) {

@@ -73,7 +73,7 @@ func testLeaders(t *testing.T, w *world) {
 		t.Helper()
 		var made []*corev1.Service
 		for range 5 {
-			if next%2 == 0 { // half of them with a claim, as the gate makes it
+			if next%2 == 0 { // half of them with a claim, as the webhook makes it
 				w.request(t, next, "leaders", named(ns, fmt.Sprint("s", next)))
 			}
 			made = append(made, w.service(t, ns, fmt.Sprint("s", next), next))

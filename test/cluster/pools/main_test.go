@@ -249,7 +249,7 @@ func (w *world) changePool(t *testing.T, name string, change func(*v1alpha1.Port
 	})
 }
 
-// request makes the claim of a number as the gate does, before there is a Service.
+// request makes the claim of a number as the webhook does, before there is a Service.
 func (w *world) request(t *testing.T, number int32, pool string, of v1alpha1.ClaimingService) *v1alpha1.PortClaim {
 	t.Helper()
 	claim := claimOf(number, pool, of)

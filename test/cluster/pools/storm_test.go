@@ -49,12 +49,12 @@ func breakingTime() time.Duration {
 	return 15 * time.Second
 }
 
-// site is a control plane of two API servers with three gates behind a balancer.
+// site is a control plane of two API servers with three replicas behind a balancer.
 type site struct {
 	*rig.Rig
 	admin    client.Client // of the first API server
 	configs  []*rest.Config
-	gates    []*rig.Gate
+	replicas    []*rig.Replica
 	balancer *rig.Balancer
 }
 
@@ -67,8 +67,8 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	s.configs = []*rest.Config{r.RESTConfig(), second}
-	s.gates = []*rig.Gate{r.Gate, r.ReplicaAt(t, config(), ""), r.ReplicaAt(t, config(), second.Host)}
-	if s.balancer, err = rig.NewBalancer(t.Context(), s.gates...); err != nil {
+	s.replicas = []*rig.Replica{r.Webhook, r.ReplicaAt(t, config(), ""), r.ReplicaAt(t, config(), second.Host)}
+	if s.balancer, err = rig.NewBalancer(t.Context(), s.replicas...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.balancer.Close)
@@ -124,12 +124,12 @@ func (s *site) newClient(t *testing.T, server int) client.Client {
 	return c
 }
 
-// arm has both API servers ask the gates through the balancer.
+// arm has both API servers ask the replicas through the balancer.
 func (s *site) arm(t *testing.T) {
 	t.Helper()
 	registration := s.Registration()
 	var ca []byte
-	for _, g := range s.gates {
+	for _, g := range s.replicas {
 		ca = append(ca, g.CA...)
 	}
 	registration.ClientConfig = webhook.URLClient(s.balancer.URL(), ca)
@@ -149,7 +149,7 @@ func (s *site) arm(t *testing.T) {
 			if apierrors.IsInvalid(err) && strings.Contains(err.Error(), ".portcullis.dev") {
 				return nil
 			}
-			return fmt.Errorf("API server %d does not ask the gate: %w", server, err)
+			return fmt.Errorf("API server %d does not ask the webhook: %w", server, err)
 		})
 	}
 }
@@ -166,7 +166,7 @@ type storm struct {
 	*site
 	seed     uint64
 	abandons bool // half of the requests are given up in the middle
-	breaks   bool // the gates and etcd fail, and clients see it
+	breaks   bool // the replicas and etcd fail, and clients see it
 	again    atomic.Int64
 	broken   atomic.Int64
 	given    atomic.Int64 // up
@@ -242,7 +242,7 @@ func (s *storm) create(ctx context.Context, c client.Client, random *rand.Rand, 
 	}
 }
 
-// isOutage reports whether an error is of what the test breaks: a gate that is killed, etcd that does not answer.
+// isOutage reports whether an error is of what the test breaks: a replica that is killed, etcd that does not answer.
 func isOutage(err error) bool {
 	return apierrors.IsInternalError(err) || apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) || apierrors.IsServiceUnavailable(err) ||
 		strings.Contains(err.Error(), "etcdserver") || strings.Contains(err.Error(), "context deadline exceeded")
@@ -368,7 +368,7 @@ func TestStorm(t *testing.T) {
 	s.clear(t)
 }
 
-// TestStormWhileThingsBreak: the same while gates are killed and started again, etcd stands still for a while, and
+// TestStormWhileThingsBreak: the same while replicas are killed and started again, etcd stands still for a while, and
 // clients give up half of their requests. They see outages then, and still no number is had twice, lost, or a stranger's.
 func TestStormWhileThingsBreak(t *testing.T) {
 	t.Parallel()
@@ -390,7 +390,7 @@ func TestStormWhileThingsBreak(t *testing.T) {
 	run.run(t)
 	cancel()
 	breaking.Wait()
-	for _, g := range s.gates {
+	for _, g := range s.replicas {
 		poll.Within(t, time.Minute, func(context.Context) error { return g.Ready(t.Context()) })
 	}
 	t.Logf("%d Services: %d requests given up, %d met an outage, %d told to try again", count(), run.given.Load(), run.broken.Load(), run.again.Load())
@@ -399,7 +399,7 @@ func TestStormWhileThingsBreak(t *testing.T) {
 	s.takeAll(t)
 }
 
-// killInTurn kills a gate every two seconds and starts it again.
+// killInTurn kills a replica every two seconds and starts it again.
 func (s *site) killInTurn(ctx context.Context, t *testing.T) {
 	for i := 0; ; i++ {
 		select {
@@ -407,7 +407,7 @@ func (s *site) killInTurn(ctx context.Context, t *testing.T) {
 			return
 		case <-time.After(2 * time.Second):
 		}
-		g := s.gates[i%len(s.gates)]
+		g := s.replicas[i%len(s.replicas)]
 		g.Kill()
 		if err := g.Launch(); err != nil {
 			t.Error(err)

@@ -29,7 +29,7 @@ func TestBytes(t *testing.T) {
 	w := newWorld(t)
 	s := source{seed.Rand(t)}
 	count := func(name string) float64 {
-		n, err := w.Gate.Count(t.Context(), name)
+		n, err := w.Webhook.Count(t.Context(), name)
 		must(t, err)
 		return n
 	}
@@ -58,7 +58,7 @@ func TestBytes(t *testing.T) {
 	if n := count("controller_runtime_webhook_panics_total"); n > 0 {
 		t.Errorf("%.0f panics", n)
 	}
-	log, err := os.ReadFile(w.Gate.LogFile())
+	log, err := os.ReadFile(w.Webhook.LogFile())
 	if err != nil || bytes.Contains(log, []byte("panic")) {
 		t.Errorf("%v, or the log tells of a panic", err)
 	}
@@ -72,7 +72,7 @@ func TestBytes(t *testing.T) {
 // exchange sends bytes over a connection of their own, and nothing after them. It returns the first answer's status, and of a
 // review what became of it; "none" for no answer.
 func exchange(w *world, input string) (string, error) {
-	conn, err := tls.Dial("tcp", strings.TrimPrefix(w.Gate.URL(), "https://"), &tls.Config{RootCAs: roots(w.Gate)})
+	conn, err := tls.Dial("tcp", strings.TrimPrefix(w.Webhook.URL(), "https://"), &tls.Config{RootCAs: roots(w.Webhook)})
 	if err != nil {
 		return "", err
 	}

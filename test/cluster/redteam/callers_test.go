@@ -65,7 +65,7 @@ func TestClientCertificate(t *testing.T) {
 		t.Errorf("through the API server: %s, want %s", got, want)
 	}
 	ask := func(from authority, name string) string {
-		config := &tls.Config{RootCAs: roots(r.Gate)}
+		config := &tls.Config{RootCAs: roots(r.Webhook)}
 		if name != "" {
 			certificate, key := from.client(t, name)
 			pair, err := tls.X509KeyPair(certificate, key)
@@ -73,7 +73,7 @@ func TestClientCertificate(t *testing.T) {
 			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 		}
 		stranger := http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}, Timeout: 5 * time.Second}
-		answer, err := stranger.Post(r.Gate.URL()+"/validate-pods", "application/json", strings.NewReader("{}"))
+		answer, err := stranger.Post(r.Webhook.URL()+"/validate-pods", "application/json", strings.NewReader("{}"))
 		if err != nil {
 			return "refused"
 		}

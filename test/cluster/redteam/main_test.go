@@ -130,7 +130,7 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the webhook's log: %s", shared.rig.Gate.LogFile())
+			t.Logf("the webhook's log: %s", shared.rig.Webhook.LogFile())
 		}
 	})
 	w := &world{Rig: shared.rig, namespaces: map[string]string{}}

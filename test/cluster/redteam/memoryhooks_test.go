@@ -52,15 +52,15 @@ func newHooks(t *testing.T, m *mirror) *hooks {
 	must(t, err)
 	settings, err := extract.NewSettings(config)
 	must(t, err)
-	var gate *webhook.Gate
+	var replica *webhook.Handlers
 	observer := observe.New(m, observe.Options{
 		NodePorts: settings.NodePorts, Trusted: settings.Check.Trusted, NodePortRange: settings.Check.NodePortRange, Pools: true,
-		Live: m.live, Scheme: manifest.Scheme(), Seen: func(seen observe.Seen) { gate.Settle(seen) },
+		Live: m.live, Scheme: manifest.Scheme(), Seen: func(seen observe.Seen) { replica.Settle(seen) },
 	})
 	claims := webhook.NewClaims(m.claims, m.claims, observer.Claim, time.Now)
-	gate = webhook.New(observer, claims, settings, manifest.Scheme(), webhook.NewMetrics(prometheus.NewRegistry()), time.Now)
+	replica = webhook.New(observer, claims, settings, manifest.Scheme(), webhook.NewMetrics(prometheus.NewRegistry()), time.Now)
 	m.observe(t, observer)
-	h := &hooks{handlers: gate.Hooks(), objects: admission.NewObjectInterfacesFromScheme(manifest.Scheme())}
+	h := &hooks{handlers: replica.Hooks(), objects: admission.NewObjectInterfacesFromScheme(manifest.Scheme())}
 	compile := cel.NewConditionCompiler(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()))
 	registration := webhook.Shipped()
 	registration.FailurePolicy = admissionregistrationv1.Fail

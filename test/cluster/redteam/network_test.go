@@ -38,11 +38,11 @@ type stranger struct {
 }
 
 func newStranger(p *place) *stranger {
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots(p.Gate)}, MaxConnsPerHost: 1000}
-	return &stranger{p, &http.Client{Transport: transport, Timeout: 20 * time.Second}, p.Gate.URL()}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots(p.Webhook)}, MaxConnsPerHost: 1000}
+	return &stranger{p, &http.Client{Transport: transport, Timeout: 20 * time.Second}, p.Webhook.URL()}
 }
 
-func roots(g *rig.Gate) *x509.CertPool {
+func roots(g *rig.Replica) *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(g.CA)
 	return pool
@@ -285,7 +285,7 @@ func malformed() []forgery {
 func connections() []forgery {
 	dialled := func(name, want string, config *tls.Config) forgery {
 		return forgery{"TLS", name, func(s *stranger) string {
-			config.RootCAs = roots(s.Gate)
+			config.RootCAs = roots(s.Webhook)
 			conn, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), config)
 			if err != nil {
 				return "refused"
@@ -309,10 +309,10 @@ func connections() []forgery {
 	}
 	hooks := func(path string) func(*stranger) string { return func(s *stranger) string { return s.url + path } }
 	metrics := func(path string) func(*stranger) string {
-		return func(s *stranger) string { return "http://" + s.Gate.MetricsAddress() + path }
+		return func(s *stranger) string { return "http://" + s.Webhook.MetricsAddress() + path }
 	}
 	health := func(path string) func(*stranger) string {
-		return func(s *stranger) string { return "http://" + s.Gate.HealthAddress() + path }
+		return func(s *stranger) string { return "http://" + s.Webhook.HealthAddress() + path }
 	}
 	all := []forgery{
 		dialled("1.0", "refused", &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}),

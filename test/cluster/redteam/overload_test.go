@@ -50,7 +50,7 @@ func TestOverloads(t *testing.T) {
 	}()
 	blank := append([]byte("{"), bytes.Repeat([]byte(" "), 6<<20)...)
 	p.has(objects.Service("exists", "ports: [{port: 80}]"))
-	base := overload(t, w, w.Gate, other, long, 0, nil)
+	base := overload(t, w, w.Webhook, other, long, 0, nil)
 	t.Logf("undisturbed: %s", base)
 	for _, o := range []struct {
 		name    string
@@ -77,7 +77,7 @@ func TestOverloads(t *testing.T) {
 		{"300 bodies that never end, from the network", 300, func(int) { s.post("/validate-pods", "application/json", slow{100 * time.Millisecond}) }},
 		{"bodies of 6 MiB, from the network", 8, func(int) { s.post("/validate-pods", "application/json", bytes.NewReader(blank)) }},
 	} {
-		loaded := overload(t, w, w.Gate, other, long, o.clients, o.once)
+		loaded := overload(t, w, w.Webhook, other, long, o.clients, o.once)
 		t.Logf("%s: %s; median %.1f, ninth decile %.1f times the undisturbed", o.name, loaded,
 			float64(loaded.median)/float64(base.median), float64(loaded.ninth)/float64(base.ninth))
 	}
@@ -95,7 +95,7 @@ func (l load) String() string {
 }
 
 // overload has clients do something again and again for a while, and somebody else ask for host ports beside them.
-func overload(t *testing.T, w *world, g *rig.Gate, namespace string, long time.Duration, clients int, once func(i int)) load {
+func overload(t *testing.T, w *world, g *rig.Replica, namespace string, long time.Duration, clients int, once func(i int)) load {
 	t.Helper()
 	var all sync.WaitGroup
 	var mu sync.Mutex

@@ -184,7 +184,7 @@ func autoscaler(t *testing.T, r *rig.Rig, c client.Client) {
 		t.Fatal(err)
 	}
 	objects.Running(t, c, ns, "auto", 3)
-	if n, err := r.Gate.Count(t.Context(), "portcullis_admission_verdicts_total", `hook="validate-scale"`); err != nil || n > 0 {
+	if n, err := r.Webhook.Count(t.Context(), "portcullis_admission_verdicts_total", `hook="validate-scale"`); err != nil || n > 0 {
 		t.Errorf("the webhook was asked %v times about the scale, %v", n, err)
 	}
 }

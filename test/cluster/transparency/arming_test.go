@@ -63,7 +63,7 @@ func TestArmsBesideOthers(t *testing.T) {
 	poll.Until(t, armed)
 
 	other := webhook.Validating(webhook.Registration{
-		ClientConfig: webhook.URLClient("https://127.0.0.1:1", r.Gate.CA), FailurePolicy: admissionregistrationv1.Fail,
+		ClientConfig: webhook.URLClient("https://127.0.0.1:1", r.Webhook.CA), FailurePolicy: admissionregistrationv1.Fail,
 	})
 	other.Name, other.Labels, other.Webhooks = "other", nil, other.Webhooks[2:3]
 	other.Webhooks[0].Name, other.Webhooks[0].MatchConditions = "other.example.com", nil
@@ -72,7 +72,7 @@ func TestArmsBesideOthers(t *testing.T) {
 	}
 	apply()
 	poll.Until(t, func(ctx context.Context) error {
-		metrics, err := r.Gate.Metrics(ctx)
+		metrics, err := r.Webhook.Metrics(ctx)
 		if err != nil {
 			return err
 		}

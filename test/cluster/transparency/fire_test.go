@@ -26,7 +26,7 @@ const fireClients = 32
 func TestUnderFire(t *testing.T) {
 	t.Parallel()
 	f := newFire(t, seed.Of(t))
-	for n := 1; n <= len(f.gates); n++ {
+	for n := 1; n <= len(f.replicas); n++ {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			f.use(t, n)
 			f.burn(t, time.Duration(seed.Rounds(15, 400))*time.Second)
@@ -38,10 +38,10 @@ func TestUnderFire(t *testing.T) {
 type fire struct {
 	*rig.Rig
 	api      *server
-	used     int // of gates
+	used     int // of replicas
 	balancer *rig.Balancer
-	gates    []*rig.Gate
-	watches  []*lateWatch // of the gates
+	replicas    []*rig.Replica
+	watches  []*lateWatch // of the replicas
 	from     uint64
 
 	mu      sync.Mutex
@@ -55,12 +55,12 @@ func newFire(t *testing.T, from uint64) *fire {
 	t.Helper()
 	r := rig.Run(t, rig.Options{})
 	f := &fire{Rig: r, api: newServer(t, r.ControlPlane), from: from, existed: map[string]bool{}}
-	r.Gate.Close() // its watches cannot be held back
+	r.Webhook.Close() // its watches cannot be held back
 	for range 3 {
 		w := newLateWatch(t, r)
-		f.watches, f.gates = append(f.watches, w), append(f.gates, w.replica(t, r, ""))
+		f.watches, f.replicas = append(f.watches, w), append(f.replicas, w.replica(t, r, ""))
 	}
-	r.Gate = f.gates[0]
+	r.Webhook = f.replicas[0]
 	for _, namespace := range namespaces() {
 		f.api.must(t, f.api.do("POST", "/api/v1/namespaces", "", object{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": namespace}}))
 	}
@@ -74,14 +74,14 @@ func newFire(t *testing.T, from uint64) *fire {
 func (f *fire) use(t *testing.T, n int) {
 	t.Helper()
 	f.used, f.named, f.counts, f.met = n, map[string]string{}, map[string]int{}, map[string]bool{}
-	balancer, err := rig.NewBalancer(t.Context(), f.gates[:n]...)
+	balancer, err := rig.NewBalancer(t.Context(), f.replicas[:n]...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(balancer.Close)
 	registration := f.Registration()
 	var ca []byte
-	for _, g := range f.gates {
+	for _, g := range f.replicas {
 		ca = append(ca, g.CA...)
 	}
 	registration.ClientConfig = webhook.URLClient(balancer.URL(), ca)
@@ -178,7 +178,7 @@ const late = "watches delayed"
 
 // disturb breaks something, and mends it; watches stay late beside what is broken next.
 func (f *fire) disturb(t *testing.T, random *rand.Rand) error {
-	g := f.gates[random.IntN(f.used)]
+	g := f.replicas[random.IntN(f.used)]
 	pause := time.Duration(200+random.IntN(1800)) * time.Millisecond
 	const stopped, killed, rolled, paused = "a replica stopped for a while", "a replica killed", "a replica rolled", "etcd paused"
 	what := pick(random, stopped, stopped, stopped, killed, killed, killed, rolled, rolled, paused, paused, "API server restarted", late, late, late)

@@ -60,7 +60,7 @@ func newLateWatch(t *testing.T, r *rig.Rig) *lateWatch {
 }
 
 // replica runs a replica whose watches can be held back.
-func (w *lateWatch) replica(t *testing.T, r *rig.Rig, config string) *rig.Gate {
+func (w *lateWatch) replica(t *testing.T, r *rig.Rig, config string) *rig.Replica {
 	t.Helper()
 	return r.ReplicaAt(t, config, w.URL)
 }

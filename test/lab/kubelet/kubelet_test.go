@@ -172,7 +172,7 @@ func testStatus(t *testing.T, c cluster, ns string) {
 	host.HostNetwork = true
 	c.createPod(t, ns, "host", host)
 	gated := onNode("n2", podSpec())
-	gated.ReadinessGates = []v1.PodReadinessGate{{ConditionType: "example.com/gate"}}
+	gated.ReadinessGates = []v1.PodReadinessGate{{ConditionType: "example.com/webhook"}}
 	c.createPod(t, ns, "gated", gated)
 	c.eventually(t, ns, "all run", func(pods []v1.Pod) bool { return count(pods, running) == 3 })
 
@@ -198,7 +198,7 @@ func testStatus(t *testing.T, c cluster, ns string) {
 	if p := c.pod(t, ns, "gated"); ready(p) {
 		t.Error("a pod is ready whose readiness gate is closed")
 	}
-	const open = `{"status":{"conditions":[{"type":"example.com/gate","status":"True"}]}}`
+	const open = `{"status":{"conditions":[{"type":"example.com/webhook","status":"True"}]}}`
 	if _, err := c.client.CoreV1().Pods(ns).Patch(t.Context(), "gated", types.StrategicMergePatchType, []byte(open), metav1.PatchOptions{}, "status"); err != nil {
 		t.Fatal(err)
 	}

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// Balancer stands in for a Service in front of several gates: it follows their readiness, and gives each new connection
+// Balancer stands in for a Service in front of several replicas: it follows their readiness, and gives each new connection
 // to one that is ready. What it does not do: no connection is moved once it stands, as a Service's is not either.
 type Balancer struct {
 	listener net.Listener
-	gates    []*Gate
+	replicas    []*Replica
 	ready    []atomic.Bool
 	next     atomic.Uint64
 	cancel   context.CancelFunc
@@ -21,21 +21,21 @@ type Balancer struct {
 }
 
 // NewBalancer listens on loopback until Close.
-func NewBalancer(ctx context.Context, gates ...*Gate) (*Balancer, error) {
+func NewBalancer(ctx context.Context, replicas ...*Replica) (*Balancer, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	b := &Balancer{listener: listener, gates: gates, ready: make([]atomic.Bool, len(gates)), cancel: cancel}
-	for i := range gates {
+	b := &Balancer{listener: listener, replicas: replicas, ready: make([]atomic.Bool, len(replicas)), cancel: cancel}
+	for i := range replicas {
 		b.work.Go(func() { b.follow(ctx, i) })
 	}
 	b.work.Go(func() { b.accept(ctx) })
 	return b, nil
 }
 
-// URL is where the gates are reached.
+// URL is where the replicas are reached.
 func (b *Balancer) URL() string { return "https://" + b.listener.Addr().String() }
 
 // Close ends the balancer and its connections.
@@ -45,10 +45,10 @@ func (b *Balancer) Close() {
 	b.work.Wait()
 }
 
-// follow asks a gate whether it is ready, as a kubelet does, but more often.
+// follow asks a replica whether it is ready, as a kubelet does, but more often.
 func (b *Balancer) follow(ctx context.Context, i int) {
 	for {
-		b.ready[i].Store(b.gates[i].Ready(ctx) == nil)
+		b.ready[i].Store(b.replicas[i].Ready(ctx) == nil)
 		select {
 		case <-ctx.Done():
 			return
@@ -67,37 +67,37 @@ func (b *Balancer) accept(ctx context.Context) {
 	}
 }
 
-// serve joins a connection with one to a gate. Where none is ready the connection is dropped.
+// serve joins a connection with one to a replica. Where none is ready the connection is dropped.
 func (b *Balancer) serve(ctx context.Context, client net.Conn) {
 	defer client.Close()
-	gate := b.dial()
-	if gate == nil {
+	replica := b.dial()
+	if replica == nil {
 		return
 	}
-	defer gate.Close()
+	defer replica.Close()
 	stop := context.AfterFunc(ctx, func() {
 		_ = client.Close()
-		_ = gate.Close()
+		_ = replica.Close()
 	})
 	defer stop()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = io.Copy(gate, client)
-		_ = gate.Close()
+		_, _ = io.Copy(replica, client)
+		_ = replica.Close()
 	}()
-	_, _ = io.Copy(client, gate)
+	_, _ = io.Copy(client, replica)
 	_ = client.Close()
 	<-done
 }
 
 func (b *Balancer) dial() net.Conn {
-	for range b.gates {
-		i := int(b.next.Add(1) % uint64(len(b.gates)))
+	for range b.replicas {
+		i := int(b.next.Add(1) % uint64(len(b.replicas)))
 		if !b.ready[i].Load() {
 			continue
 		}
-		if conn, err := net.DialTimeout("tcp", local(b.gates[i].port), time.Second); err == nil {
+		if conn, err := net.DialTimeout("tcp", local(b.replicas[i].port), time.Second); err == nil {
 			return conn
 		}
 	}

@@ -11,16 +11,16 @@ import (
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 )
 
-// Extender is what a gate needs to answer schedulers, and a scheduler to ask it.
+// Extender is what a replica needs to answer schedulers, and a scheduler to ask it.
 type Extender struct {
-	Flags []string // of the gate
+	Flags []string // of the webhook
 	URL   string
 	// Files of the scheduler's certificate, as the cluster's authority has signed it, and its key.
 	CertFile, KeyFile string
 	Certificate       tls.Certificate
 }
 
-// NewExtender reserves a port for a gate that is to answer schedulers.
+// NewExtender reserves a port for a replica that is to answer schedulers.
 func (r *Rig) NewExtender(tb testing.TB) Extender {
 	tb.Helper()
 	port, release, err := controlplane.ReservePort()

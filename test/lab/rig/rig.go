@@ -22,15 +22,15 @@ import (
 	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
-// Options says what to put up. The zero value is an API server on IPv4 with a gate of the default configuration that is
+// Options says what to put up. The zero value is an API server on IPv4 with a replica of the default configuration that is
 // armed, and no nodes.
 type Options struct {
 	ControlPlane controlplane.Options
 	Kubelet      kubelet.Options
-	Config       string   // the text of the gate's configuration file; "" for one like that which ships
-	Flags        []string // of the gate; they win over those that the rig gives
-	Unarmed      bool     // the gate runs and the API server does not ask it yet
-	// SelfArmed leaves the certificate and failurePolicy to the gate, as an installation does; else they are the rig's.
+	Config       string   // the text of the webhook's configuration file; "" for one like that which ships
+	Flags        []string // of the webhook; they win over those that the rig gives
+	Unarmed      bool     // the webhook runs and the API server does not ask it yet
+	// SelfArmed leaves the certificate and failurePolicy to the webhook, as an installation does; else they are the rig's.
 	SelfArmed bool
 	Say       func(format string, args ...any)
 }
@@ -38,11 +38,11 @@ type Options struct {
 // shipped names the data plane, as the configuration in config/manager does.
 const shipped = "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\ndataplane: {serviceProxy: iptables, hostPort: portmap-iptables}\n"
 
-// Rig is a control plane with its nodes and the gate in front.
+// Rig is a control plane with its nodes and the webhook in front.
 type Rig struct {
 	*controlplane.ControlPlane
 	Kubelet *kubelet.Kubelet
-	Gate    *Gate
+	Webhook    *Replica
 	Client  kubernetes.Interface // may do everything
 	dir     string
 }
@@ -55,10 +55,10 @@ func Run(tb testing.TB, o Options) *Rig {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		if tb.Failed() && r.Gate != nil {
-			if log, err := os.ReadFile(r.Gate.LogFile()); err == nil {
+		if tb.Failed() && r.Webhook != nil {
+			if log, err := os.ReadFile(r.Webhook.LogFile()); err == nil {
 				lines := strings.Split(strings.TrimSpace(string(log)), "\n")
-				tb.Logf("the end of the gate's log:\n%s", strings.Join(lines[max(0, len(lines)-30):], "\n"))
+				tb.Logf("the end of the webhook's log:\n%s", strings.Join(lines[max(0, len(lines)-30):], "\n"))
 			}
 		}
 		r.Stop()
@@ -100,7 +100,7 @@ func Start(ctx context.Context, o Options) (_ *Rig, err error) {
 	if o.SelfArmed {
 		flags = []string{"--cert-dir=", "--certificate-names=127.0.0.1", "--arm"}
 	}
-	if err := r.startGate(ctx, o.Config, append(flags, o.Flags...)...); err != nil {
+	if err := r.startReplica(ctx, o.Config, append(flags, o.Flags...)...); err != nil {
 		return nil, err
 	}
 	if o.SelfArmed {
@@ -116,8 +116,8 @@ func Start(ctx context.Context, o Options) (_ *Rig, err error) {
 
 // Stop takes down everything that Start put up.
 func (r *Rig) Stop() {
-	if r.Gate != nil {
-		r.Gate.Close()
+	if r.Webhook != nil {
+		r.Webhook.Close()
 	}
 	if r.Kubelet != nil {
 		r.Kubelet.Stop()
@@ -130,29 +130,29 @@ func (r *Rig) Stop() {
 	}
 }
 
-// startGate gives the gate the rights that ship in config/rbac, and runs it as the service account that they are for.
-func (r *Rig) startGate(ctx context.Context, config string, flags ...string) (err error) {
+// startGate gives the webhook the rights that ship in config/rbac, and runs it as the service account that they are for.
+func (r *Rig) startReplica(ctx context.Context, config string, flags ...string) (err error) {
 	if err := r.grant(ctx); err != nil {
 		return err
 	}
-	r.Gate, err = r.newGate(ctx, r.dir, config, "", flags...)
+	r.Webhook, err = r.newReplica(ctx, r.dir, config, "", flags...)
 	if err != nil {
 		return err
 	}
-	return r.Gate.Start(ctx)
+	return r.Webhook.Start(ctx)
 }
 
-// Replica runs one more gate for a test, with a configuration file's text, and ends it with the test. Nobody asks it
+// Replica runs one more replica for a test, with a configuration file's text, and ends it with the test. Nobody asks it
 // yet.
-func (r *Rig) Replica(tb testing.TB, config string) *Gate {
+func (r *Rig) Replica(tb testing.TB, config string) *Replica {
 	tb.Helper()
 	return r.ReplicaAt(tb, config, "")
 }
 
 // ReplicaAt is Replica with an API server of its own, "" for the first one, and flags that win over those that the rig gives.
-func (r *Rig) ReplicaAt(tb testing.TB, config, host string, flags ...string) *Gate {
+func (r *Rig) ReplicaAt(tb testing.TB, config, host string, flags ...string) *Replica {
 	tb.Helper()
-	g, err := r.newGate(tb.Context(), tb.TempDir(), config, host, flags...)
+	g, err := r.newReplica(tb.Context(), tb.TempDir(), config, host, flags...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func (r *Rig) ReplicaAt(tb testing.TB, config, host string, flags ...string) *Ga
 	return g
 }
 
-func (r *Rig) newGate(ctx context.Context, dir, config, host string, flags ...string) (*Gate, error) {
+func (r *Rig) newReplica(ctx context.Context, dir, config, host string, flags ...string) (*Replica, error) {
 	as, err := r.RESTConfigFor(Account, "system:serviceaccounts", "system:serviceaccounts:portcullis-system", "system:authenticated")
 	if err != nil {
 		return nil, err
@@ -175,7 +175,7 @@ func (r *Rig) newGate(ctx context.Context, dir, config, host string, flags ...st
 	if err := controlplane.WriteKubeconfig(kubeconfig, as, ""); err != nil {
 		return nil, err
 	}
-	return NewGate(ctx, dir, cmp.Or(config, shipped), kubeconfig, flags...)
+	return NewReplica(ctx, dir, cmp.Or(config, shipped), kubeconfig, flags...)
 }
 
 // grant installs the kinds and the rights that ship.
@@ -187,13 +187,13 @@ func (r *Rig) grant(ctx context.Context) error {
 	return errors.Join(Install(ctx, r.RESTConfig(), "crd/bases"), Install(ctx, r.RESTConfig(), "rbac"))
 }
 
-// Registration is what ships, but that the API server reaches the gate at a URL, and that it is armed.
-func (r *Rig) Registration() webhook.Registration { return r.Gate.Registration() }
+// Registration is what ships, but that the API server reaches the webhook at a URL, and that it is armed.
+func (r *Rig) Registration() webhook.Registration { return r.Webhook.Registration() }
 
-// Registration is what ships, but that the API server reaches this gate at a URL, and that it is armed.
-func (g *Gate) Registration() webhook.Registration {
+// Registration is what ships, but that the API server reaches this replica at a URL, and that it is armed.
+func (r *Replica) Registration() webhook.Registration {
 	registration := webhook.Shipped()
-	registration.ClientConfig = webhook.URLClient(g.URL(), g.CA)
+	registration.ClientConfig = webhook.URLClient(r.URL(), r.CA)
 	registration.FailurePolicy = admissionregistrationv1.Fail
 	return registration
 }
@@ -211,10 +211,10 @@ func (r *Rig) Arm(ctx context.Context) error {
 	return r.awaitArmed(ctx)
 }
 
-// awaitSelfArmed registers the hooks as they ship, but for the URL, and returns when the gate has armed them.
+// awaitSelfArmed registers the hooks as they ship, but for the URL, and returns when the webhook has armed them.
 func (r *Rig) awaitSelfArmed(ctx context.Context) error {
 	registration := webhook.Shipped()
-	registration.ClientConfig = webhook.URLClient(r.Gate.URL(), nil)
+	registration.ClientConfig = webhook.URLClient(r.Webhook.URL(), nil)
 	admission := r.Client.AdmissionregistrationV1()
 	if _, err := admission.MutatingWebhookConfigurations().Create(ctx, webhook.Mutating(registration), metav1.CreateOptions{}); err != nil {
 		return err

@@ -166,7 +166,7 @@ func (s *Scheduler) Log() (string, error) {
 	return string(text), err
 }
 
-// Count sums the samples of a metric of the scheduler, as Gate.Count does.
+// Count sums the samples of a metric of the scheduler, as Handlers.Count does.
 func (s *Scheduler) Count(ctx context.Context, name string, labels ...string) (float64, error) {
 	body, err := s.ask(ctx, "/metrics")
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 
 // Split has the API server ask a replica about one namespace, and the rig's first about all others: a test then knows who is
 // asked what. It returns when that is so.
-func (r *Rig) Split(tb testing.TB, replica *Gate, namespace string) {
+func (r *Rig) Split(tb testing.TB, replica *Replica, namespace string) {
 	tb.Helper()
 	only := func(operator metav1.LabelSelectorOperator) *metav1.LabelSelector {
 		return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: corev1.LabelMetadataName, Operator: operator, Values: []string{namespace}}}}
@@ -44,15 +44,15 @@ func (r *Rig) Split(tb testing.TB, replica *Gate, namespace string) {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		tb.Fatal(err)
 	}
-	asked := func(ctx context.Context, g *Gate) (float64, error) {
+	asked := func(ctx context.Context, g *Replica) (float64, error) {
 		return g.Count(ctx, "portcullis_admission_verdicts_total")
 	}
 	poll.Until(tb, func(ctx context.Context) error {
 		replica1, err1 := asked(ctx, replica)
-		first1, err2 := asked(ctx, r.Gate)
+		first1, err2 := asked(ctx, r.Webhook)
 		err3 := r.probeServiceIn(ctx, namespace)
 		replica2, err4 := asked(ctx, replica)
-		first2, err5 := asked(ctx, r.Gate)
+		first2, err5 := asked(ctx, r.Webhook)
 		if err := errors.Join(err1, err2, err4, err5); err != nil {
 			return err
 		}

@@ -54,25 +54,25 @@ func BenchmarkServe(b *testing.B) {
 		}
 		// The watches end with the program, which is closed first.
 		b.Cleanup(server.Close)
-		gate, err := rig.NewGate(b.Context(), b.TempDir(), config, kubeconfig, "--leader-elect=false", "--rebuild-every=10m")
+		handlers, err := rig.NewReplica(b.Context(), b.TempDir(), config, kubeconfig, "--leader-elect=false", "--rebuild-every=10m")
 		if err != nil {
 			b.Fatal(err)
 		}
-		b.Cleanup(gate.Close)
+		b.Cleanup(handlers.Close)
 		ctx, cancel := context.WithTimeout(b.Context(), 3*time.Minute)
 		defer cancel()
 		start := time.Now()
-		if err := gate.Start(ctx); err != nil {
+		if err := handlers.Start(ctx); err != nil {
 			b.Fatal(err)
 		}
-		compare(b, gate, time.Since(start))
+		compare(b, handlers, time.Since(start))
 	})
 	b.Run("API server: 30,000 pods, 1,000 nodes", func(b *testing.B) {
 		r := rig.Run(b, rig.Options{Unarmed: true, ControlPlane: controlplane.Options{NodePortRange: "20000-32767"}})
 		populate(b, r, Generated{Nodes: 1000, PodsPerNode: 30})
 		start := time.Now()
 		r.Replace(b, config, "--rebuild-every=10m")
-		compare(b, r.Gate, time.Since(start))
+		compare(b, r.Webhook, time.Since(start))
 	})
 }
 
@@ -116,8 +116,8 @@ func populate(b *testing.B, r *rig.Rig, g Generated) {
 	}
 }
 
-// compare runs the gate, which was ready after a time, and the empty webhook in turn, and reports what they reach.
-func compare(b *testing.B, gate *rig.Gate, ready time.Duration) {
+// compare runs the webhook, which was ready after a time, and the empty webhook in turn, and reports what they reach.
+func compare(b *testing.B, handlers *rig.Replica, ready time.Duration) {
 	b.Helper()
 	reviews := reviews(b)
 	program := binaries.For(b, binaries.Empty)
@@ -127,11 +127,11 @@ func compare(b *testing.B, gate *rig.Gate, ready time.Duration) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	ours, theirs := NewDriver(strings.TrimPrefix(gate.URL(), "https://"), reviews), NewDriver(address, reviews)
+	ours, theirs := NewDriver(strings.TrimPrefix(handlers.URL(), "https://"), reviews), NewDriver(address, reviews)
 	reading := NewDriver(decodes, reviews)
 	var rates, emptyRates, ratios, costs, readingRatios, readingCosts []float64
 	for b.Loop() {
-		us, usEach, err1 := turn(ours, gate.Pid())
+		us, usEach, err1 := turn(ours, handlers.Pid())
 		them, themEach, err2 := turn(theirs, empty.Pid())
 		read, readEach, err3 := turn(reading, decoding.Pid())
 		if err := errors.Join(err1, err2, err3); err != nil {
@@ -149,11 +149,11 @@ func compare(b *testing.B, gate *rig.Gate, ready time.Duration) {
 	b.ReportMetric(median(readingRatios), "reviews/decoding")
 	b.ReportMetric(median(readingCosts), "processor/decoding")
 	b.ReportMetric(bound.Rate, "driver-alone/s")
-	resident, peak, err := memory(gate.Pid())
+	resident, peak, err := memory(handlers.Pid())
 	if err != nil {
 		b.Fatal(err)
 	}
-	heap, err := gate.Count(b.Context(), "go_memstats_heap_inuse_bytes")
+	heap, err := handlers.Count(b.Context(), "go_memstats_heap_inuse_bytes")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -19,21 +19,21 @@ func TestGenerated(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
-	gate, err := rig.NewGate(t.Context(), t.TempDir(), config, kubeconfig, "--leader-elect=false", "--rebuild-every=10m")
+	handlers, err := rig.NewReplica(t.Context(), t.TempDir(), config, kubeconfig, "--leader-elect=false", "--rebuild-every=10m")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(gate.Close)
+	t.Cleanup(handlers.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := gate.Start(ctx); err != nil {
+	if err := handlers.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
 	const holders = 10*3 + 20
-	if owners, err := gate.Count(ctx, "portcullis_ledger_owners"); err != nil || owners != holders {
+	if owners, err := handlers.Count(ctx, "portcullis_ledger_owners"); err != nil || owners != holders {
 		t.Errorf("%v owners, %v, want %d", owners, err, holders)
 	}
-	address := strings.TrimPrefix(gate.URL(), "https://")
+	address := strings.TrimPrefix(handlers.URL(), "https://")
 	load, err := NewDriver(address, reviews(t)).Run(2, 200*time.Millisecond)
 	if err != nil || load.Answers == 0 {
 		t.Errorf("%+v, %v", load, err)

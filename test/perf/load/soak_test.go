@@ -79,7 +79,7 @@ func TestChurn(t *testing.T) {
 	if !isChurn() {
 		t.Errorf("%d stored and %d refused are no churn", c.stored.Load(), c.refused.Load())
 	}
-	if drift, err := r.Gate.Count(t.Context(), "portcullis_ledger_rebuild_drift_total"); err != nil || drift != 0 {
+	if drift, err := r.Webhook.Count(t.Context(), "portcullis_ledger_rebuild_drift_total"); err != nil || drift != 0 {
 		t.Errorf("drift %v, %v", drift, err)
 	}
 	hasNotGrown(t, sizes)
@@ -136,7 +136,7 @@ func (c *churn) step(ctx context.Context, w *churner) error {
 	case err == nil:
 		c.stored.Add(1)
 	case apierrors.IsInvalid(err):
-		c.refused.Add(1) // by the gate, or by the API server for a number that another client has just got
+		c.refused.Add(1) // by the webhook, or by the API server for a number that another client has just got
 	default:
 		return err
 	}
@@ -215,8 +215,8 @@ func (c *churn) look(t *testing.T) size {
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		hasOwners, err1 := c.Gate.Count(t.Context(), "portcullis_ledger_owners")
-		hasClaims, err2 := c.Gate.Count(t.Context(), "portcullis_ledger_claims")
+		hasOwners, err1 := c.Webhook.Count(t.Context(), "portcullis_ledger_owners")
+		hasClaims, err2 := c.Webhook.Count(t.Context(), "portcullis_ledger_claims")
 		if err := errors.Join(err1, err2); err != nil {
 			t.Fatal(err)
 		}
@@ -228,9 +228,9 @@ func (c *churn) look(t *testing.T) size {
 			break
 		}
 	}
-	heap, err1 := c.Gate.Count(t.Context(), "go_memstats_heap_inuse_bytes")
-	resident, err2 := c.Gate.Count(t.Context(), "process_resident_memory_bytes")
-	goroutines, err3 := c.Gate.Count(t.Context(), "go_goroutines")
+	heap, err1 := c.Webhook.Count(t.Context(), "go_memstats_heap_inuse_bytes")
+	resident, err2 := c.Webhook.Count(t.Context(), "process_resident_memory_bytes")
+	goroutines, err3 := c.Webhook.Count(t.Context(), "go_goroutines")
 	if err := errors.Join(err1, err2, err3); err != nil {
 		t.Fatal(err)
 	}

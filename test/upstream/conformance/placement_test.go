@@ -186,7 +186,7 @@ func TestDaemonsAsTheirController(t *testing.T) {
 	p := places{specimen.New(t)}
 	allowed, rounds := 0, specimen.Rounds(10_000)
 	for range rounds {
-		// The controller compares tolerations by number only behind a gate that is off.
+		// The controller compares tolerations by number only behind a replica that is off.
 		daemons := &appsv1.DaemonSet{Spec: appsv1.DaemonSetSpec{Template: corev1.PodTemplateSpec{Spec: p.spec("", corev1.TolerationOpEqual, corev1.TolerationOpExists)}}}
 		node := p.node()
 		w, _ := extract.Workload(daemons, extract.NodeList{node}, nil)

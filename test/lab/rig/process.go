@@ -1,4 +1,4 @@
-// Package rig puts the gate in front of a real control plane, as an installation would: the portcullis program runs as a
+// Package rig puts the webhook in front of a real control plane, as an installation would: the portcullis program runs as a
 // process of its own with the rights that config/ gives it, and the API server asks it through the webhook
 // configurations that ship. `make run` and the end-to-end tests use the same rig.
 package rig
@@ -22,11 +22,11 @@ import (
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 )
 
-// Drain is how long a gate goes on serving when it is told to stop.
+// Drain is how long a replica goes on serving when it is told to stop.
 const Drain = 300 * time.Millisecond
 
-// Gate is a portcullis that serves on loopback.
-type Gate struct {
+// Handlers is a portcullis that serves on loopback.
+type Replica struct {
 	CA          []byte // of its serving certificate, PEM
 	dir         string
 	args        []string
@@ -38,14 +38,14 @@ type Gate struct {
 	releases    []func() // of the ports
 }
 
-// NewGate prepares a gate with a configuration file's text, a kubeconfig, and flags that win over those that the rig gives.
+// NewGate prepares a replica with a configuration file's text, a kubeconfig, and flags that win over those that the rig gives.
 // It does not start it; Close ends it.
-func NewGate(ctx context.Context, dir, config, kubeconfig string, flags ...string) (*Gate, error) {
+func NewReplica(ctx context.Context, dir, config, kubeconfig string, flags ...string) (*Replica, error) {
 	program, err := binaries.One(ctx, binaries.Portcullis)
 	if err != nil {
 		return nil, err
 	}
-	g := &Gate{dir: dir, program: program}
+	g := &Replica{dir: dir, program: program}
 	if err := g.NewCertificate(); err != nil {
 		return nil, err
 	}
@@ -70,15 +70,15 @@ func NewGate(ctx context.Context, dir, config, kubeconfig string, flags ...strin
 	return g, nil
 }
 
-// NewCertificate gives the gate a new serving certificate, of a new CA.
-func (g *Gate) NewCertificate() error {
+// NewCertificate gives the webhook a new serving certificate, of a new CA.
+func (r *Replica) NewCertificate() error {
 	certificate, key, err := cert.GenerateSelfSignedCertKey("127.0.0.1", []net.IP{net.IPv4(127, 0, 0, 1)}, nil)
 	if err != nil {
 		return err
 	}
-	g.CA = certificate // the leaf and the CA that signed it
+	r.CA = certificate // the leaf and the CA that signed it
 	for name, data := range map[string][]byte{"tls.key": key, "tls.crt": certificate} {
-		if err := os.WriteFile(filepath.Join(g.dir, name), data, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(r.dir, name), data, 0o600); err != nil {
 			return err
 		}
 	}
@@ -88,62 +88,62 @@ func (g *Gate) NewCertificate() error {
 func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 // Program is the path of the command.
-func (g *Gate) Program() string { return g.program }
+func (r *Replica) Program() string { return r.program }
 
 // URL is where the hooks are served.
-func (g *Gate) URL() string { return "https://" + local(g.port) }
+func (r *Replica) URL() string { return "https://" + local(r.port) }
 
 // Start runs the program and returns when it is ready.
-func (g *Gate) Start(ctx context.Context) error {
-	if err := g.Launch(); err != nil {
+func (r *Replica) Start(ctx context.Context) error {
+	if err := r.Launch(); err != nil {
 		return err
 	}
-	return g.process.Await(ctx, g.Ready)
+	return r.process.Await(ctx, r.Ready)
 }
 
 // Launch runs the program and does not wait.
-func (g *Gate) Launch() (err error) {
-	g.process, err = child.Start(child.Program{
-		Name: "portcullis", Path: g.program, Args: g.args, Log: g.LogFile(), Env: []string{"POD_NAME=portcullis"},
+func (r *Replica) Launch() (err error) {
+	r.process, err = child.Start(child.Program{
+		Name: "portcullis", Path: r.program, Args: r.args, Log: r.LogFile(), Env: []string{"POD_NAME=portcullis"},
 	})
 	return err
 }
 
 // LogFile is where the program's log goes.
-func (g *Gate) LogFile() string { return filepath.Join(g.dir, "portcullis.log") }
+func (r *Replica) LogFile() string { return filepath.Join(r.dir, "portcullis.log") }
 
 // Stop ends the program as a kubelet would.
-func (g *Gate) Stop() {
-	if g.process != nil {
-		g.process.Stop(10 * time.Second)
+func (r *Replica) Stop() {
+	if r.process != nil {
+		r.process.Stop(10 * time.Second)
 	}
 }
 
 // Close stops the program for good.
-func (g *Gate) Close() {
-	g.Stop()
-	for _, release := range g.releases {
+func (r *Replica) Close() {
+	r.Stop()
+	for _, release := range r.releases {
 		release()
 	}
-	g.releases = nil
+	r.releases = nil
 }
 
 // Ended returns a channel that is closed when the program has ended.
-func (g *Gate) Ended() <-chan struct{} { return g.process.Done() }
+func (r *Replica) Ended() <-chan struct{} { return r.process.Done() }
 
 // Freeze holds the program up for a while.
-func (g *Gate) Freeze(d time.Duration) {
-	g.process.Freeze()
-	defer g.process.Thaw()
+func (r *Replica) Freeze(d time.Duration) {
+	r.process.Freeze()
+	defer r.process.Thaw()
 	time.Sleep(d)
 }
 
 // Kill ends the program without a warning.
-func (g *Gate) Kill() { g.process.Kill() }
+func (r *Replica) Kill() { r.process.Kill() }
 
 // Ready returns nil if the program says that it is ready, else what it says.
-func (g *Gate) Ready(ctx context.Context) error {
-	body, status, err := get(ctx, "http://"+local(g.healthPort)+"/readyz")
+func (r *Replica) Ready(ctx context.Context) error {
+	body, status, err := get(ctx, "http://"+local(r.healthPort)+"/readyz")
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("readyz: %d %s", status, body)
 	}
@@ -168,8 +168,8 @@ func get(ctx context.Context, url string) (string, int, error) {
 
 // Count sums the samples of a counter of the program whose labels contain all of the given parts, `hook="mutate-pods"`
 // for example.
-func (g *Gate) Count(ctx context.Context, name string, labels ...string) (float64, error) {
-	body, status, err := get(ctx, "http://"+local(g.metricsPort)+"/metrics")
+func (r *Replica) Count(ctx context.Context, name string, labels ...string) (float64, error) {
+	body, status, err := get(ctx, "http://"+local(r.metricsPort)+"/metrics")
 	if err != nil || status != http.StatusOK {
 		return 0, errors.Join(err, fmt.Errorf("metrics: status %d", status))
 	}

@@ -14,9 +14,9 @@ import (
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 )
 
-// gateRow is a field that the gate, the controller or the API server honours. The version exists before something comes,
+// gateRow is a field that the webhook, the controller or the API server honours. The version exists before something comes,
 // unless it is only spoken of.
-type gateRow struct {
+type webhookRow struct {
 	versions
 	unmade bool
 	beside string // what else exists
@@ -26,7 +26,7 @@ type gateRow struct {
 
 // Versions' bases.
 const (
-	gatePool  = "{ranges: [{port: N0, endPort: N4}], namespaceSelector: {matchLabels: {place: PLACE}}, enforcement: Deny, allocation: {strategy: LowestFree}}"
+	webhookPool  = "{ranges: [{port: N0, endPort: N4}], namespaceSelector: {matchLabels: {place: PLACE}}, enforcement: Deny, allocation: {strategy: LowestFree}}"
 	onePort   = "{ranges: [{port: N0}], namespaceSelector: {matchLabels: {place: PLACE}}, enforcement: Deny, allocation: {reuseDelay: 0s}}"
 	widePool  = "{ranges: [{port: N0, endPort: N29}], namespaceSelector: {matchLabels: {place: PLACE}}, enforcement: Deny}"
 	hostPool  = "{for: HostPorts, ranges: [{port: N0, endPort: N4}], namespaceSelector: {matchLabels: {place: PLACE}}, enforcement: Deny, allocation: {strategy: LowestFree}}"
@@ -45,37 +45,37 @@ const (
 	releasedAgo = "{phase: Released, releasedAt: AGO}"
 )
 
-func gateRows() []gateRow {
-	pool := func(field, base, a, b string, comes func(situation) string, want ...string) gateRow {
-		return gateRow{versions: versions{"PortPool", field, base, a, b, ""}, comes: comes, want: [2]string(want)}
+func webhookRows() []webhookRow {
+	pool := func(field, base, a, b string, comes func(situation) string, want ...string) webhookRow {
+		return webhookRow{versions: versions{"PortPool", field, base, a, b, ""}, comes: comes, want: [2]string(want)}
 	}
-	claim := func(field, a, b, status, beside string, comes func(situation) string, want ...string) gateRow {
-		return gateRow{versions: versions{"PortClaim", field, claimBase, a, b, status}, beside: beside, comes: comes, want: [2]string(want)}
+	claim := func(field, a, b, status, beside string, comes func(situation) string, want ...string) webhookRow {
+		return webhookRow{versions: versions{"PortClaim", field, claimBase, a, b, status}, beside: beside, comes: comes, want: [2]string(want)}
 	}
-	policy := func(field, base, a, b string, comes func(situation) string, want ...string) gateRow {
-		return gateRow{versions: versions{"PortPolicy", field, base, a, b, ""}, comes: comes, want: [2]string(want)}
+	policy := func(field, base, a, b string, comes func(situation) string, want ...string) webhookRow {
+		return webhookRow{versions: versions{"PortPolicy", field, base, a, b, ""}, comes: comes, want: [2]string(want)}
 	}
-	with := func(r gateRow, beside string) gateRow { r.beside = beside; return r }
-	return []gateRow{
-		pool("spec.ranges[].port", gatePool, "{ranges: [{port: N0, endPort: N4}]}", "{ranges: [{port: N2, endPort: N4}]}", asks(1), "N0", "N2"),
-		pool("spec.ranges[].endPort", gatePool, "{ranges: [{port: N0, endPort: N0}]}", "{ranges: [{port: N0, endPort: N1}]}", comesTwice, "N0, then refused PC0309", "N0, then N1"),
-		with(pool("spec.priority", gatePool, "{priority: 10}", "{priority: 101}", asks(1), "N0", "N5"), urgent),
-		pool("spec.allocation.mode", gatePool, "{allocation: {mode: Auto}}", "{allocation: {mode: Explicit}}", asks(1), "N0", "elsewhere"),
+	with := func(r webhookRow, beside string) webhookRow { r.beside = beside; return r }
+	return []webhookRow{
+		pool("spec.ranges[].port", webhookPool, "{ranges: [{port: N0, endPort: N4}]}", "{ranges: [{port: N2, endPort: N4}]}", asks(1), "N0", "N2"),
+		pool("spec.ranges[].endPort", webhookPool, "{ranges: [{port: N0, endPort: N0}]}", "{ranges: [{port: N0, endPort: N1}]}", comesTwice, "N0, then refused PC0309", "N0, then N1"),
+		with(pool("spec.priority", webhookPool, "{priority: 10}", "{priority: 101}", asks(1), "N0", "N5"), urgent),
+		pool("spec.allocation.mode", webhookPool, "{allocation: {mode: Auto}}", "{allocation: {mode: Explicit}}", asks(1), "N0", "elsewhere"),
 		pool("spec.allocation.strategy", widePool, "{allocation: {strategy: LowestFree}}", "{allocation: {strategy: Hashed}}", lowest, "the lowest", "some"),
 		pool("spec.allocation.strategy", widePool, "{allocation: {strategy: Hashed}}", "{allocation: {strategy: Random}}", again, "the same again", "others"),
 		pool("spec.allocation.reuseDelay", onePort, "{allocation: {reuseDelay: 0s}}", "{allocation: {reuseDelay: 1h}}", succeeds, "N0, then N0", "N0, then refused PC0309"),
-		pool("spec.allocation.explicitOnly[].port", gatePool, "{allocation: {explicitOnly: [{port: N0, endPort: N2}]}}", "{allocation: {explicitOnly: [{port: N1, endPort: N2}]}}", asks(1), "N3", "N0"),
-		pool("spec.allocation.explicitOnly[].endPort", gatePool, "{allocation: {explicitOnly: [{port: N0, endPort: N1}]}}", "{allocation: {explicitOnly: [{port: N0, endPort: N2}]}}", asks(1), "N2", "N3"),
-		pool("spec.limits.perNamespace", gatePool, "{limits: {perNamespace: 1}}", "{limits: {perNamespace: 2}}", comesTwice, "N0, then refused PC0309", "N0, then N1"),
-		pool("spec.limits.perService", gatePool, "{limits: {perService: 1}}", "{limits: {perService: 2}}", asks(2), "refused PC0309", "N0 N1"),
-		pool("spec.sharing", gatePool, "{sharing: Exclusive}", "{sharing: Shared}", stranger, "refused PC0307", "N0"),
-		pool("spec.state", gatePool, "{state: Active}", "{state: Draining}", asks(1), "N0", "elsewhere"),
-		pool("spec.state", gatePool, "{state: Active}", "{state: Disabled}", stranger, "refused PC0307", "N0"),
-		pool("spec.state", gatePool, "{state: Draining}", "{state: Disabled}", names, "refused PC0307", "N0"),
-		pool("spec.enforcement", gatePool, "{enforcement: Deny}", "{enforcement: Warn}", stranger, "refused PC0307", "N0 warned PC0307"),
-		pool("spec.enforcement", gatePool, "{enforcement: Warn}", "{enforcement: Audit}", stranger, "N0 warned PC0307", "N0"),
-		pool("spec.for", gatePool, "{for: NodePorts}", "{for: HostPorts}", asks(1), "N0", "elsewhere"),
-		pool("spec.for", gatePool, "{for: NodePorts}", "{for: HostPorts}", wantsHostPort, "refused PC0314", "N0 warned PC0303"),
+		pool("spec.allocation.explicitOnly[].port", webhookPool, "{allocation: {explicitOnly: [{port: N0, endPort: N2}]}}", "{allocation: {explicitOnly: [{port: N1, endPort: N2}]}}", asks(1), "N3", "N0"),
+		pool("spec.allocation.explicitOnly[].endPort", webhookPool, "{allocation: {explicitOnly: [{port: N0, endPort: N1}]}}", "{allocation: {explicitOnly: [{port: N0, endPort: N2}]}}", asks(1), "N2", "N3"),
+		pool("spec.limits.perNamespace", webhookPool, "{limits: {perNamespace: 1}}", "{limits: {perNamespace: 2}}", comesTwice, "N0, then refused PC0309", "N0, then N1"),
+		pool("spec.limits.perService", webhookPool, "{limits: {perService: 1}}", "{limits: {perService: 2}}", asks(2), "refused PC0309", "N0 N1"),
+		pool("spec.sharing", webhookPool, "{sharing: Exclusive}", "{sharing: Shared}", stranger, "refused PC0307", "N0"),
+		pool("spec.state", webhookPool, "{state: Active}", "{state: Draining}", asks(1), "N0", "elsewhere"),
+		pool("spec.state", webhookPool, "{state: Active}", "{state: Disabled}", stranger, "refused PC0307", "N0"),
+		pool("spec.state", webhookPool, "{state: Draining}", "{state: Disabled}", names, "refused PC0307", "N0"),
+		pool("spec.enforcement", webhookPool, "{enforcement: Deny}", "{enforcement: Warn}", stranger, "refused PC0307", "N0 warned PC0307"),
+		pool("spec.enforcement", webhookPool, "{enforcement: Warn}", "{enforcement: Audit}", stranger, "N0 warned PC0307", "N0"),
+		pool("spec.for", webhookPool, "{for: NodePorts}", "{for: HostPorts}", asks(1), "N0", "elsewhere"),
+		pool("spec.for", webhookPool, "{for: NodePorts}", "{for: HostPorts}", wantsHostPort, "refused PC0314", "N0 warned PC0303"),
 		pool("spec.allocation.mode", hostPool, "{allocation: {mode: Auto}}", "{allocation: {mode: Explicit}}", wantsHostPort, "N0 warned PC0303", "refused PC0314"),
 		pool("spec.limits.perNamespace", hostPool, "{limits: {perNamespace: 1}}", "{limits: {perNamespace: 2}}", wantHostPorts, "N0 warned PC0303, then refused PC0314", "N0 warned PC0303, then N1 warned PC0303"),
 
@@ -273,7 +273,7 @@ func fate(s situation) string {
 	}
 }
 
-// isClaimed is the portName of the claim that the gate makes for a Service that wants what the version's portName says.
+// isClaimed is the portName of the claim that the webhook makes for a Service that wants what the version's portName says.
 func isClaimed(s situation) string {
 	svc := serviceOf(s.place.name, "web", 0)
 	if name := s.version().(*v1alpha1.PortClaim).Spec.PortName; name != v1alpha1.HealthCheckPortName {

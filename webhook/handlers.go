@@ -1,4 +1,4 @@
-// Package webhook is the admission gate: handlers that judge and complete what clients write, and the webhook
+// Package webhook is the admission webhook: handlers that judge and complete what clients write, and the webhook
 // configurations that bring them exactly the requests that matter.
 //
 // A mutating hook judges before it writes, because the API server's own allocator and validation answer before any
@@ -31,7 +31,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// Cluster is what the gate sees of the cluster; pkg/observe keeps it.
+// Cluster is what the webhook sees of the cluster; pkg/observe keeps it.
 type Cluster interface {
 	extract.EligibleNodes
 	Snapshot() *ledger.Snapshot
@@ -46,8 +46,8 @@ type Cluster interface {
 	Restrictions
 }
 
-// Gate answers admission reviews. Make one with New.
-type Gate struct {
+// Handlers answers admission reviews. Make one with New.
+type Handlers struct {
 	cluster  Cluster
 	settings *extract.Settings
 	strict   *extract.Settings // each code as its severity is: for probes
@@ -67,27 +67,27 @@ type Gate struct {
 	flight   *flight
 }
 
-// New returns a gate. now is the clock by which answers in flight are forgotten. Where there are no pools, claims are
+// New returns a replica. now is the clock by which answers in flight are forgotten. Where there are no pools, claims are
 // never asked.
-func New(cluster Cluster, claims *Claims, settings *extract.Settings, scheme *runtime.Scheme, metrics *Metrics, now func() time.Time) *Gate {
+func New(cluster Cluster, claims *Claims, settings *extract.Settings, scheme *runtime.Scheme, metrics *Metrics, now func() time.Time) *Handlers {
 	strict := *settings
 	strict.Check.Enforcement = nil
-	return &Gate{
+	return &Handlers{
 		cluster: cluster, settings: settings, strict: &strict, scheme: scheme, metrics: metrics,
 		claims: claims, booking: map[uint16]int{}, now: now, random: rand.Text, wait: sleep, flight: newFlight(now), plane: explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback),
 	}
 }
 
 // Hooks returns the handlers by the path at which they are served.
-func (g *Gate) Hooks() map[string]admission.Handler {
+func (h *Handlers) Hooks() map[string]admission.Handler {
 	return map[string]admission.Handler{
-		PathMutatePods:       g.handler("mutate-pods", g.mutatePod),
-		PathMutateServices:   g.handler("mutate-services", g.mutateService),
-		PathValidatePods:     g.handler("validate-pods", g.validatePod),
-		PathValidateServices: g.handler("validate-services", g.validateService),
-		PathValidateWorkload: g.handler("validate-workloads", g.validateWorkload),
-		PathValidateScale:    g.handler("validate-scale", g.validateScale),
-		PathValidateBindings: g.handler("validate-bindings", g.validateBinding),
+		PathMutatePods:       h.handler("mutate-pods", h.mutatePod),
+		PathMutateServices:   h.handler("mutate-services", h.mutateService),
+		PathValidatePods:     h.handler("validate-pods", h.validatePod),
+		PathValidateServices: h.handler("validate-services", h.validateService),
+		PathValidateWorkload: h.handler("validate-workloads", h.validateWorkload),
+		PathValidateScale:    h.handler("validate-scale", h.validateScale),
+		PathValidateBindings: h.handler("validate-bindings", h.validateBinding),
 	}
 }
 
@@ -96,17 +96,17 @@ func (g *Gate) Hooks() map[string]admission.Handler {
 const answerTime = 1700 * time.Millisecond
 
 // handler counts and logs what answer decides. A request while the caches are incomplete is answered here.
-func (g *Gate) handler(hook string, answer func(context.Context, admission.Request) decision) admission.Handler {
+func (h *Handlers) handler(hook string, answer func(context.Context, admission.Request) decision) admission.Handler {
 	return admission.HandlerFunc(func(ctx context.Context, req admission.Request) admission.Response {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(ctx, answerTime)
 		defer cancel()
-		d := couldNotTell(g.settings, "its view of the cluster is not complete yet")
-		if g.cluster.IsComplete() {
+		d := couldNotTell(h.settings, "its view of the cluster is not complete yet")
+		if h.cluster.IsComplete() {
 			d = answer(ctx, req)
 		}
 		response := d.response(req)
-		g.metrics.observe(hook, req, d, time.Since(start))
+		h.metrics.observe(hook, req, d, time.Since(start))
 		if d.verdict != check.Allowed {
 			logf.FromContext(ctx).Info("judged", "hook", hook, "verdict", d.verdict.String(), "codes", codes(d.findings), "message", d.message(), "probe", d.probe)
 		}
@@ -116,48 +116,48 @@ func (g *Gate) handler(hook string, answer func(context.Context, admission.Reque
 
 // admit judges an object and, if it is let through and no dry run, remembers what it claims. It judges without a lock, and
 // again if another request has meanwhile been let through with one of the same ports: of two that race one is refused.
-func (g *Gate) admit(ctx context.Context, in check.Input, owner ports.Owner, w *write) decision {
+func (h *Handlers) admit(ctx context.Context, in check.Input, owner ports.Owner, w *write) decision {
 	for range admitRounds {
-		base, flying, version := g.look()
-		d := g.settleDenial(ctx, in, base, flying)
+		base, flying, version := h.look()
+		d := h.settleDenial(ctx, in, base, flying)
 		if d.verdict == check.Denied || d.busy || w == nil {
 			return d
 		}
-		if g.record(owner, *w, w.claims, version) {
-			return g.agree(ctx, d, in, owner, *w)
+		if h.record(owner, *w, w.claims, version) {
+			return h.agree(ctx, d, in, owner, *w)
 		}
 	}
-	return later(g.settings, "other requests for its ports were quicker")
+	return later(h.settings, "other requests for its ports were quicker")
 }
 
 // admitRounds is how often an object is judged while others take its ports.
 const admitRounds = 5
 
 // look returns what there is to be judged against: the cluster, and what is in flight.
-func (g *Gate) look() (base, flying *ledger.Snapshot, version uint64) {
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
-	return g.cluster.Snapshot(), g.flight.ledger.Snapshot(), g.flight.version
+func (h *Handlers) look() (base, flying *ledger.Snapshot, version uint64) {
+	h.deciding.Lock()
+	defer h.deciding.Unlock()
+	return h.cluster.Snapshot(), h.flight.ledger.Snapshot(), h.flight.version
 }
 
 // record remembers a write, unless a port of claims was recorded since the version that they were judged or chosen at.
-func (g *Gate) record(owner ports.Owner, w write, claims []ports.Claim, version uint64) bool {
-	g.deciding.Lock()
-	defer g.deciding.Unlock()
-	if g.flight.changed(claims, version) {
+func (h *Handlers) record(owner ports.Owner, w write, claims []ports.Claim, version uint64) bool {
+	h.deciding.Lock()
+	defer h.deciding.Unlock()
+	if h.flight.changed(claims, version) {
 		return false
 	}
-	g.flight.record(owner, w)
+	h.flight.record(owner, w)
 	return true
 }
 
 // judge asks every question about an object.
-func (g *Gate) judge(in check.Input) decision {
-	in.Settings, in.Families = &g.settings.Check, check.Families(g.cluster.Families())
-	in.ServiceRanges, in.Evidence = g.cluster.ServiceRanges(), g.cluster.Evidence()
-	g.restrict(&in)
-	findings := g.plane.Check(in)
-	return decision{settings: g.settings, findings: findings, verdict: g.settings.Check.Judge(findings)}
+func (h *Handlers) judge(in check.Input) decision {
+	in.Settings, in.Families = &h.settings.Check, check.Families(h.cluster.Families())
+	in.ServiceRanges, in.Evidence = h.cluster.ServiceRanges(), h.cluster.Evidence()
+	h.restrict(&in)
+	findings := h.plane.Check(in)
+	return decision{settings: h.settings, findings: findings, verdict: h.settings.Check.Judge(findings)}
 }
 
 // decode reads the new and, for an update, the old object of a request.
