@@ -148,8 +148,9 @@ func TestClaimLife(t *testing.T) {
 			{"back", create(func() client.Object { return service("web", "3", 30100) }), time.Hour, "Bound InService web 3"},
 		}},
 		{"a clock that is ahead, and one that is behind", []step{
-			{"a request of yesterday", create(func() client.Object { return requested(askedFor(-24 * time.Hour)) }), 13 * time.Second, "Requested web"},
+			{"four minutes late", create(func() client.Object { return requested(askedFor(-4 * time.Minute)) }), 13 * time.Second, "Requested web"},
 			{"its lifetime is over", wait, time.Second, ""},
+			{"from before there was a leader", create(func() client.Object { return requested(askedFor(-24 * time.Hour)) }), 0, ""},
 			{"one of tomorrow", create(func() client.Object { return requested(askedFor(24 * time.Hour)) }), 13 * time.Second, "Requested web"},
 			{"its lifetime is over", wait, time.Second, ""},
 		}},

@@ -23,7 +23,10 @@ type request struct {
 	since time.Time
 }
 
-// since returns since when the request of a claim is known, now for one that is not known yet.
+// maxSkew is by how much the clocks of replicas may differ. A claim that says it is older has waited while there was no leader.
+const maxSkew = 5 * time.Minute
+
+// since returns since when the request of a claim is known: now for one that is not known yet, unless it is older than clocks can explain.
 func (r *requests) since(claim *v1alpha1.PortClaim, now time.Time) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -38,8 +41,11 @@ func (r *requests) since(claim *v1alpha1.PortClaim, now time.Time) time.Time {
 	if r.byNumber == nil {
 		r.byNumber = map[int32]request{}
 	}
+	if is.asked.Add(maxSkew).Before(now) {
+		is.since = is.asked
+	}
 	r.byNumber[claim.Spec.Port] = is
-	return now
+	return is.since
 }
 
 // forget drops what is known of a number.
