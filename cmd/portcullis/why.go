@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/portcullis-k8s/portcullis/pkg/audit"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
@@ -186,10 +187,20 @@ func (v *view) placement(pod *corev1.Pod, settings *extract.Settings) report.Pla
 		}
 		p.Nodes = append(p.Nodes, c)
 	}
+	if p.Node != "" {
+		p.Conflicts = v.conflicts(pod, settings)
+	}
 	if p.Siblings = v.siblings(pod, w, h); p.Siblings != nil {
 		p.Siblings.Older = h.waitsForRollout(pod, p.Siblings.Of, p.Nodes)
 	}
 	return p
+}
+
+// conflicts are those of a pod that is on a node, with who gets the packets.
+func (v *view) conflicts(pod *corev1.Pod, settings *extract.Settings) []check.Finding {
+	judge, _ := audit.New(settings, v.all, nil, time.Now()) // it does without pools and policies that are none
+	findings, _ := judge.WouldFind(pod)
+	return slices.DeleteFunc(findings, func(f check.Finding) bool { return f.Code != check.Held })
 }
 
 // ending tells how a pod ended: "Failed, NodePorts: Pod was rejected ...".

@@ -23,8 +23,9 @@ type Placement struct {
 	Gates      []string      // names of its scheduling gates
 	Unmodelled []string      // paths of what it asks of its node that was not looked at
 	Nodes      []Candidate
-	Annotation string    // by which nodes reserve ports
-	Siblings   *Siblings // nil: the pod is of no workload that is known
+	Conflicts  []check.Finding // of a pod that is on a node, with who gets the packets
+	Annotation string          // by which nodes reserve ports
+	Siblings   *Siblings       // nil: the pod is of no workload that is known
 }
 
 // Siblings are the pods of the workload that a pod is of.

@@ -307,6 +307,14 @@ func TestPodReportOfAPodOnANode(t *testing.T) {
 	if diff := cmp.Diff(want, said()); diff != "" {
 		t.Errorf("beside another (-want +got):\n%s", diff)
 	}
+	p.Conflicts = []check.Finding{{
+		Object: p.Pod.Ref, Claim: wanted, Holder: &check.Holder{Ref: ref("Service", "default", "s")},
+		Packets: &check.Packets{Winners: []check.Winner{{Of: "from outside", Who: ref("Service", "default", "s")}}},
+	}}
+	want = strings.TrimSuffix(want, "\n") + ", and the Service gets all packets: give one of the two another port\n"
+	if diff := cmp.Diff(want, said()); diff != "" {
+		t.Errorf("beside one that gets the packets (-want +got):\n%s", diff)
+	}
 	p.Wanted, p.Nodes, p.Phase, p.Since = nil, []report.Candidate{on("n1")}, "", time.Time{}
 	if got := said(); got != "Pod default/a is on node n1 and wants no port of it\n" {
 		t.Errorf("%s", got)

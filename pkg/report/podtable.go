@@ -201,6 +201,16 @@ func plural(n int, what string) string {
 	return strconv.Itoa(n) + " " + what + "s"
 }
 
+// packets tells who gets the packets of a pod that is on a node and of another holder, and what to do.
+func (p *Placement) packets(c *cause) string {
+	for _, f := range p.Conflicts {
+		if f.Packets != nil && f.Claim.Socket == c.wanted.Socket && f.Holder.Ref == c.first.Holder.Ref {
+			return ", and " + packets(f) + ": give one of the two another port"
+		}
+	}
+	return ""
+}
+
 // running tells where a pod is, what it holds there, and who else does.
 func running(p Placement) string {
 	text := fmt.Sprintf("%s is on node %s", p.Pod.Ref, p.Node)
@@ -220,7 +230,7 @@ func running(p Placement) string {
 	text += " and holds " + enumerate(slices.Compact(held))
 	for _, c := range causes(p) {
 		if c.wanted != nil {
-			text += "; " + c.wanted.Number() + " is held by " + c.holder + " too"
+			text += "; " + c.wanted.Number() + " is held by " + c.holder + " too" + p.packets(c)
 		}
 	}
 	return text
@@ -241,6 +251,10 @@ type cause struct {
 // causes groups what is in the way by who and what it is: ports first, and the most frequent first.
 func causes(p Placement) []*cause {
 	known := map[string]*cause{}
+	root := p.Pod.Root()
+	if p.Siblings != nil {
+		root = p.Siblings.Of
+	}
 	add := func(node string, c cause) {
 		if known[c.key] == nil {
 			c.nodes = map[string]bool{}
@@ -253,7 +267,7 @@ func causes(p Placement) []*cause {
 			holder, wanted := Blocker(o.Obstacle, p.Annotation), o.Wanted
 			add(n.Node, cause{
 				seeker: p.Pod.Ref, key: "1" + wanted.Number() + " " + holder, wanted: &wanted, holder: holder, first: o,
-				isOwn: o.ByPod() && p.Pod.Controller != nil && o.Holder.Ref == p.Pod.Root(),
+				isOwn: o.ByPod() && p.Pod.Controller != nil && o.Holder.Ref == root,
 			})
 		}
 		for _, e := range n.Excluded {
