@@ -107,7 +107,7 @@ func (r *LintReport) Add(f check.Finding, source Source) Finding {
 	if p := f.Packets; p != nil {
 		out.OrderDependent = p.OrderDependent
 		for _, w := range p.Winners {
-			out.Winners = append(out.Winners, PortWinner{Of: w.Of, Owner: ownerOf(w.Who), Assumed: p.Assumed && w.Who.Kind == "Service"})
+			out.Winners = append(out.Winners, PortWinner{Of: w.Of, Owner: ownerOf(w.Who), Assumed: p.Assumed && w.Who == p.Service})
 		}
 	}
 	r.Findings = append(r.Findings, out)
