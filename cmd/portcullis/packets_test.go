@@ -58,7 +58,7 @@ func TestExplainedAsWalked(t *testing.T) {
 				continue
 			case !isServed:
 				t.Fatalf("%+v is said of who never gets any packets\n%s", *f.Packets, where)
-			case f.Nodes == nil && (f.Claim.Scope.Kind != ports.Everywhere || f.Holder.Claim.Scope.Kind != ports.Everywhere): // a pod without a node has no packets to walk
+			case f.Claim.Scope.Kind == ports.Undecided || f.Holder.Claim.Scope.Kind == ports.Undecided: // a pod without a node has no packets to walk
 				continue
 			}
 			want, dependent := w.winners(t, f)
