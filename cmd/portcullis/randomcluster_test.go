@@ -22,10 +22,13 @@ type randomCluster struct {
 	plain   bool // bare pods and Services only, and no nodes that differ from others
 	texts   []string
 	numbers []int // that objects may want
+
+	external map[int]bool // the nodes that have an ExternalIP
 }
 
 func drawCluster(r *rand.Rand, plain bool) *randomCluster {
 	c := &randomCluster{Rand: r, nodes: 1 + r.IntN(3), dual: r.IntN(3) == 0, plain: plain, numbers: []int{30000, 30001, 30002, 30003, 30500, 8080, 9100}}
+	c.external = map[int]bool{}
 	if plain {
 		c.numbers = c.numbers[:3]
 	}
@@ -57,6 +60,10 @@ func (c *randomCluster) add(format string, args ...any) {
 func (c *randomCluster) addNode(i int) {
 	var spec, more []string
 	addresses := fmt.Sprintf("{type: InternalIP, address: 10.0.0.%d}", i+1)
+	if c.plain && c.chance(40) {
+		addresses += fmt.Sprintf(", {type: ExternalIP, address: 192.168.7.%d}", i+1)
+		c.external[i] = true
+	}
 	cidrs := fmt.Sprintf("10.244.%d.0/24", i)
 	if c.dual {
 		addresses += fmt.Sprintf(", {type: InternalIP, address: \"fd00::%d\"}", i+1)
@@ -107,8 +114,17 @@ func (c *randomCluster) addService(i, number int) {
 	if c.chance(10) {
 		policy += "internalTrafficPolicy: Local, "
 	}
-	c.add("{apiVersion: v1, kind: Service, metadata: {%s}, spec: {type: NodePort, %s%s, selector: {app: %s}, ports: [{name: p, protocol: %s, port: 80, targetPort: 8000, nodePort: %d}]}}",
-		c.metadata(name), policy, ips, name, protocol, number)
+	kind, port := "NodePort", 80
+	if c.plain && strings.Contains(policy, "external") && c.chance(60) {
+		kind = "LoadBalancer"
+		policy += fmt.Sprintf("healthCheckNodePort: %d, ", c.number())
+	}
+	if c.plain && c.chance(30) {
+		port = c.number()
+		policy += fmt.Sprintf("externalIPs: [%s], ", c.nodeAddress(c.IntN(c.nodes)))
+	}
+	c.add("{apiVersion: v1, kind: Service, metadata: {%s}, spec: {type: %s, %s%s, selector: {app: %s}, ports: [{name: p, protocol: %s, port: %d, targetPort: 8000, nodePort: %d}]}}",
+		c.metadata(name), kind, policy, ips, name, protocol, port, number)
 	if c.chance(25) {
 		return
 	}
@@ -126,6 +142,14 @@ func (c *randomCluster) addService(i, number int) {
 	}
 }
 
+// nodeAddress is an address of a node.
+func (c *randomCluster) nodeAddress(node int) string {
+	if c.external[node] && c.chance(50) {
+		return fmt.Sprintf("192.168.7.%d", node+1)
+	}
+	return fmt.Sprintf("10.0.0.%d", node+1)
+}
+
 // port is a container's port that takes one of a node.
 func (c *randomCluster) port(hostNetwork bool) string {
 	number := c.number()
@@ -136,6 +160,9 @@ func (c *randomCluster) port(hostNetwork bool) string {
 	address := ""
 	if c.chance(15) {
 		address = ", hostIP: 0.0.0.0"
+	}
+	if c.plain && c.chance(25) {
+		address = ", hostIP: NODE" // of the node that the pod runs on
 	}
 	return fmt.Sprintf("{containerPort: %d, hostPort: %d, protocol: %s%s}", container, number, c.protocol(), address)
 }
@@ -148,6 +175,9 @@ func (c *randomCluster) podSpec() (spec string, hostNetwork bool) {
 func (c *randomCluster) addPod(i int) {
 	spec, hostNetwork := c.podSpec()
 	node := c.IntN(c.nodes)
+	if strings.Contains(spec, "NODE") {
+		spec = strings.ReplaceAll(spec, "NODE", c.nodeAddress(node))
+	}
 	status := "phase: Pending"
 	if c.chance(75) {
 		spec += fmt.Sprintf(", nodeName: n%d", node)

@@ -2,6 +2,7 @@ package check
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -35,9 +36,12 @@ type Finding struct {
 
 // Packets says who gets the packets of two that claim one port; pkg/explain knows.
 type Packets struct {
-	Winners        []Winner // by class, of one order in which the components may have started
-	OrderDependent bool     // another order has other winners, and which one there was is not known
-	Assumed        bool     // so it is while the Service of the two has endpoints, of which nothing is known
+	Winners        []Winner   // by class, of one order in which the components may have started
+	OrderDependent bool       // another order has other winners, and which one there was is not known
+	At             netip.Addr // the only address that the two share; the zero Addr: there are more
+	Service        ports.Ref  // the one of the two that gets packets by its endpoints; the zero Ref: neither
+	Assumed        bool       // so it is while Service has endpoints, of which nothing is known
+	Without        bool       // so it is while Service has no endpoints, as it has none now
 }
 
 // Winner says who gets the packets of one class.

@@ -29,7 +29,10 @@ func Froms() []From { return []From{FromOutside, FromPod, FromNode, FromLoopback
 type Evidence struct {
 	Number  string // "30007/TCP"
 	Classes []Class
-	Assumed bool // the endpoints of a Service are not known, and it is taken to have some
+	At      netip.Addr // the only address that the two share; the zero Addr: there are more
+	Service ports.Ref  // the one of the two that gets packets by its endpoints; the zero Ref: neither
+	Assumed bool       // the endpoints of Service are not known, and it is taken to have some
+	Without bool       // Service is known to have no endpoints, and would get packets if it had some
 }
 
 // Class is what becomes of the packets of one class.
@@ -65,23 +68,38 @@ func (e Evidence) OrderDependent() bool {
 // Conflict walks the packets that a finding's object and its holder both claim, on a node with nothing but these two. Of a
 // Service that is known, its policies and endpoints count; pods that have no address yet, and Services whose endpoints are not
 // known, get addresses made up for the purpose. Families are those of the cluster's pods; none: not known, and those of the Service count. It reports false if
-// rules have nothing to say about the two: where both are of one kind, or what installs them is not known.
+// rules have nothing to say about the two: where both are of one kind, share no packets, or what installs their rules is not known.
 func (p Plane) Conflict(f check.Finding, families check.Families) (Evidence, bool) {
 	if f.Holder == nil || f.Claim.Owner == nil || f.Holder.Kind == check.NodeKind {
 		return Evidence{}, false // what listens on a port that a node reserves is not known
 	}
-	if p.Unknown(f.Claim.Kind) != "" || p.Unknown(f.Holder.Claim.Kind) != "" {
-		return Evidence{}, false
+	if f.Claim.Protocol != f.Holder.Claim.Protocol {
+		return Evidence{}, false // two Services that the API server gives no number in common
 	}
-	e := Evidence{Number: f.Claim.Number()}
+	e := Evidence{Number: f.Claim.Number(), At: shared(f.Claim.Address, f.Holder.Claim.Address)}
 	var svc *rules.Service
-	for owner, c := range map[ports.Ref]ports.Claim{f.Object: f.Claim, f.Holder.Ref: f.Holder.Claim} {
-		if !c.Kind.OfPod() && c.Kind != ports.HealthCheckNodePort {
-			known := false
-			if svc, known = p.known(owner, c); svc == nil {
-				return Evidence{}, false
-			}
-			e.Assumed = !known
+	var byEndpoints ports.Claim
+	for _, one := range []struct {
+		owner ports.Ref
+		claim ports.Claim
+	}{{f.Object, f.Claim}, {f.Holder.Ref, f.Holder.Claim}} {
+		kind := one.claim.Kind
+		if p.Unknown(kind) != "" {
+			return Evidence{}, false
+		}
+		if kind.OfPod() {
+			continue
+		}
+		found, known := p.known(one.owner, one.claim)
+		switch {
+		case found == nil:
+			return Evidence{}, false
+		case kind == ports.HealthCheckNodePort: // kube-proxy itself listens, whatever endpoints there are
+		case svc != nil:
+			return Evidence{}, false
+		default:
+			svc, byEndpoints = found, one.claim
+			e.Service, e.Assumed = one.owner, !known
 		}
 	}
 	if svc != nil && families == (check.Families{}) {
@@ -93,12 +111,53 @@ func (p Plane) Conflict(f check.Finding, families check.Families) (Evidence, boo
 	if e.Assumed {
 		nodes = nil // endpoints that are not known may be on any
 	}
-	for _, at := range places(svc, nodes) {
-		if !p.walk(&e, f, svc, at, families) {
-			return Evidence{}, false
-		}
+	var ok bool
+	if e.Classes, ok = p.classes(f, svc, nodes, families); !ok {
+		return Evidence{}, false
+	}
+	if svc != nil && !e.Assumed && !hasUsable(svc) {
+		with, _ := p.classes(f, withEndpoints(svc, byEndpoints), nil, families)
+		e.Without = slices.ContainsFunc(with, func(c Class) bool { return c.Winner == e.Service || c.Flips })
 	}
 	return e, len(e.Classes) > 0
+}
+
+// shared returns the only address that two claims share; the zero Addr if there may be more.
+func shared(a, b ports.Address) netip.Addr {
+	for _, one := range []ports.Address{a, b} {
+		if addr, single := one.Single(); single {
+			return addr
+		}
+	}
+	return netip.Addr{}
+}
+
+// classes walks the packets at each place that a Service's rules tell apart; false if the two are no matter of rules.
+func (p Plane) classes(f check.Finding, svc *rules.Service, nodes []string, families check.Families) ([]Class, bool) {
+	var all []Class
+	for _, at := range places(svc, nodes) {
+		found, ok := p.walk(f, svc, at, families)
+		if !ok {
+			return nil, false
+		}
+		all = append(all, found...)
+	}
+	return all, true
+}
+
+// hasUsable reports whether a Service has an endpoint to which kube-proxy may send packets.
+func hasUsable(svc *rules.Service) bool {
+	return slices.ContainsFunc(svc.Ports, func(p rules.ServicePort) bool { return slices.ContainsFunc(p.Endpoints, isUsable) })
+}
+
+// withEndpoints returns a Service with endpoints made up for it.
+func withEndpoints(svc *rules.Service, c ports.Claim) *rules.Service {
+	other := *svc
+	other.Ports = slices.Clone(svc.Ports)
+	for i := range other.Ports {
+		other.Ports[i].Endpoints = service(svc.Ref, c).Ports[0].Endpoints
+	}
+	return &other
 }
 
 // known returns the part of a Service that a claim is about; one made up where it is not known. It is nil if another proxy than
@@ -123,12 +182,10 @@ func (p Plane) known(owner ports.Ref, c ports.Claim) (*rules.Service, bool) {
 		}
 		return number != c.Port || port.Protocol != c.Protocol
 	})
-	for i := range one.Ports {
-		if !known {
-			one.Ports[i].Endpoints = made.Ports[0].Endpoints
-		}
+	if !known {
+		return withEndpoints(&one, c), false
 	}
-	return &one, known
+	return &one, true
 }
 
 // place is a node as a Service's rules tell it from others.
@@ -192,16 +249,17 @@ func at(svc *rules.Service, p place) *rules.Service {
 	return &moved
 }
 
-// walk adds the classes of packets at one place; false if the two are no matter of rules.
-func (p Plane) walk(e *Evidence, f check.Finding, svc *rules.Service, on place, families check.Families) bool {
+// walk returns the classes of packets at one place; false if the two are no matter of rules.
+func (p Plane) walk(f check.Finding, svc *rules.Service, on place, families check.Families) ([]Class, bool) {
 	s := &scene{held: f.Holder.Claim.Address, wanted: f.Claim.Address, service: at(svc, on)}
 	one, ok := s.place(f.Object, f.Claim)
 	other, also := s.place(f.Holder.Ref, f.Holder.Claim)
 	if !ok || !also || one == other {
-		return false
+		return nil, false
 	}
 	s.world.Proxy = rules.Proxy{MasqueradeBit: 14, LocalhostNodePorts: !p.NotOnLoopback, Detector: rules.Detector{CIDRs: podNetworks()}}
 	s.world.Portmap = rules.Portmap{MarkBit: 13}
+	var classes []Class
 	var walkers []*walk.Walker
 	for _, family := range []rules.Family{rules.IPv4, rules.IPv6} {
 		is := check.Families{IPv4: family == rules.IPv4, IPv6: family == rules.IPv6}
@@ -216,19 +274,20 @@ func (p Plane) walk(e *Evidence, f check.Finding, svc *rules.Service, on place, 
 		}
 		for _, from := range Froms() {
 			packet, ok := PacketOf(&s.world, from, netip.AddrPortFrom(to, f.Claim.Port))
-			if !ok {
+			if !ok || !s.shares(packet.Dst.Addr()) {
 				continue
 			}
 			packet.Protocol = f.Claim.Protocol
+			listener := s.listenerAt(packet.Dst.Addr())
 			c := Class{From: from, Family: family, Where: on.where, Path: walkers[0].Walk(packet)[0]}
-			c.Winner = Receiver(c.Path, s.listener)
+			c.Winner = Receiver(c.Path, listener)
 			for _, other := range walkers[1:] {
-				c.Flips = c.Flips || Receiver(other.Walk(packet)[0], s.listener) != c.Winner
+				c.Flips = c.Flips || Receiver(other.Walk(packet)[0], listener) != c.Winner
 			}
-			e.Classes = append(e.Classes, c)
+			classes = append(classes, c)
 		}
 	}
-	return true
+	return classes, true
 }
 
 // kind is which part an owner has in a scene.
@@ -246,6 +305,7 @@ type scene struct {
 	held, wanted ports.Address
 	service      *rules.Service // nil: neither of the two is one
 	listener     ports.Ref
+	listens      ports.Address // where listener does
 }
 
 // sceneNode is the node's name.
@@ -265,7 +325,11 @@ func (s *scene) place(owner ports.Ref, c ports.Claim) (kind, bool) {
 	s.world.Node = rules.Node{Name: sceneNode, IPs: nodeAddresses(), Addresses: nodeAddresses(), PodCIDRs: podNetworks()}
 	switch c.Kind {
 	case ports.HostNetwork:
-		s.listener = owner
+		s.listener, s.listens = owner, c.Address
+		return ofListener, true
+	case ports.HealthCheckNodePort: // kube-proxy listens, and accepts before it drops what finds no endpoint
+		s.listener, s.listens = owner, c.Address
+		s.world.Services = append(s.world.Services, healthChecked(owner, c.Port))
 		return ofListener, true
 	case ports.HostPort:
 		pod := &rules.Pod{Ref: owner, SandboxID: "0", Derived: true}
@@ -285,11 +349,8 @@ func (s *scene) place(owner ports.Ref, c ports.Claim) (kind, bool) {
 		s.world.Pods = []*rules.Pod{pod}
 		return ofPod, true
 	case ports.NodePort, ports.ExternalIP, ports.LoadBalancerIP:
-		s.world.Services = []*rules.Service{s.service}
+		s.world.Services = append(s.world.Services, s.service)
 		return ofService, true
-	case ports.HealthCheckNodePort:
-		s.listener = owner // kube-proxy itself listens
-		return ofListener, true
 	default:
 		return 0, false
 	}
@@ -328,6 +389,15 @@ func service(owner ports.Ref, c ports.Claim) *rules.Service {
 	return s
 }
 
+// healthChecked is a Service with a health check of which nothing else comes to the node.
+func healthChecked(owner ports.Ref, port uint16) *rules.Service {
+	return &rules.Service{
+		Ref: owner, Type: "LoadBalancer", ExternalLocal: true, HealthCheckNodePort: port,
+		ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.11"), netip.MustParseAddr("fd00:10:96::b")},
+		Ports:      []rules.ServicePort{{ServicePort: ports.ServicePort{Protocol: ports.TCP, Port: 80}}},
+	}
+}
+
 // destination is an address of the node, of a family, that both claims have.
 func (s *scene) destination(f rules.Family) (netip.Addr, bool) {
 	for _, a := range []ports.Address{s.held, s.wanted} {
@@ -344,6 +414,26 @@ func (s *scene) destination(f rules.Family) (netip.Addr, bool) {
 	}
 	addr := s.world.Node.IP(f)
 	return addr, s.held.Contains(addr) && s.wanted.Contains(addr)
+}
+
+// shares reports whether packets to an address are a matter of the two: both claims have it, or one does and the other leaves it out
+// of all that a node has, as node ports do with loopback.
+func (s *scene) shares(addr netip.Addr) bool {
+	held, wanted := s.held.Contains(addr), s.wanted.Contains(addr)
+	return held && wanted || (held || wanted) && isWide(s.held) && isWide(s.wanted)
+}
+
+// isWide reports whether an address stands for whatever a node has.
+func isWide(a ports.Address) bool {
+	return a.IsPrimaryOnly() || a.Covers(ports.AllIPv4()) || a.Covers(ports.AllIPv6())
+}
+
+// listenerAt is who listens at an address.
+func (s *scene) listenerAt(addr netip.Addr) ports.Ref {
+	if !s.listens.Contains(addr) {
+		return ports.Ref{}
+	}
+	return s.listener
 }
 
 // Receiver is who gets the packets of a path: whoever's rule sends them somewhere, else who listens on the node. Nobody gets what

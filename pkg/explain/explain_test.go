@@ -86,7 +86,6 @@ func TestConflict(t *testing.T) {
 		{"nft for both, portmap last", plane(explain.NFTables, explain.PortmapNFTables, proxyFirst), pod},
 		{"nft for both, kube-proxy last, which has no node ports on loopback", plane(explain.NFTables, explain.PortmapNFTables, hostPortFirst), mostly},
 		{"ipvs never accepts node ports in nat", plane(explain.IPVS, explain.PortmapIPTables, ""), pod},
-		{"nobody maps host ports", plane(explain.IPTables, explain.NoHostPorts, ""), service},
 	} {
 		if diff := cmp.Diff(c.want, explained(c.plane, met(ports.HostPort, ""))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.why, diff)
@@ -106,17 +105,88 @@ func TestNobodyServes(t *testing.T) {
 		{"nobody maps anything", planes(explain.NoServiceProxy, explain.NoHostPorts), ports.HostPort, false},
 		{"the Service never got any", planes(explain.NoServiceProxy, explain.PortmapIPTables), ports.HostPort, false},
 		{"nor from a process", planes(explain.NoServiceProxy, explain.PortmapIPTables), ports.HostNetwork, false},
-		{"the Service gets what is meant for the pod", planes(explain.IPTables, explain.NoHostPorts), ports.HostPort, true},
+		{"the pod never got any", planes(explain.IPTables, explain.NoHostPorts), ports.HostPort, false},
+		{"a process needs nobody to map its port", planes(explain.IPTables, explain.NoHostPorts), ports.HostNetwork, true},
 		{"nothing is known", planes(explain.UnknownProxy, explain.UnknownMapper), ports.HostPort, false},
 		{"what maps host ports is not known", planes(explain.IPTables, explain.UnknownMapper), ports.HostPort, false},
 		{"which says nothing of a process", planes(explain.IPTables, explain.UnknownMapper), ports.HostNetwork, true},
 		{"what serves node ports is not known", planes(explain.UnknownProxy, explain.PortmapNFTables), ports.HostPort, false},
 		{"nor against a process", planes(explain.UnknownProxy, explain.PortmapNFTables), ports.HostNetwork, false},
 	} {
-		if got := explained(c.plane, met(c.kind, "")); (got != "") != c.found {
-			t.Errorf("%s: %q", c.why, got)
+		for whose, f := range map[string]check.Finding{"the pod's": met(c.kind, ""), "the Service's": swapped(met(c.kind, ""))} {
+			if got := explained(c.plane, f); (got != "") != c.found {
+				t.Errorf("%s, %s finding: %q", c.why, whose, got)
+			}
 		}
 	}
+}
+
+// swapped is the finding about the holder.
+func swapped(f check.Finding) check.Finding {
+	f.Object, f.Claim, f.Holder = f.Holder.Ref, f.Holder.Claim, &check.Holder{Ref: f.Object, Claim: f.Claim, Field: f.Field}
+	f.Claim.Owner = &ports.Owner{Ref: f.Object}
+	return f
+}
+
+// healthCheck is a finding that the health check of Service b meets a claim of a, on the addresses on which kube-proxy listens.
+func healthCheck(kind ports.Kind, hostIP string, listens ports.Address) check.Finding {
+	f := met(kind, hostIP)
+	f.Holder.Claim.Kind, f.Holder.Claim.Address = ports.HealthCheckNodePort, listens
+	if kind == ports.NodePort {
+		f.Object, f.Claim.Address, f.Claim.Scope = ref("Service", "a"), listens.WithoutLoopback(), ports.EverywhereScope()
+		f.Claim.Owner = &ports.Owner{Ref: f.Object}
+	}
+	return f
+}
+
+// TestHealthChecks: kube-proxy listens for a Service's health check where it serves node ports, whether there are endpoints or not.
+func TestHealthChecks(t *testing.T) {
+	const (
+		pod     = "from outside a, from pods a, from the node itself a, over loopback a"
+		service = "from outside a, from pods a, from the node itself a"
+	)
+	for _, c := range []struct {
+		why     string
+		plane   explain.Plane
+		finding check.Finding
+		want    string
+		assumed bool
+	}{
+		{"the other's nodePort is not on loopback", plane(explain.IPVS, explain.PortmapIPTables, ""), healthCheck(ports.NodePort, "", ports.AllAddresses()), service + ", over loopback b", true},
+		{"neither is", plane(explain.NFTables, explain.PortmapIPTables, ""), healthCheck(ports.NodePort, "", ports.AllAddresses().PrimaryOnly()), service, true},
+		{"a host port is mapped before anybody listens", plane(explain.IPTables, explain.PortmapIPTables, ""), healthCheck(ports.HostPort, "", ports.AllAddresses()), pod, false},
+		{"at one address", plane(explain.IPTables, explain.PortmapIPTables, ""), healthCheck(ports.HostPort, "192.0.2.1", ports.AllAddresses()), service, false},
+		{"nobody listens", plane(explain.NoServiceProxy, explain.PortmapIPTables, ""), healthCheck(ports.HostPort, "", ports.AllAddresses()), "", false},
+		{"two listen", plane(explain.IPTables, explain.PortmapIPTables, ""), healthCheck(ports.HostNetwork, "", ports.AllAddresses()), "", false},
+	} {
+		for whose, f := range map[string]check.Finding{"object": c.finding, "holder": swapped(c.finding)} {
+			if diff := cmp.Diff(c.want, explained(c.plane, f)); diff != "" {
+				t.Errorf("%s, about the %s (-want +got):\n%s", c.why, whose, diff)
+			}
+			findings := []check.Finding{f}
+			c.plane.Explain(findings, check.Families{})
+			if p := findings[0].Packets; p != nil && (p.Assumed != c.assumed || p.Assumed != (p.Service == ref("Service", "a"))) {
+				t.Errorf("%s, about the %s: %+v", c.why, whose, *p)
+			}
+		}
+	}
+	p := plane(explain.IPTables, explain.PortmapIPTables, "")
+	p.Services = func(ports.Ref, []netip.Addr) (*rules.Service, bool) { return nil, true }
+	if got := explained(p, healthCheck(ports.HostPort, "", ports.AllAddresses())); got != "" {
+		t.Errorf("of another proxy's Service: %q", got)
+	}
+	udp := healthCheck(ports.NodePort, "", ports.AllAddresses())
+	udp.Claim.Protocol = ports.UDP
+	if got := explained(plane(explain.IPTables, explain.PortmapIPTables, ""), udp); got != "" {
+		t.Errorf("of two protocols: %q", got)
+	}
+}
+
+// atAddress is a finding that a pod's port on all addresses meets an external IP of Service b.
+func atAddress(kind ports.Kind, ip string) check.Finding {
+	f := met(kind, "")
+	f.Holder.Claim.Kind, f.Holder.Claim.Address = ports.ExternalIP, ports.OneAddress(netip.MustParseAddr(ip))
+	return f
 }
 
 // TestKnownServices: of a Service that is known, its policy and its endpoints count, as they do for trace; of one whose endpoints
@@ -137,18 +207,19 @@ func TestKnownServices(t *testing.T) {
 		nodes     []string
 		want      string
 		assumed   bool
+		without   bool
 	}{
-		{"an endpoint", false, []rules.Endpoint{endpoint("n9", true)}, true, []string{"n1"}, service, false},
-		{"none", false, nil, true, []string{"n1"}, pod, false},
-		{"none that is ready", false, []rules.Endpoint{endpoint("n1", false)}, true, []string{"n1"}, pod, false},
-		{"none that is known", false, nil, false, []string{"n1"}, service, true},
-		{"Local, on the node", true, []rules.Endpoint{endpoint("n1", true)}, true, []string{"n1"}, service, false},
+		{"an endpoint", false, []rules.Endpoint{endpoint("n9", true)}, true, []string{"n1"}, service, false, false},
+		{"none", false, nil, true, []string{"n1"}, pod, false, true},
+		{"none that is ready", false, []rules.Endpoint{endpoint("n1", false)}, true, []string{"n1"}, pod, false, true},
+		{"none that is known", false, nil, false, []string{"n1"}, service, true, false},
+		{"Local, on the node", true, []rules.Endpoint{endpoint("n1", true)}, true, []string{"n1"}, service, false, false},
 		{"Local, on another node, where only what comes from the cluster goes to it", true, []rules.Endpoint{endpoint("n9", true)}, true, []string{"n1"},
-			"from outside a, from pods b, from the node itself b, over loopback b", false},
+			"from outside a, from pods b, from the node itself b, over loopback b", false, false},
 		{"Local, somewhere", true, nil, false, []string{"n1"},
-			"from outside on nodes with an endpoint b, from outside on nodes without an endpoint a, from pods b, from the node itself b, over loopback b", true},
+			"from outside on nodes with an endpoint b, from outside on nodes without an endpoint a, from pods b, from the node itself b, over loopback b", true, false},
 		{"Local, on one of two", true, []rules.Endpoint{endpoint("n1", true)}, true, []string{"n1", "n2"},
-			"from outside on nodes with an endpoint b, from outside on nodes without an endpoint a, from pods b, from the node itself b, over loopback b", false},
+			"from outside on nodes with an endpoint b, from outside on nodes without an endpoint a, from pods b, from the node itself b, over loopback b", false, false},
 	} {
 		p := plane(explain.IPTables, explain.PortmapIPTables, "")
 		p.Services = func(ref ports.Ref, addrs []netip.Addr) (*rules.Service, bool) {
@@ -163,8 +234,14 @@ func TestKnownServices(t *testing.T) {
 		}
 		findings := []check.Finding{f}
 		p.Explain(findings, check.Families{})
-		if got := findings[0].Packets.Assumed; got != c.assumed {
-			t.Errorf("%s: assumed %t", c.why, got)
+		if p := findings[0].Packets; p.Assumed != c.assumed || p.Without != c.without {
+			t.Errorf("%s: assumed %t, without endpoints %t", c.why, p.Assumed, p.Without)
+		}
+		p.ServiceProxy = explain.IPVS // where the pod gets the packets in any case
+		findings = []check.Finding{f}
+		p.Explain(findings, check.Families{})
+		if findings[0].Packets.Without {
+			t.Errorf("%s: with ipvs it would be another with endpoints", c.why)
 		}
 	}
 	p := plane(explain.IPTables, explain.PortmapIPTables, "")
@@ -174,13 +251,36 @@ func TestKnownServices(t *testing.T) {
 	}
 }
 
-// TestOneAddress: a hostIP is an address of the node, and packets for others are not asked about.
+// TestOneAddress: where the two share one address only, nothing is said of packets to others, which loopback is among.
 func TestOneAddress(t *testing.T) {
-	const want = "from outside a, from pods a, from the node itself a"
-	for _, hostIP := range []string{"192.0.2.1", "203.0.113.5"} {
-		f := met(ports.HostPort, hostIP)
-		if got := explained(plane(explain.IPVS, explain.PortmapIPTables, ""), f); !strings.HasPrefix(got, want) {
-			t.Errorf("%s: %q, want %q", hostIP, got, want)
+	const (
+		service = "from outside b, from pods b, from the node itself b"
+		pod     = "from outside a, from pods a, from the node itself a"
+	)
+	for _, c := range []struct {
+		why     string
+		plane   explain.Plane
+		finding check.Finding
+		want    string
+		at      string
+	}{
+		{"a host port on the node's address", plane(explain.IPVS, explain.PortmapIPTables, ""), met(ports.HostPort, "192.0.2.1"), pod, "192.0.2.1"},
+		{"on another one", plane(explain.IPVS, explain.PortmapIPTables, ""), met(ports.HostPort, "203.0.113.5"), pod, "203.0.113.5"},
+		{"on loopback", plane(explain.IPTables, explain.PortmapIPTables, ""), met(ports.HostPort, "127.0.0.1"), "over loopback b", "127.0.0.1"},
+		{"a process with an address", plane(explain.IPTables, explain.PortmapIPTables, ""), met(ports.HostNetwork, "203.0.113.5"), service, "203.0.113.5"},
+		{"an external IP", plane(explain.IPTables, explain.PortmapIPTables, ""), atAddress(ports.HostPort, "192.168.7.1"), service, "192.168.7.1"},
+		{"against a process", plane(explain.NFTables, explain.PortmapIPTables, ""), atAddress(ports.HostNetwork, "192.168.7.1"), service, "192.168.7.1"},
+		{"all addresses", plane(explain.IPTables, explain.PortmapIPTables, ""), met(ports.HostPort, ""), service + ", over loopback b", "invalid IP"},
+	} {
+		for whose, f := range map[string]check.Finding{"object": c.finding, "holder": swapped(c.finding)} {
+			if diff := cmp.Diff(c.want, explained(c.plane, f)); diff != "" {
+				t.Errorf("%s, about the %s (-want +got):\n%s", c.why, whose, diff)
+			}
+			findings := []check.Finding{f}
+			c.plane.Explain(findings, check.Families{})
+			if p := findings[0].Packets; p != nil && p.At.String() != c.at {
+				t.Errorf("%s, about the %s: at %s, want %s", c.why, whose, p.At, c.at)
+			}
 		}
 	}
 }

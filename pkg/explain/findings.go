@@ -36,18 +36,21 @@ func (p Plane) Explain(findings []check.Finding, families check.Families) {
 		if f.Code != check.Held || f.Case == check.HolderHasNoNode || explained == maxExplained {
 			continue
 		}
-		if e, ok := p.Conflict(*f, families); ok && p.concerns(*f, e.winners()) {
-			f.Packets = &check.Packets{Winners: e.winners(), OrderDependent: e.OrderDependent(), Assumed: e.Assumed}
+		if !p.serves(f.Claim.Kind) || f.Holder != nil && !p.serves(f.Holder.Claim.Kind) {
+			continue // who never gets any packets loses none, and takes none
+		}
+		if e, ok := p.Conflict(*f, families); ok && e.someoneWins() {
+			f.Packets = &check.Packets{
+				Winners: e.winners(), OrderDependent: e.OrderDependent(), At: e.At, Service: e.Service, Assumed: e.Assumed, Without: e.Without,
+			}
 			explained++
 		}
 	}
 }
 
-// concerns reports whether the two share packets at all: one of them gets some, and the other would.
-func (p Plane) concerns(f check.Finding, winners []check.Winner) bool {
-	someone := slices.ContainsFunc(winners, func(w check.Winner) bool { return w.Who != ports.Ref{} })
-	holder := slices.ContainsFunc(winners, func(w check.Winner) bool { return w.Who == f.Holder.Ref })
-	return someone && (holder || p.serves(f.Holder.Claim.Kind))
+// someoneWins reports whether anybody gets any of the packets.
+func (e Evidence) someoneWins() bool {
+	return slices.ContainsFunc(e.Classes, func(c Class) bool { return c.Winner != ports.Ref{} })
 }
 
 // winners tells the classes of packets with who gets them; of families and places that agree once.

@@ -2,6 +2,7 @@ package report
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -9,11 +10,29 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// packets tells of a conflict who gets the packets: "the Service gets all packets if it has endpoints".
+// packets tells of a conflict who gets the packets: "the Service gets all packets if it has endpoints", "at 192.168.7.1 this Pod gets
+// all packets".
 func packets(f check.Finding) string {
-	if f.Packets.OrderDependent {
+	p := f.Packets
+	if p.OrderDependent {
 		return "which of the two gets the packets depends on whether kube-proxy or portmap was started first"
 	}
+	while := ""
+	if p.Without {
+		while = "while " + nameOf(f, p.Service) + " has no endpoints, "
+	}
+	switch {
+	case p.At.IsValid() && while != "":
+		return fmt.Sprintf("at %s, %s%s", p.At, while, winners(f))
+	case p.At.IsValid():
+		return fmt.Sprintf("at %s %s", p.At, winners(f))
+	default:
+		return while + winners(f)
+	}
+}
+
+// winners: "the Service gets all packets if it has endpoints".
+func winners(f check.Finding) string {
 	var order []ports.Ref
 	from := map[ports.Ref][]string{}
 	for _, w := range f.Packets.Winners {
@@ -28,15 +47,14 @@ func packets(f check.Finding) string {
 	}
 	one := someone[0]
 	if len(order) == 1 {
-		return nameOf(f, one) + " gets all packets" + assumed(f)
+		return nameOf(f, one) + " gets all packets" + assumed(f, one)
 	}
-	return nameOf(f, one) + " gets the packets " + and(from[one]) + assumed(f)
+	return nameOf(f, one) + " gets the packets " + and(from[one]) + assumed(f, one)
 }
 
-// assumed says on what it depends that a Service gets packets.
-func assumed(f check.Finding) string {
-	gets := slices.ContainsFunc(f.Packets.Winners, func(w check.Winner) bool { return w.Who.Kind == "Service" })
-	if !f.Packets.Assumed || !gets {
+// assumed says on what it depends that somebody gets packets.
+func assumed(f check.Finding, who ports.Ref) string {
+	if !f.Packets.Assumed || who != f.Packets.Service {
 		return ""
 	}
 	return " if it has endpoints"
@@ -52,10 +70,7 @@ func shares(f check.Finding, order []ports.Ref, from map[ports.Ref][]string) str
 		if who == most {
 			part = nameOf(f, who) + " all others"
 		}
-		if who.Kind == "Service" {
-			part += assumed(f)
-		}
-		parts = append(parts, part)
+		parts = append(parts, part+assumed(f, who))
 	}
 	return strings.Join(parts, ", ")
 }

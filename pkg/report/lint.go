@@ -40,6 +40,7 @@ type Finding struct {
 	// started in another order; both are left out where that is not known, or no matter of rules.
 	Winners        []PortWinner `json:"winners,omitempty"`
 	OrderDependent bool         `json:"orderDependent,omitempty"`
+	At             string       `json:"at,omitempty"`      // the only address that the two share, of which Winners are
 	Instead        uint16       `json:"instead,omitempty"` // a free number to have in place of one that is held
 	Source         Source       `json:"source"`
 }
@@ -106,8 +107,11 @@ func (r *LintReport) Add(f check.Finding, source Source) Finding {
 	}
 	if p := f.Packets; p != nil {
 		out.OrderDependent = p.OrderDependent
+		if p.At.IsValid() {
+			out.At = p.At.String()
+		}
 		for _, w := range p.Winners {
-			out.Winners = append(out.Winners, PortWinner{Of: w.Of, Owner: ownerOf(w.Who), Assumed: p.Assumed && w.Who.Kind == "Service"})
+			out.Winners = append(out.Winners, PortWinner{Of: w.Of, Owner: ownerOf(w.Who), Assumed: p.Assumed && w.Who == p.Service})
 		}
 	}
 	r.Findings = append(r.Findings, out)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -24,6 +25,19 @@ func webReport() *report.LintReport {
 		report.Source{Path: "-", Line: 1})
 	r.Add(check.Finding{Code: check.HostIPInvalid, Severity: check.Info, Object: ports.Ref{APIVersion: "v1", Kind: "Node", Name: "n1"}, Field: "f", Value: "100%\n", Other: "80/TCP"}, report.Source{Path: "./a 100%.yaml"})
 	return r
+}
+
+// TestPackets: only who gets packets by endpoints does so on a condition; a health check of another Service is listened for in any case.
+func TestPackets(t *testing.T) {
+	web, other := ref("Service", "ns", "web"), ref("Service", "ns", "other")
+	r := report.NewLintReport()
+	r.Add(check.Finding{Code: check.Held, Object: web, Field: "f", Claim: nodePort("30080/TCP"), Holder: by("Service", "other", "g", nodePort("30080/TCP")), Packets: &check.Packets{
+		Winners: won("from outside", web, "over loopback", other), Service: web, Assumed: true, At: netip.MustParseAddr("192.0.2.1"),
+	}}, report.Source{})
+	got := r.Findings[0]
+	if got.At != "192.0.2.1" || len(got.Winners) != 2 || !got.Winners[0].Assumed || got.Winners[1].Assumed {
+		t.Errorf("at %s: %+v", got.At, got.Winners)
+	}
 }
 
 // TestJSON holds the report to the form that design.md promises to other people's scripts, byte by byte.

@@ -3,6 +3,7 @@ package report_test
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -274,14 +275,27 @@ func moreSentences() []said {
 			"spec.initContainers[0].ports[0].containerPort: 9808/TCP is used by Pod default/b on node n1, so that the init container cannot listen on it; let the process listen on another port, or leave the host network (PC0205)"},
 		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Packets: &check.Packets{Winners: won("from outside", webSvc.Ref, "over loopback", webSvc.Ref)}},
 			"spec.containers[0].ports[0].hostPort: 30007/TCP is held by Service default/web (spec.ports[0].nodePort) on every node; the Service gets all packets; choose another hostPort, or expose the pod by a Service (PC0201)"},
-		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Packets: &check.Packets{Winners: won("from outside", webSvc.Ref, "over loopback", webSvc.Ref), Assumed: true}},
+		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Packets: &check.Packets{Winners: won("from outside", webSvc.Ref, "over loopback", webSvc.Ref), Service: webSvc.Ref, Assumed: true}},
 			"spec.containers[0].ports[0].hostPort: 30007/TCP is held by Service default/web (spec.ports[0].nodePort) on every node; the Service gets all packets if it has endpoints; choose another hostPort, or expose the pod by a Service (PC0201)"},
-		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Packets: &check.Packets{Winners: won("from outside", me, "over loopback", ports.Ref{}), Assumed: true}},
+		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Packets: &check.Packets{Winners: won("from outside", me, "over loopback", ports.Ref{}), Service: webSvc.Ref, Assumed: true}},
 			"spec.containers[0].ports[0].hostPort: 30007/TCP is held by Service default/web (spec.ports[0].nodePort) on every node; this Pod gets the packets from outside; choose another hostPort, or expose the pod by a Service (PC0201)"},
 		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Packets: &check.Packets{Winners: won("from outside", webSvc.Ref, "over loopback", me)}},
 			"spec.containers[0].ports[0].hostPort: 30007/TCP is held by Service default/web (spec.ports[0].nodePort) on every node; the Service gets the packets from outside, this Pod all others; choose another hostPort, or expose the pod by a Service (PC0201)"},
 		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Packets: &check.Packets{OrderDependent: true}},
 			"spec.containers[0].ports[0].hostPort: 30007/TCP is held by Service default/web (spec.ports[0].nodePort) on every node; which of the two gets the packets depends on whether kube-proxy or portmap was started first; choose another hostPort (PC0201)"},
+		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Packets: &check.Packets{Winners: won("from outside", me, "over loopback", me), Service: webSvc.Ref, Without: true}},
+			"spec.containers[0].ports[0].hostPort: 30007/TCP is held by Service default/web (spec.ports[0].nodePort) on every node; while the Service has no endpoints, this Pod gets all packets; choose another hostPort, or expose the pod by a Service (PC0201)"},
+		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Packets: &check.Packets{Winners: won("from outside", webSvc.Ref, "from pods", webSvc.Ref), Service: webSvc.Ref, At: netip.MustParseAddr("192.0.2.1")}},
+			"spec.containers[0].ports[0].hostPort: 30007/TCP is held by Service default/web (spec.ports[0].nodePort) on every node; at 192.0.2.1 the Service gets all packets; choose another hostPort, or expose the pod by a Service (PC0201)"},
+		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Packets: &check.Packets{Winners: won("from outside", webSvc.Ref, "from pods", webSvc.Ref), Service: webSvc.Ref, Assumed: true, At: netip.MustParseAddr("192.0.2.1")}},
+			"spec.containers[0].ports[0].hostPort: 30007/TCP is held by Service default/web (spec.ports[0].nodePort) on every node; at 192.0.2.1 the Service gets all packets if it has endpoints; choose another hostPort, or expose the pod by a Service (PC0201)"},
+		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Packets: &check.Packets{Winners: won("from outside", me, "over loopback", me), Service: webSvc.Ref, Without: true, At: netip.MustParseAddr("192.0.2.1")}},
+			"spec.containers[0].ports[0].hostPort: 30007/TCP is held by Service default/web (spec.ports[0].nodePort) on every node; at 192.0.2.1, while the Service has no endpoints, this Pod gets all packets; choose another hostPort (PC0201)"},
+		{check.Finding{Code: check.Held, Field: podField, Claim: hostPort("30007/TCP"), Holder: webSvc, Object: me, Packets: &check.Packets{OrderDependent: true, At: netip.MustParseAddr("192.0.2.1")}},
+			"spec.containers[0].ports[0].hostPort: 30007/TCP is held by Service default/web (spec.ports[0].nodePort) on every node; which of the two gets the packets depends on whether kube-proxy or portmap was started first; choose another hostPort (PC0201)"},
+		{check.Finding{Code: check.Held, Field: "spec.ports[0].nodePort", Claim: claim(ports.NodePort, "*:30007/TCP", ports.EverywhereScope()), Holder: by("Service", "b", "spec.healthCheckNodePort", claim(ports.HealthCheckNodePort, "*:30007/TCP", ports.EverywhereScope())), Object: webSvc.Ref,
+			Packets: &check.Packets{Winners: won("from outside", webSvc.Ref, "over loopback", ref("Service", "default", "b")), Service: webSvc.Ref, Assumed: true}},
+			"spec.ports[0].nodePort: 30007/TCP is held by Service default/b (spec.healthCheckNodePort) on every node; this Service gets the packets from outside if it has endpoints, the other Service all others; choose another nodePort (PC0201)"},
 		{check.Finding{Code: check.Captured, Field: podField, Claim: hostPort("443/TCP")},
 			"spec.containers[0].ports[0].hostPort: with ipvs, the rules of this host port take the packets for port 443/TCP of every cluster IP on the pod's node; let portmap use its iptables back end, or choose another hostPort (PC0603)"},
 		{check.Finding{Code: check.FamilyMismatch, Case: check.OneFamilyOnly, Field: "spec.containers[0].ports[0].hostIP", Value: "0.0.0.0", Claim: hostPort("80/TCP")},
