@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -43,8 +42,8 @@ func newLint() *cobra.Command {
 		Long: `Judge the objects in files, folders or standard input (-) as the webhook would: against each other, and against the
 objects in --state, which exist already.
 
-An input object that stands in the state too is an update of it. Of two inputs that clash, the later one is refused and
-the earlier one is its holder. With Node objects among the inputs or in the state, workloads are judged by the nodes that
+An input object that stands in the state too is an update of it. Of two inputs that clash alike, the later one is refused
+and the earlier one is its holder. With Node objects among the inputs or in the state, workloads are judged by the nodes that
 they may run on; without, only what holds on any node is said. PortPools and PortPolicies among them are kept to, with
 the labels that Namespaces give and the numbers that PortClaims book.
 
@@ -217,42 +216,20 @@ func (o *lintOptions) judge(l *linter, settings *extract.Settings, inputs, state
 		return err
 	}
 	l.addUnread(slices.Concat(inputs.unreadFiles(), state.unread(), refused, inputs.twins("")))
-	objects, judge := inputs.Objects, j.Judge
+	tell := func(judged, all int) { p.say(fmt.Sprintf("judging %s of %s objects", grouped(judged), grouped(all))) }
 	if o.judgesRange() {
-		objects, judge = existing, j.LeftOutside
-	}
-	found := make([][]check.Finding, len(objects))
-	for n, i := range podsLast(objects) {
-		object := objects[i]
-		p.say(fmt.Sprintf("judging %s of %s objects", grouped(n+1), grouped(len(objects))))
-		found[i] = judge(object.Object)
-		if !o.judgesRange() {
-			found[i] = slices.DeleteFunc(found[i], func(f check.Finding) bool { return isMissed(object, f) })
-			found[i] = slices.Concat(tooWide(object), unreadOf(object), found[i])
+		for i, object := range existing {
+			tell(i+1, len(existing))
+			l.add(object, j.LeftOutside(object.Object))
 		}
+		return nil
 	}
-	audit.InAnyOrder(found)
-	for i, object := range objects {
-		l.add(object, found[i])
+	for i, found := range j.All(bare(inputs.Objects), tell) {
+		object := inputs.Objects[i]
+		found = slices.DeleteFunc(found, func(f check.Finding) bool { return isMissed(object, f) })
+		l.add(object, slices.Concat(tooWide(object), unreadOf(object), found))
 	}
 	return nil
-}
-
-// podsLast returns the places of objects in the order in which they are judged: as they come, but bare pods after all others. Of a
-// pod and a workload that takes its node the pod is in the wrong, as it will be when the workload's pods are there.
-func podsLast(objects []*manifest.Object) []int {
-	places := make([]int, len(objects))
-	for i := range places {
-		places[i] = i
-	}
-	isPod := func(i int) int {
-		if _, ok := objects[i].Object.(*corev1.Pod); ok {
-			return 1
-		}
-		return 0
-	}
-	slices.SortStableFunc(places, func(a, b int) int { return cmp.Compare(isPod(a), isPod(b)) })
-	return places
 }
 
 // writeFindings writes a report in one of outputs.
