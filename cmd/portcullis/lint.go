@@ -187,17 +187,17 @@ func (o *lintOptions) run(s streams) error {
 	if err != nil {
 		return err
 	}
-	settings = settings.WithEvidence(slices.Concat(bare(state.latest()), bare(inputs.Objects)))
+	settings = settings.WithEvidence(slices.Concat(bare(state.forms()), bare(inputs.Objects)))
 	l := linter{settings: &settings.Check, failOn: failOn, report: report.NewLintReport()}
-	objects := inputs
+	objects, counts := inputs, inputs.countsWith(state)
 	if o.judgesRange() {
-		objects = state
+		objects, counts = state, state.counts()
 	}
 	if err := o.judge(&l, settings, inputs, state, p); err != nil {
 		return err
 	}
 	stop()
-	l.report.Inputs = objects.counts()
+	l.report.Inputs = counts
 	if err := writeFindings(o.output, s, l.report, l.judged); err != nil {
 		return err
 	}
@@ -206,16 +206,16 @@ func (o *lintOptions) run(s streams) error {
 
 // judge judges the inputs, or the state alone by the node port range to come.
 func (o *lintOptions) judge(l *linter, settings *extract.Settings, inputs, state *input, p *progress) error {
-	existing := state.latest()
+	existing := state.forms()
 	tellTooWide(p, existing)
-	tellTwins(p, state)
+	tellTwins(p, state, isNoForm)
 	p.say(fmt.Sprintf("sorting %s objects", grouped(len(inputs.Objects)+len(existing))))
 	j, err := audit.New(settings, bare(existing), bare(inputs.Objects), time.Now())
 	refused, err := invalid(err, slices.Concat(existing, inputs.Objects))
 	if err != nil {
 		return err
 	}
-	l.addUnread(slices.Concat(inputs.unreadFiles(), state.unread(), refused, inputs.twins("")))
+	l.addUnread(slices.Concat(inputs.unreadFiles(), state.unread(), refused, inputs.twins(isNever)))
 	tell := func(judged, all int) { p.say(fmt.Sprintf("judging %s of %s objects", grouped(judged), grouped(all))) }
 	if o.judgesRange() {
 		for i, object := range existing {
@@ -286,9 +286,9 @@ func tellTooWide(p *progress, objects []*manifest.Object) {
 	}
 }
 
-// tellTwins tells on the terminal which of two forms of what exists is taken.
-func tellTwins(p *progress, in *input) {
-	for _, f := range in.twins(check.FormTaken) {
+// tellTwins tells on the terminal what exists in two forms.
+func tellTwins(p *progress, in *input, isTaken func(*manifest.Object) bool) {
+	for _, f := range in.twins(isTaken) {
 		p.println(f.line())
 	}
 }
