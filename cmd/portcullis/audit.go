@@ -94,7 +94,7 @@ func (o *auditOptions) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	objects := in.latest()
+	objects := in.forms()
 	if in.ofFiles { // of a cluster it has been said
 		tellTooWide(p, objects)
 	}
@@ -109,7 +109,7 @@ func (o *auditOptions) run(ctx context.Context, s streams) error {
 	r := report.NewAuditReport()
 	r.Inputs = in.counts()
 	l := auditor{linter: linter{settings: &settings.Check, failOn: failOn, report: &r.LintReport}, namespace: namespace}
-	l.addUnread(slices.Concat(in.unread(), refused, in.twins(check.FormTaken)))
+	l.addUnread(slices.Concat(in.unread(), refused, in.twins(isNoForm)))
 	l.addFindings(objects, findings)
 	stop()
 	switch o.output {

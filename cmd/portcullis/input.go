@@ -129,7 +129,7 @@ func (r *reading) readWhole(paths []string, s streams, p *progress) ([]*manifest
 	for _, f := range in.unread() {
 		err = errors.Join(err, errors.New(f.line()))
 	}
-	tellTwins(p, in)
+	tellTwins(p, in, isLatest)
 	tellTooWide(p, in.Objects)
 	return in.latest(), err
 }
@@ -173,6 +173,23 @@ func (in *input) latest() []*manifest.Object {
 	}
 	return slices.DeleteFunc(slices.Clone(in.Objects), func(o *manifest.Object) bool { return gone[o] })
 }
+
+// forms returns the objects with every form of what claims ports, as each holds what it claims, and of everything else the later
+// one of two forms alone.
+func (in *input) forms() []*manifest.Object {
+	kept := map[*manifest.Object]bool{}
+	for _, o := range in.latest() {
+		kept[o] = true
+	}
+	return slices.DeleteFunc(slices.Clone(in.Objects), func(o *manifest.Object) bool { return !kept[o] && !claimsPorts(o.Object) })
+}
+
+// isLatest, isNoForm and isNever are what twins are told by, where latest, forms and all objects count.
+func isLatest(*manifest.Object) bool { return true }
+
+func isNoForm(o *manifest.Object) bool { return !claimsPorts(o.Object) }
+
+func isNever(*manifest.Object) bool { return false }
 
 // located is a finding and where it is shown.
 type located struct {
@@ -247,10 +264,15 @@ func isMissed(o *manifest.Object, f check.Finding) bool {
 	})
 }
 
-// twins returns the objects that stand in the input in two forms as findings about the later one.
-func (in *input) twins(named check.Case) []located {
+// twins returns the objects that stand in the input in two forms as findings about the later one. isTaken reports whether that one
+// alone counts.
+func (in *input) twins(isTaken func(*manifest.Object) bool) []located {
 	var all []located
 	for _, t := range in.twice {
+		named := check.Case("")
+		if isTaken(t.later) {
+			named = check.FormTaken
+		}
 		f := finding(check.NameTwice, named, refOf(t.later), "metadata.name", nil)
 		if f.Other = t.first.Position(); t.first.Path == t.later.Path {
 			f.Other = fmt.Sprintf("line %d", t.first.Line)
@@ -277,7 +299,7 @@ func (in *input) existing(p *progress) (objects []*manifest.Object, incomplete, 
 	for _, f := range unread {
 		p.println(f.line())
 	}
-	tellTwins(p, in)
+	tellTwins(p, in, isLatest)
 	if in.ofFiles {
 		tellTooWide(p, in.Objects)
 		if c := in.counts(); len(c.NotJudged) > 0 {
@@ -311,6 +333,18 @@ func (in *input) counts() *report.Inputs {
 			c.WithoutPorts++
 		default:
 			c.CountNotJudged(gvk.GroupVersion().String(), gvk.Kind)
+		}
+	}
+	return c
+}
+
+// countsWith returns the counts of inputs, and what is not judged, not read or skipped of the state too.
+func (in *input) countsWith(state *input) *report.Inputs {
+	c, of := in.counts(), state.counts()
+	c.Skipped, c.Unread = c.Skipped+of.Skipped, c.Unread+of.Unread
+	for _, k := range of.NotJudged {
+		for range k.Count {
+			c.CountNotJudged(k.APIVersion, k.Kind)
 		}
 	}
 	return c

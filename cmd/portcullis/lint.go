@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -43,8 +42,8 @@ func newLint() *cobra.Command {
 		Long: `Judge the objects in files, folders or standard input (-) as the webhook would: against each other, and against the
 objects in --state, which exist already.
 
-An input object that stands in the state too is an update of it. Of two inputs that clash, the later one is refused and
-the earlier one is its holder. With Node objects among the inputs or in the state, workloads are judged by the nodes that
+An input object that stands in the state too is an update of it. Of two inputs that clash alike, the later one is refused
+and the earlier one is its holder. With Node objects among the inputs or in the state, workloads are judged by the nodes that
 they may run on; without, only what holds on any node is said. PortPools and PortPolicies among them are kept to, with
 the labels that Namespaces give and the numbers that PortClaims book.
 
@@ -188,17 +187,17 @@ func (o *lintOptions) run(s streams) error {
 	if err != nil {
 		return err
 	}
-	settings = settings.WithEvidence(slices.Concat(bare(state.latest()), bare(inputs.Objects)))
+	settings = settings.WithEvidence(slices.Concat(bare(state.forms()), bare(inputs.Objects)))
 	l := linter{settings: &settings.Check, failOn: failOn, report: report.NewLintReport()}
-	objects := inputs
+	objects, counts := inputs, inputs.countsWith(state)
 	if o.judgesRange() {
-		objects = state
+		objects, counts = state, state.counts()
 	}
 	if err := o.judge(&l, settings, inputs, state, p); err != nil {
 		return err
 	}
 	stop()
-	l.report.Inputs = objects.counts()
+	l.report.Inputs = counts
 	if err := writeFindings(o.output, s, l.report, l.judged); err != nil {
 		return err
 	}
@@ -207,52 +206,30 @@ func (o *lintOptions) run(s streams) error {
 
 // judge judges the inputs, or the state alone by the node port range to come.
 func (o *lintOptions) judge(l *linter, settings *extract.Settings, inputs, state *input, p *progress) error {
-	existing := state.latest()
+	existing := state.forms()
 	tellTooWide(p, existing)
-	tellTwins(p, state)
+	tellTwins(p, state, isNoForm)
 	p.say(fmt.Sprintf("sorting %s objects", grouped(len(inputs.Objects)+len(existing))))
 	j, err := audit.New(settings, bare(existing), bare(inputs.Objects), time.Now())
 	refused, err := invalid(err, slices.Concat(existing, inputs.Objects))
 	if err != nil {
 		return err
 	}
-	l.addUnread(slices.Concat(inputs.unreadFiles(), state.unread(), refused, inputs.twins("")))
-	objects, judge := inputs.Objects, j.Judge
+	l.addUnread(slices.Concat(inputs.unreadFiles(), state.unread(), refused, inputs.twins(isNever)))
+	tell := func(judged, all int) { p.say(fmt.Sprintf("judging %s of %s objects", grouped(judged), grouped(all))) }
 	if o.judgesRange() {
-		objects, judge = existing, j.LeftOutside
-	}
-	found := make([][]check.Finding, len(objects))
-	for n, i := range podsLast(objects) {
-		object := objects[i]
-		p.say(fmt.Sprintf("judging %s of %s objects", grouped(n+1), grouped(len(objects))))
-		found[i] = judge(object.Object)
-		if !o.judgesRange() {
-			found[i] = slices.DeleteFunc(found[i], func(f check.Finding) bool { return isMissed(object, f) })
-			found[i] = slices.Concat(tooWide(object), unreadOf(object), found[i])
+		for i, object := range existing {
+			tell(i+1, len(existing))
+			l.add(object, j.LeftOutside(object.Object))
 		}
+		return nil
 	}
-	audit.InAnyOrder(found)
-	for i, object := range objects {
-		l.add(object, found[i])
+	for i, found := range j.All(bare(inputs.Objects), tell) {
+		object := inputs.Objects[i]
+		found = slices.DeleteFunc(found, func(f check.Finding) bool { return isMissed(object, f) })
+		l.add(object, slices.Concat(tooWide(object), unreadOf(object), found))
 	}
 	return nil
-}
-
-// podsLast returns the places of objects in the order in which they are judged: as they come, but bare pods after all others. Of a
-// pod and a workload that takes its node the pod is in the wrong, as it will be when the workload's pods are there.
-func podsLast(objects []*manifest.Object) []int {
-	places := make([]int, len(objects))
-	for i := range places {
-		places[i] = i
-	}
-	isPod := func(i int) int {
-		if _, ok := objects[i].Object.(*corev1.Pod); ok {
-			return 1
-		}
-		return 0
-	}
-	slices.SortStableFunc(places, func(a, b int) int { return cmp.Compare(isPod(a), isPod(b)) })
-	return places
 }
 
 // writeFindings writes a report in one of outputs.
@@ -309,9 +286,9 @@ func tellTooWide(p *progress, objects []*manifest.Object) {
 	}
 }
 
-// tellTwins tells on the terminal which of two forms of what exists is taken.
-func tellTwins(p *progress, in *input) {
-	for _, f := range in.twins(check.FormTaken) {
+// tellTwins tells on the terminal what exists in two forms.
+func tellTwins(p *progress, in *input, isTaken func(*manifest.Object) bool) {
+	for _, f := range in.twins(isTaken) {
 		p.println(f.line())
 	}
 }

@@ -19,34 +19,43 @@ import (
 // told and the earlier one is its holder, so that a finding is about the pair. The soak tries every order.
 func TestOrderOfFiles(t *testing.T) {
 	r := seed.Rand(t)
-	meetings, unread := 0, 0
+	meetings, unread, placed := 0, 0, 0
 	for range 200 {
 		d := fileDraw{r}
-		files, names := map[string]string{}, []string{}
-		for i, text := range d.files() {
-			name := fmt.Sprintf("f%d.yaml", i)
-			files[name], names = text, append(names, name)
-		}
-		folder(t, files)
-		first := pairs(t, names)
+		first := sameInAnyOrder(t, d.files(), seed.Rounds(4, 720), r)
 		meetings += strings.Count(first, " and ")
 		unread += strings.Count(first, "PC07")
-		for _, names := range orders(r, names, seed.Rounds(4, 720)) {
-			if diff := cmp.Diff(first, pairs(t, names)); diff != "" {
-				var all strings.Builder
-				for _, name := range names {
-					fmt.Fprintf(&all, "--- %s\n%s", name, files[name])
-				}
-				t.Fatalf("%v (-first +in this order):\n%s\n%s", names, diff, all.String())
+		first = sameInAnyOrder(t, d.cluster(), seed.Rounds(3, 24), r)
+		placed += strings.Count(first, "PC0303") + strings.Count(first, "PC040")
+	}
+	if meetings < 200 || unread < 50 || placed < 50 {
+		t.Errorf("%d pairs, %d not read, %d of numbers and places: that proves little", meetings, unread, placed)
+	}
+}
+
+// sameInAnyOrder lints files with these contents in some orders, and returns what is found in each.
+func sameInAnyOrder(t *testing.T, contents []string, limit int, r *rand.Rand) string {
+	t.Helper()
+	files, names := map[string]string{}, []string{}
+	for i, text := range contents {
+		name := fmt.Sprintf("f%d.yaml", i)
+		files[name], names = text, append(names, name)
+	}
+	folder(t, files)
+	first := pairs(t, names)
+	for _, names := range orders(r, names, limit) {
+		if diff := cmp.Diff(first, pairs(t, names)); diff != "" {
+			var all strings.Builder
+			for _, name := range names {
+				fmt.Fprintf(&all, "--- %s\n%s", name, files[name])
 			}
-		}
-		if err := os.Chdir("/"); err != nil { // the folder goes
-			t.Fatal(err)
+			t.Fatalf("%v (-first +in this order):\n%s\n%s", names, diff, all.String())
 		}
 	}
-	if meetings < 200 || unread < 50 {
-		t.Errorf("%d pairs, %d not read: that proves little", meetings, unread)
+	if err := os.Chdir("/"); err != nil { // the folder goes
+		t.Fatal(err)
 	}
+	return first
 }
 
 // orders are all orders of names, or some if there are more than limit.
@@ -75,13 +84,17 @@ func pairs(t *testing.T, names []string) string {
 		t.Fatalf("%v in %s%s", err, o.stdout, o.stderr)
 	}
 	var lines []string
+	worst := map[string]string{} // of each pair: a finding may name others with whom one of them clashes worse
 	for _, f := range r.Findings {
 		who := []string{f.Object.String()}
 		if f.Holder != nil {
 			for _, h := range append([]report.Holder{*f.Holder}, f.Others...) {
-				two := []string{who[0], h.Kind + " " + h.Namespace + "/" + h.Name}
+				two := []string{who[0] + " " + f.Field, h.Kind + " " + h.Namespace + "/" + h.Name + " " + h.Field}
 				slices.Sort(two)
-				lines = append(lines, fmt.Sprintf("%s %s %s", f.Severity, pairCode(f.Code), strings.Join(two, " and ")))
+				pair := pairCode(f.Code) + " " + strings.Join(two, " and ")
+				if severity := fmt.Sprint(f.Severity); worst[pair] == "" || severity == "error" {
+					worst[pair] = severity
+				}
 			}
 			continue
 		}
@@ -94,6 +107,9 @@ func pairs(t *testing.T, names []string) string {
 		}
 		slices.Sort(who)
 		lines = append(lines, fmt.Sprintf("%s %s %s", f.Severity, f.Code, strings.Join(who, " and ")))
+	}
+	for pair, severity := range worst {
+		lines = append(lines, severity+" "+pair)
 	}
 	slices.Sort(lines)
 	lines = slices.Compact(lines) // of two forms of one object each may be the later, or neither
@@ -112,6 +128,32 @@ func pairCode(code string) string {
 type fileDraw struct{ *rand.Rand }
 
 func (d fileDraw) pick(from ...string) string { return from[d.IntN(len(from))] }
+
+// cluster are nodes and what meets on them, a file each.
+func (d fileDraw) cluster() []string {
+	var files []string
+	for _, node := range []string{"n1", "n2", "n3"}[:d.IntN(4)] {
+		files = append(files, fmt.Sprintf("{apiVersion: v1, kind: Node, metadata: {name: %s, labels: {kubernetes.io/hostname: %[1]s}}}\n", node))
+	}
+	for i := range 2 + d.IntN(2) {
+		name, port := string(rune('a'+i)), d.pick("8080", "8080", "30080")
+		spec := fmt.Sprintf("containers: [{name: c, ports: [{containerPort: %s, hostPort: %[1]s, protocol: %s}]}], %s", port, d.pick("TCP", "TCP", "UDP"),
+			d.pick("hostNetwork: false", "hostNetwork: true", "nodeName: n1", "nodeSelector: {kubernetes.io/hostname: n2}", "nodeSelector: {disk: ssd}"))
+		template := fmt.Sprintf("selector: {matchLabels: {app: %s}}, template: {metadata: {labels: {app: %[1]s}}, spec: {%s}}", name, spec)
+		kind := d.pick("Service", "Deployment", "Deployment", "StatefulSet", "DaemonSet", "Pod")
+		switch kind {
+		case "Service":
+			spec = fmt.Sprintf("type: NodePort, ports: [{port: 80, protocol: %s, nodePort: 30080}]", d.pick("TCP", "UDP"))
+		case "Deployment", "StatefulSet":
+			spec = fmt.Sprintf("replicas: %d, %s", d.IntN(4), template)
+		case "DaemonSet":
+			spec = template
+		}
+		version := map[bool]string{true: "v1", false: "apps/v1"}[kind == "Service" || kind == "Pod"]
+		files = append(files, fmt.Sprintf("{apiVersion: %s, kind: %s, metadata: {name: %s}, spec: {%s}}\n", version, kind, name, spec))
+	}
+	return files
+}
 
 // port is a number of a Service, or none.
 func (d fileDraw) port() string {

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -58,7 +59,7 @@ func TestLintOfWrongInput(t *testing.T) {
 		says       []string
 	}{
 		{"broken YAML", "broken.yaml", 1, []string{"broken.yaml:3: no valid YAML", "judged 1 object; not read: 1\n"}},
-		{"broken YAML in the state", "good.yaml --state broken.yaml", 1, []string{"broken.yaml:3: no valid YAML"}},
+		{"broken YAML in the state", "good.yaml --state broken.yaml", 1, []string{"broken.yaml:3: no valid YAML", "judged 1 object; not read: 1\n"}},
 		{"broken YAML that nobody minds", "broken.yaml --fail-on never", 0, []string{"broken.yaml:3: no valid YAML"}},
 		{"nothing but broken YAML", "alone.yaml --fail-on never", 2, []string{"alone.yaml:3: no valid YAML", "nothing could be judged"}},
 		{"a template", "template.yaml", 2, []string{"template.yaml:2: ", "render it first"}},
@@ -81,7 +82,7 @@ func TestLintOfWrongInput(t *testing.T) {
 		{"twice in the input, the same", "good.yaml copy.yaml", 0, []string{"judged 1 object\n"}},
 		{"twice in the input, another form", "good.yaml again.yaml", 0, []string{"warning   PC0703  Service default/app1  again.yaml:2", "judged 2 objects\n"}},
 		{"twice, once from standard input", "- web.yaml", 0, []string{"judged 1 object\n"}},
-		{"twice in the state", "other.yaml --state good.yaml --state again.yaml", 0, []string{"again.yaml:2: metadata.name: ", "(PC0703)"}},
+		{"twice in the state", "other.yaml --state good.yaml --state again.yaml", 0, []string{"again.yaml:2: metadata.name: ", "both are judged", "(PC0703)"}},
 		{"two dumps", "--state newer.yaml --state older.yaml other.yaml", 1, []string{"error     PC0201  Service default/other"}},
 		{"two dumps in the other order", "--state older.yaml --state newer.yaml other.yaml", 1, []string{"error     PC0201  Service default/other"}},
 		{"two dumps of one moment", "--state newer.yaml --state managed.yaml other.yaml", 1, []string{"error     PC0201  Service default/other"}},
@@ -89,6 +90,7 @@ func TestLintOfWrongInput(t *testing.T) {
 		{"workloads of versions that are gone", "gone.yaml --state agent.yaml", 1, []string{"error     PC0202  DaemonSet default/agent2  gone.yaml:1", "judged 1 object\n"}},
 		{"a kind that is not judged", "good.yaml release.yaml", 0, []string{"judged 1 object; not judged: 1 HelmRelease (helm.toolkit.fluxcd.io/v2)\n"}},
 		{"and is minded", "good.yaml release.yaml --fail-on-unjudged", 1, []string{"portcullis: not judged: 1 HelmRelease (helm.toolkit.fluxcd.io/v2), and --fail-on-unjudged is given\n"}},
+		{"and in the state", "good.yaml --state release.yaml --fail-on-unjudged", 1, []string{"portcullis: not judged: 1 HelmRelease (helm.toolkit.fluxcd.io/v2), and", "judged 1 object; not judged: 1 HelmRelease"}},
 		{"kinds that claim no ports", "good.yaml kinds.yaml --fail-on-unjudged", 0, []string{"judged 1 object, and 5 of kinds that claim no ports\n"}},
 		{"a version of a workload that nobody knows", "good.yaml future.yaml --fail-on-unjudged", 1, []string{"not judged: 1 Job (batch/v7)\n"}},
 		{"a number in a ConfigMap", "good.yaml map.yaml", 0, []string{"info      PC0702  ConfigMap default/m  map.yaml:5", "judged 1 object, and 1 of"}},
@@ -109,6 +111,34 @@ func TestLintOfWrongInput(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFormsOfWhatExists: of one object in two forms both hold what they claim, in whatever order they are read.
+func TestFormsOfWhatExists(t *testing.T) {
+	const svc = "{apiVersion: v1, kind: Service, metadata: {name: %s%s}, spec: {type: NodePort, ports: [{port: 80, nodePort: %d}]}}\n"
+	folder(t, map[string]string{
+		"read.yaml": fmt.Sprintf(svc, "a", ", uid: u, resourceVersion: \"7\", creationTimestamp: \"2026-01-01T00:00:00Z\"", 30001), "written.yaml": fmt.Sprintf(svc, "a", "", 30002),
+		"b.yaml": fmt.Sprintf(svc, "b", "", 30001), "c.yaml": fmt.Sprintf(svc, "c", "", 30002),
+	})
+	for _, args := range []string{
+		"lint b.yaml c.yaml --state read.yaml --state written.yaml", "lint b.yaml c.yaml --state written.yaml --state read.yaml",
+		"audit -f read.yaml -f written.yaml -f b.yaml -f c.yaml", "audit -f c.yaml -f written.yaml -f b.yaml -f read.yaml",
+	} {
+		o := runCommand(t, "", append(strings.Fields(args), "-o", "json")...)
+		var r report.LintReport
+		if err := json.Unmarshal([]byte(o.stdout), &r); err != nil {
+			t.Fatal(err)
+		}
+		numbers := map[string]bool{}
+		for _, f := range r.Findings {
+			if f.Code == "PC0201" {
+				numbers[f.Message[:len("30001")]] = true
+			}
+		}
+		if want := map[string]bool{"30001": true, "30002": true}; o.exit != exitFindings || !maps.Equal(numbers, want) {
+			t.Errorf("%s: exit %d, %v", args, o.exit, numbers)
+		}
 	}
 }
 

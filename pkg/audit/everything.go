@@ -38,14 +38,18 @@ func Everything(settings *extract.Settings, objects []runtime.Object, now time.T
 			tell(i+1, len(existing))
 		}
 	}
-	findings = toldOnce(findings, existing, j.ledger.Snapshot())
+	held := j.ledger.Snapshot()
+	findings = slices.DeleteFunc(findings, func(f check.Finding) bool { // that the two meet is said of the younger
+		return f.Code == check.InNodePorts && held.IsNodePort(f.Claim.Port)
+	})
+	findings = toldOnce(findings, existing, held)
 	for i := range findings {
 		findings[i].Standing = false
 	}
 	slices.SortFunc(findings, func(a, b check.Finding) int {
 		return cmp.Or(cmp.Compare(b.Severity, a.Severity), a.Compare(b))
 	})
-	return findings, err
+	return slices.CompactFunc(findings, isSame), err // two forms of one object may have the same wrong
 }
 
 // exists returns the findings about an object that is there.
@@ -55,10 +59,12 @@ func (j *Judge) exists(e entity) []check.Finding {
 		in.OldService = e.service // the API server has taken it: what matters is whether it would again
 	}
 	if e.isResting() {
-		j.holds(e.subject, e.claims())
+		j.add(e.subject)
 		return nil
 	}
-	return j.ask(in, e.subject)
+	findings := j.ask(in, e.subject)
+	j.add(e.subject)
+	return findings
 }
 
 // entity is an object that exists.
@@ -114,7 +120,9 @@ func (j *Judge) byAge(objects []runtime.Object) []entity {
 	}
 	created := make(map[ports.Ref]time.Time, len(all))
 	for _, e := range all {
-		created[e.owner().Ref] = e.created
+		if other, isForm := created[e.owner().Ref]; !isForm || e.created.Before(other) {
+			created[e.owner().Ref] = e.created
+		}
 	}
 	known := owners.Snapshot()
 	for i := range all {
@@ -129,7 +137,8 @@ func (j *Judge) byAge(objects []runtime.Object) []entity {
 	}
 	slices.SortStableFunc(all, func(a, b entity) int {
 		return cmp.Or(cmp.Compare(a.idle(), b.idle()), a.since.Compare(b.since), a.root().Compare(b.root()), cmp.Compare(len(a.chain), len(b.chain)),
-			a.created.Compare(b.created), a.owner().Compare(b.owner().Ref))
+			a.created.Compare(b.created), a.owner().Compare(b.owner().Ref),
+			slices.CompareFunc(a.claims(), b.claims(), ports.Claim.Compare))
 	})
 	return all
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
@@ -167,6 +168,54 @@ func TestOrderOfInputs(t *testing.T) {
 	got, err := Everything(settings(t), in, time.Now(), nil)
 	if diff := cmp.Diff(said(want), said(got)); err != nil || diff != "" {
 		t.Errorf("%v (-one way +the other):\n%s", err, diff)
+	}
+}
+
+// TestMetNumber: that a Service may be given the number of a host port is not said where one has it, whoever came first.
+func TestMetNumber(t *testing.T) {
+	for _, minutes := range [][2]int{{1, 2}, {2, 1}, {1, 1}} {
+		findings, err := Everything(settings(t), objects(t, nodePort("s", minutes[0], 30080), bare("p", minutes[1], "n1", 30080)), time.Now(), nil)
+		if err != nil || len(findings) != 1 || findings[0].Code != check.Held {
+			t.Errorf("minutes %v: %v, %v; want PC0201 alone", minutes, findings, err)
+		}
+	}
+}
+
+// TestForms: of one object in two forms both hold what they claim, whichever is read first, and neither meets the other.
+func TestForms(t *testing.T) {
+	in := objects(t, nodes, nodePort("s", 1, 30001), nodePort("s", 1, 30002), bare("p", 2, "n1", 30001), bare("q", 2, "n1", 30002))
+	want := []string{"PC0201 Pod default/p <- Service default/s n1", "PC0201 Pod default/q <- Service default/s n1"}
+	for range 2 {
+		findings, err := Everything(settings(t), in, time.Now(), nil)
+		if diff := cmp.Diff(want, said(findings)); err != nil || diff != "" {
+			t.Errorf("audit: %v (-want +got):\n%s", err, diff)
+		}
+		j, err := New(settings(t), in[:5], nil, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := slices.Concat(j.All(in[5:], nil)...)
+		slices.SortFunc(found, check.Finding.Compare)
+		if diff := cmp.Diff(want, said(found)); diff != "" {
+			t.Errorf("lint (-want +got):\n%s", diff)
+		}
+		in[3], in[4] = in[4], in[3]
+	}
+}
+
+// TestUpdateOfForms: an update brings what one of the forms that exist has not.
+func TestUpdateOfForms(t *testing.T) {
+	in := objects(t, nodes, nodePort("s", 1, 30001), nodePort("s", 1, 30002), bare("p", 2, "n1", 30001))
+	for range 2 {
+		j, err := New(settings(t), in, nil, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := slices.Concat(j.All(in[3:4], nil)...)
+		if held := in[3].(*corev1.Service).Spec.Ports[0].NodePort == 30001; held != slices.ContainsFunc(found, func(f check.Finding) bool { return f.Code == check.Held && !f.Standing }) {
+			t.Errorf("%s: %v", in[3], found)
+		}
+		in[3], in[4] = in[4], in[3]
 	}
 }
 

@@ -1,6 +1,6 @@
-// Package audit applies objects one after the other to a ledger of what there is, and asks every question about each: of
-// two that clash the later one is the offender and the earlier one its holder. Lint gives it manifests in their order; an
-// audit gives it everything that exists, in the order in which it came to be.
+// Package audit runs every check about objects against a ledger of what there is. Lint gives it manifests, which are checked
+// against all of each other (Judge.All): of two that clash the later one is the offender and the earlier one its holder. An
+// audit gives it everything that exists, one after the other in the order in which it came to be (Everything).
 package audit
 
 import (
@@ -33,11 +33,11 @@ type Judge struct {
 	families    check.Families
 	ranges      []netip.Prefix // of cluster IPs
 	plane       explain.Plane
-	state       map[ports.Ref]runtime.Object
-	holders     map[ports.Ref]runtime.Object // what is in the ledger
+	state       map[ports.Ref][]runtime.Object // with every form of an object that is there in several
+	holders     map[ports.Ref][]runtime.Object // what is in the ledger
 	ledger      ledger.Ledger
-	evidence    ledger.Ledger // of ports that are not declared
-	judged      map[ports.Ref]bool
+	evidence    ledger.Ledger      // of ports that are not declared
+	judged      map[ports.Ref]bool // the inputs that are in the ledger
 	limits      *restrictions
 }
 
@@ -61,7 +61,7 @@ func (e *InvalidError) Unwrap() error { return e.Err }
 func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Time) (*Judge, error) {
 	limits, err := newRestrictions(settings, state, inputs, now)
 	plane := explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback)
-	j := &Judge{settings: settings, plane: plane, state: map[ports.Ref]runtime.Object{}, holders: map[ports.Ref]runtime.Object{}, judged: map[ports.Ref]bool{}, limits: limits}
+	j := &Judge{settings: settings, plane: plane, state: map[ports.Ref][]runtime.Object{}, holders: map[ports.Ref][]runtime.Object{}, judged: map[ports.Ref]bool{}, limits: limits}
 	all := slices.Concat(state, inputs)
 	j.volumes = extract.NewVolumes(all)
 	j.nodePorts = settings.NodePorts.WithServiceLB(all, settings.Check.Trusted)
@@ -89,10 +89,11 @@ func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Ti
 		if !ok {
 			continue
 		}
-		j.state[s.owner().Ref] = object
-		j.holds(s, s.claims())
+		forms := j.state[s.owner().Ref]
+		j.state[s.owner().Ref] = append(forms, object)
+		j.holds(s, len(forms) > 0)
 		if s.service != nil {
-			limits.holds(s.service)
+			limits.holds(s.service, len(forms) > 0)
 		}
 	}
 	return j, err
@@ -167,7 +168,8 @@ func (j *Judge) read(object runtime.Object) (subject, bool) {
 	return subject{object: object, workload: w}, true
 }
 
-// Judge returns the findings about an object, sorted, and puts it into the ledger, where it stands in the way of later ones.
+// Judge returns the findings about an object against those before it, sorted, and puts it into the ledger, where it stands in the
+// way of later ones.
 func (j *Judge) Judge(object runtime.Object) []check.Finding {
 	if node, ok := object.(*corev1.Node); ok {
 		return extract.BadReservations(node) // the ports that it reserves are in the ledger from the beginning
@@ -178,21 +180,32 @@ func (j *Judge) Judge(object runtime.Object) []check.Finding {
 	}
 	s.validate(object)
 	s.name(j.judged)
+	findings := j.ask(j.input(s), s)
+	j.add(s)
+	return findings
+}
+
+// input is a subject for the checks, without its old version.
+func (j *Judge) input(s subject) check.Input {
 	in := check.Input{Service: s.service, Workload: s.workload}
-	if old, stands := j.state[s.owner().Ref]; stands {
-		if before, ok := j.read(old); ok {
-			before.validate(old)
-			in.OldService, in.OldWorkload = before.service, before.workload
-		}
-	}
 	if in.Service != nil {
 		in.Offered = j.limits.offered
 	}
-	in.Together = func(holder ports.Ref) bool {
-		_, stands := j.state[holder]
-		return j.judged[holder] && !stands
+	in.Together = func(holder ports.Ref) bool { return j.judged[holder] && len(j.state[holder]) == 0 }
+	return in
+}
+
+// before returns the forms of a subject in the state, in an order of their own.
+func (j *Judge) before(s subject) []subject {
+	var all []subject
+	for _, old := range j.state[s.owner().Ref] {
+		if before, ok := j.read(old); ok {
+			before.validate(old)
+			all = append(all, before)
+		}
 	}
-	return j.ask(in, s)
+	slices.SortStableFunc(all, func(a, b subject) int { return slices.CompareFunc(a.claims(), b.claims(), ports.Claim.Compare) })
+	return all
 }
 
 // WouldFind returns what would be found about an object if it came now, and on which nodes there is room for it. The object does
@@ -212,38 +225,84 @@ func (j *Judge) complete(in *check.Input) {
 	j.limits.complete(in)
 }
 
-// ask completes a question, asks it, and records the answer's consequences.
+// ask completes the input of a subject, runs the checks, and records what its numbers leave to others.
 func (j *Judge) ask(in check.Input, s subject) []check.Finding {
 	j.complete(&in)
-	findings := j.plane.Check(in)
+	var findings []check.Finding
+	if forms := j.before(s); len(forms) == 0 {
+		findings = j.plane.Check(in)
+	} else {
+		for i, before := range forms {
+			in.OldService, in.OldWorkload = before.service, before.workload
+			if more := j.plane.Check(in); i == 0 {
+				findings = more
+			} else {
+				findings = sinceEither(findings, more)
+			}
+		}
+	}
 	if in.Service != nil {
 		findings = append(findings, j.limits.choose(in)...)
 		slices.SortFunc(findings, check.Finding.Compare)
-		j.limits.holds(in.Service)
+		j.limits.holds(in.Service, false)
 	}
-	claims := s.claims()
-	if ref := s.owner().Ref; j.judged[ref] { // two inputs of one name: whichever will be there, it is in the way of others
-		_, before, _ := in.Held.Owner(ref)
-		claims = slices.Concat(before, claims)
-	}
-	j.judged[s.owner().Ref] = true
-	j.holds(s, claims)
 	return findings
 }
 
-// holds puts a subject, with claims, where later ones meet it.
-func (j *Judge) holds(s subject, claims []ports.Claim) {
+// sinceEither joins the findings about an update of two forms of what exists: what one of them had not is new.
+func sinceEither(findings, more []check.Finding) []check.Finding {
+	for _, f := range more {
+		i := slices.IndexFunc(findings, func(g check.Finding) bool { return isSame(f, g) })
+		if i < 0 {
+			findings = append(findings, f)
+		} else {
+			findings[i].Standing = findings[i].Standing && f.Standing
+		}
+	}
+	slices.SortFunc(findings, check.Finding.Compare)
+	return findings
+}
+
+func isSame(f, g check.Finding) bool {
+	return f.Compare(g) == 0 && f.Case == g.Case && f.Value == g.Value
+}
+
+// add puts an input into the ledger. Of two of one name either is in the way of others: nobody knows which one will be there.
+func (j *Judge) add(s subject) {
+	ref := s.owner().Ref
+	j.holds(s, j.judged[ref])
+	j.judged[ref] = true
+}
+
+// holds puts a subject where others meet it: in place of what stands there by its name, or as another form of it.
+func (j *Judge) holds(s subject, isForm bool) {
+	ref := s.owner().Ref
+	claims, shown := s.claims(), s.evidence()
+	if isForm {
+		claims, shown = withForm(&j.ledger, ref, claims), withForm(&j.evidence, ref, shown)
+	} else {
+		j.holders[ref] = nil
+	}
 	j.ledger.Replace(s.owner(), claims)
-	j.holders[s.owner().Ref] = s.object
-	if shown := s.evidence(); len(shown) > 0 {
+	j.holders[ref] = append(j.holders[ref], s.object)
+	if len(shown) > 0 {
 		j.evidence.Replace(s.owner(), shown)
 	} else {
-		j.evidence.Release(s.owner().Ref)
+		j.evidence.Release(ref)
 	}
 }
 
+// withForm returns claims with those that an owner has in a ledger, in an order of their own.
+func withForm(l *ledger.Ledger, owner ports.Ref, claims []ports.Claim) []ports.Claim {
+	_, before, _ := l.Snapshot().Owner(owner)
+	all := slices.Concat(before, claims)
+	slices.SortStableFunc(all, ports.Claim.Compare)
+	return slices.CompactFunc(all, func(a, b ports.Claim) bool { return a.Compare(b) == 0 && a.Idle == b.Idle })
+}
+
+// runsNowhere reports whether no node suits the pods of a holder, in any of its forms.
 func (j *Judge) runsNowhere(holder ports.Ref) bool {
-	return extract.RunsNowhere(j.holders[holder], j.nodes)
+	return len(j.holders[holder]) > 0 && !slices.ContainsFunc(j.holders[holder], func(o runtime.Object) bool { return !extract.RunsNowhere(o, j.nodes) })
 }
 
 // LeftOutside returns what the node port range of a configuration to come would leave outside of an object that exists.

@@ -239,14 +239,17 @@ func (r *restrictions) choose(in check.Input) []check.Finding {
 	return nil
 }
 
-// holds records the numbers that a Service has.
-func (r *restrictions) holds(s *check.Service) {
+// holds records the numbers that a Service has, isForm besides those that it has in another form.
+func (r *restrictions) holds(s *check.Service, isForm bool) {
 	numbers := numbersOf(s)
 	if numbers == nil && r.numbers[s.Owner.Namespace] == nil {
 		return
 	}
 	if r.numbers[s.Owner.Namespace] == nil {
 		r.numbers[s.Owner.Namespace] = map[ports.Ref][]uint16{}
+	}
+	if isForm {
+		numbers = append(numbers, r.numbers[s.Owner.Namespace][s.Owner.Ref]...)
 	}
 	r.numbers[s.Owner.Namespace][s.Owner.Ref] = numbers
 }

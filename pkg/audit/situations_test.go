@@ -41,8 +41,8 @@ func TestSituations(t *testing.T) {
 			continue
 		}
 		got := []string{}
-		for _, object := range input {
-			for _, f := range j.Judge(object) {
+		for _, findings := range j.All(input, nil) {
+			for _, f := range findings {
 				if f.Severity > check.Info && !f.Standing && f.Code != check.RolloutStalls {
 					got = append(got, line(f))
 				}
@@ -73,7 +73,7 @@ func certain() []situation {
 		{"by hostname twice", three, "Deployment one host=n1 ports=80; StatefulSet two host=n1 ports=80", []string{"error PC0202 StatefulSet/two < Deployment/one"}},
 		{"by hostname and by field", three, "Deployment one host=n1 ports=80; StatefulSet two field=n1 ports=80", []string{"error PC0202 StatefulSet/two < Deployment/one"}},
 		{"without Nodes", "", "Deployment one host=n1 ports=80; Deployment two host=n1 ports=80", []string{"error PC0202 Deployment/two < Deployment/one"}},
-		{"a pod by nodeName and a workload by hostname, without Nodes", "", "Pod one node=n1 ports=80; Deployment two host=n1 ports=80", []string{"error PC0202 Deployment/two < Pod/one"}},
+		{"a pod by nodeName and a workload by hostname, without Nodes", "", "Pod one node=n1 ports=80; Deployment two host=n1 ports=80", []string{"error PC0201 Pod/one < Deployment/two"}},
 		{"a workload by hostname and a pod by nodeName, without Nodes", "", "Deployment two host=n1 ports=80; Pod one node=n1 ports=80", []string{"error PC0201 Pod/one < Deployment/two"}},
 		{"two pods by hostname", three, "Pod one host=n1 ports=80; Pod two host=n1 ports=80", []string{"error PC0201 Pod/two < Pod/one"}},
 		{"two pods by field, without Nodes", "", "Pod one field=n1 ports=80; Pod two field=n1 ports=80", []string{"error PC0201 Pod/two < Pod/one"}},
@@ -105,7 +105,20 @@ func crowded() []situation {
 	return []situation{
 		{"three that fill all nodes are one finding", three + "; " + exporters, "Deployment mgr net=host ports=9926", []string{"error PC0202 Deployment/mgr < Deployment/x1 + Deployment/x2 + Deployment/x3"}},
 		{"the last of three that fill them", three + "; Deployment x1 host=n1 net=host ports=9926; Deployment x2 host=n2 net=host ports=9926", "Deployment mgr net=host ports=9926 strategy=Recreate; Deployment x3 host=n3 net=host ports=9926",
-			[]string{"error PC0202 Deployment/x3 < Deployment/mgr", "warning PC0202 Deployment/mgr < Deployment/x1 + Deployment/x2"}},
+			[]string{"error PC0202 Deployment/mgr < Deployment/x1 + Deployment/x2 + Deployment/x3"}},
+		{"more replicas than nodes, and another one, in one order", "Node n1; Node n2", "Deployment a replicas=3 ports=8080; StatefulSet b replicas=1 ports=8080",
+			[]string{"warning PC0202 StatefulSet/b < Deployment/a", "warning PC0401 Deployment/a"}},
+		{"and in the other", "Node n1; Node n2", "StatefulSet b replicas=1 ports=8080; Deployment a replicas=3 ports=8080",
+			[]string{"warning PC0202 Deployment/a < StatefulSet/b", "warning PC0401 Deployment/a"}},
+		{"a pinned one on the nodes of another, in one order", "Node n1; Node n2", "Deployment a node=n1 ports=8080; StatefulSet b replicas=2 ports=8080",
+			[]string{"warning PC0202 StatefulSet/b < Deployment/a", "warning PC0401 StatefulSet/b"}},
+		{"and in the other ", "Node n1; Node n2", "StatefulSet b replicas=2 ports=8080; Deployment a node=n1 ports=8080",
+			[]string{"warning PC0202 Deployment/a < StatefulSet/b", "warning PC0401 StatefulSet/b"}},
+		{"one node for both, in one order", "", "DaemonSet one node=w1 ports=8080; Deployment two node=w1 ports=8080", []string{"error PC0202 Deployment/two < DaemonSet/one"}},
+		{"and in the other  ", "", "Deployment two node=w1 ports=8080; DaemonSet one node=w1 ports=8080", []string{"error PC0202 DaemonSet/one < Deployment/two"}},
+		{"a number that a Service has for another protocol", "", "StatefulSet w ports=30080; Service s type=NodePort ports=80:30080/UDP", nil},
+		{"and before", "", "Service s type=NodePort ports=80:30080/UDP; StatefulSet w ports=30080", nil},
+		{"what is scaled to nothing after what has its port", three, "Deployment two host=n1 ports=80; Deployment one host=n1 ports=80 replicas=0", nil},
 		{"a DaemonSet in place of a Deployment that still runs", three + "; Deployment web ports=80; Pod web-x node=n1 ports=80 of=Deployment/web", "DaemonSet edge ports=80", []string{"warning PC0202 DaemonSet/edge < Deployment/web"}},
 		{"one whose pods are not there yet", three + "; Deployment web ports=80", "DaemonSet edge ports=80", []string{"warning PC0202 DaemonSet/edge < Deployment/web"}},
 		{"two of three are a warning", three + "; Deployment x1 host=n1 ports=80; Deployment x2 host=n2 ports=80", "Deployment web ports=80 strategy=Recreate", []string{"warning PC0202 Deployment/web < Deployment/x1 + Deployment/x2"}},

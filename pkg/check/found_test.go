@@ -281,6 +281,8 @@ func foundHeldByPods() []scene {
 			want: []string{"PC0201 error ports[0].hostPort < GameServer b ports[0].hostPort on n1"}},
 		{why: "the field of the template, not of the pod", held: []string{"Deployment b: hostPort * 81/TCP @?; hostPort * 80/TCP @?", "Pod b-x < Deployment b: hostPort 0.0.0.0 80/TCP @n1"},
 			now: "Pod a: hostPort * 80/TCP @n1", want: []string{"PC0201 error ports[0].hostPort < Deployment b ports[1].hostPort on n1"}},
+		{why: "the pods of a Service's load balancer have no field of it", held: []string{"Service b LoadBalancer 8088/TCP", "DaemonSet svclb-b < Service b: hostPort * 8088/TCP @every"},
+			now: "Pod a: hostPort * 8088/TCP @n1", want: []string{"PC0201 error ports[0].hostPort < Service b  on n1"}},
 		{why: "the host network", held: []string{"Pod b: hostNetwork * 30080/TCP @n1"}, now: "Service a NodePort 80:30080/TCP",
 			want: []string{"PC0201 error spec.ports[0].nodePort < Pod b ports[0].hostNetwork on n1"}},
 		{why: "a DaemonSet of which the nodes are not known", held: []string{"DaemonSet b: hostPort * 30080/TCP @every", "Pod b-x < DaemonSet b: hostPort * 30080/TCP @n1"},

@@ -156,7 +156,8 @@ func isPod(o *ports.Owner) int {
 	return 0
 }
 
-// holder names root as the holder of held, by the field of root's own template if root stands in the ledger with one.
+// holder names root as the holder of held, by the field of root's own template if root stands in the ledger with one. A Service
+// whose load balancer runs as pods has no such field.
 func (s subject) holder(root ports.Ref, held ports.Claim) *Holder {
 	h := &Holder{Ref: root, Claim: held, Field: held.Field}
 	if root == held.Owner.Ref {
@@ -170,6 +171,8 @@ func (s subject) holder(root ports.Ref, held ports.Claim) *Holder {
 	}
 	if c, ok := template.covering(held.Socket); ok {
 		h.Field = c.Field
+	} else if root.Kind == "Service" {
+		h.Field = ""
 	}
 	return h
 }

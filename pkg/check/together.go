@@ -159,8 +159,8 @@ func (s subject) isCornered(r rival, takes []string) bool {
 func (s subject) together(found *met) {
 	r := s.workload.Rollout
 	left, known := s.left()
-	if r == nil || !known || r.Kind == ToTheEnd || r.Kind == OnEachNode || r.Replicas > left || s.workload.nodes() == nil {
-		return // how many fit is not known, or too few do anyway
+	if r == nil || !known || r.Kind == ToTheEnd || r.Kind == OnEachNode || left == 0 || s.workload.nodes() == nil {
+		return // how many fit is not known, or none does, which is said by naming who holds the nodes
 	}
 	for _, m := range s.met {
 		rivals := slices.DeleteFunc(s.rivals(m.wanted), func(r rival) bool {
