@@ -376,7 +376,10 @@ func (n PortWanted) write(b *textLines, number string) {
 		eligible, why = "eligible nodes", " ("+list(others)+")"
 	}
 	switch {
-	case n.Outcome == PortRefused || n.Kind != ports.HostPort.String() || n.Nodes == 0:
+	case n.Outcome == PortRefused || n.Kind != ports.HostPort.String():
+	case n.Nodes == 0 && why != "":
+		line += ", but no node is eligible" + why
+	case n.Nodes == 0:
 	case n.Free == n.Nodes:
 		line += fmt.Sprintf(", and free on all %d %s%s", n.Nodes, eligible, why)
 	default:

@@ -83,6 +83,8 @@ func TestPortWantedWords(t *testing.T) {
 	}{
 		{room, nil, "A new hostPort 80/TCP: allowed, and free on all 2 nodes\n"},
 		{room, taint, "A new hostPort 80/TCP: allowed, and free on all 2 eligible nodes (n3: taint dedicated=db:NoSchedule is not tolerated)\n"},
+		{check.Room{}, nil, "A new hostPort 80/TCP: allowed\n"},
+		{check.Room{}, taint, "A new hostPort 80/TCP: allowed, but no node is eligible (n3: taint dedicated=db:NoSchedule is not tolerated)\n"},
 		{taken, nil, "A new hostPort 80/TCP: allowed, but free on 1 of 2 nodes only: held by Service default/db\n"},
 		{taken, taint, "A new hostPort 80/TCP: allowed, but free on 1 of 2 eligible nodes only: held by Service default/db (n3: taint dedicated=db:NoSchedule is not tolerated)\n"},
 	} {
