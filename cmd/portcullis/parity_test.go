@@ -42,6 +42,7 @@ import (
 //	                          somebody holds it on a node
 //	why and ports             a node fits though ports lists a holder of a wanted port there, who is not the pod itself; or one
 //	                          does not for a port of which ports lists no holder
+//	ports N and why           a new hostPort is free on more nodes than why says, or on fewer while there are no templates
 //	why and the pod           a pod that is on a node is said to be elsewhere
 //	lint and the webhook      an object on its own, against all others as the state, is judged otherwise than its request
 //	lint and audit            a Service or a node has what another one wants, and only one of lint and audit says so
@@ -119,6 +120,7 @@ func (p *parity) aboutNumber(h *holdings, number uint16) {
 			if want != wanted.Outcome {
 				p.Errorf("ports: a new %s %d/%s is %s, the webhook: %s; %q", wanted.Kind, number, n.Protocol, wanted.Outcome, want, wanted.Messages)
 			}
+			p.isFreeWhere(h, &wanted, object)
 			if wanted.Outcome == report.PortRefused {
 				continue
 			}

@@ -24,6 +24,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 	"github.com/portcullis-k8s/portcullis/pkg/rules"
+	"github.com/portcullis-k8s/portcullis/pkg/rules/walk"
 )
 
 // about tells of a number: of each protocol that somebody holds it with, else of the one that was asked for. What would become
@@ -54,7 +55,7 @@ func (h *holdings) about(asked number, node, namespace string, objects []*manife
 		of := slices.DeleteFunc(slices.Clone(held), func(one report.HeldPort) bool { return one.Claim.Protocol != protocol })
 		n := report.PortNumber{
 			Port: int(asked.port), Protocol: protocol.String(), Free: len(of) == 0,
-			LiesIn: h.liesIn(asked.port, set), Situations: []report.PortSituation{}, Serves: h.serves(of), New: wanted(judge, &h.settings.Check, namespace, asked.port, protocol),
+			LiesIn: h.liesIn(asked.port, set), Situations: []report.PortSituation{}, Serves: h.serves(of), New: h.wanted(judge, namespace, asked.port, protocol),
 		}
 		h.addSituations(&n, asked.port, protocol, node, of)
 		all = append(all, n)
@@ -136,48 +137,62 @@ func ownerOf(one report.HeldPort) ports.Ref {
 }
 
 // wanted judges a new Service and a new pod that want a number, as the webhook would: in a namespace, without labels.
-func wanted(judge *audit.Judge, settings *check.Settings, namespace string, port uint16, protocol ports.Protocol) []report.PortWanted {
+func (h *holdings) wanted(judge *audit.Judge, namespace string, port uint16, protocol ports.Protocol) []report.PortWanted {
+	settings := &h.settings.Check
 	meta := metav1.ObjectMeta{Namespace: namespace, GenerateName: "new-"}
 	nodePort, _ := judge.WouldFind(&corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{{
 		Port: int32(port), NodePort: int32(port), Protocol: corev1.Protocol(protocol.String()), TargetPort: intstr.FromInt32(int32(port)),
 	}}}})
-	hostPort, room := judge.WouldFind(&corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{
+	pod := &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{
 		ContainerPort: int32(port), HostPort: int32(port), Protocol: corev1.Protocol(protocol.String()),
-	}}}}}})
-	return []report.PortWanted{
-		report.NewPortWanted(ports.NodePort, nodePort, check.Room{}, settings), report.NewPortWanted(ports.HostPort, hostPort, room, settings),
+	}}}}}}
+	hostPort, room := judge.WouldFind(pod)
+	forPod := report.NewPortWanted(ports.HostPort, hostPort, room, settings)
+	for _, node := range h.sortedNodes() {
+		if !slices.Contains(room.Nodes, node.Name) {
+			forPod.AddExcluded(node.Name, extract.Exclusions(pod, node, extract.Load{}))
+		}
 	}
+	return []report.PortWanted{report.NewPortWanted(ports.NodePort, nodePort, check.Room{}, settings), forPod}
 }
 
-// addSituations walks the packets for a number on one node of each kind: those with the same holders are alike.
+func (h *holdings) sortedNodes() []*corev1.Node {
+	return slices.SortedFunc(slices.Values(h.nodes), func(a, b *corev1.Node) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// addSituations walks the packets for a number on one node of each kind: those that are alike get one answer.
 func (h *holdings) addSituations(n *report.PortNumber, port uint16, protocol ports.Protocol, only string, held []report.HeldPort) {
 	if len(h.nodes) == 0 && len(held) > 0 {
 		n.Unknown = "there is no Node among the objects"
 		return
 	}
 	plane := explain.PlaneOf(h.settings.ServiceProxy, h.settings.HostPorts, !h.settings.NodePorts.IPv4Loopback)
+	var unknown []explain.Component
 	for _, one := range held {
-		if unknown := plane.Unknown(one.Claim.Kind); one.Claim.Owner != nil && unknown != "" {
-			n.Unknown = report.UnknownComponent(unknown)
-			return
+		if c := plane.Unknown(one.Claim.Kind); one.Claim.Owner != nil && c != "" && !slices.Contains(unknown, c) {
+			unknown = append(unknown, c)
 		}
 	}
+	if unknown != nil {
+		n.Unknown = report.UnknownComponents(unknown)
+		return
+	}
 	for _, g := range h.alike(only, held) {
-		s, made, err := h.situation(plane, g.nodes, port, protocol, g.held)
+		situations, simulated, err := h.situations(plane, g, port, protocol)
 		if err != nil {
 			n.Unknown = err.Error()
 			continue
 		}
-		n.Situations = append(n.Situations, s)
-		for _, text := range made {
-			if !slices.Contains(n.MadeUp, text) {
-				n.MadeUp = append(n.MadeUp, text)
+		n.Situations = append(n.Situations, situations...)
+		for _, text := range simulated {
+			if !slices.Contains(n.Simulated, text) {
+				n.Simulated = append(n.Simulated, text)
 			}
 		}
 	}
 }
 
-// group is nodes on which a number has the same holders.
+// group is nodes on which a number has the same holders, and the same becomes of its packets.
 type group struct {
 	nodes []*corev1.Node // sorted
 	held  []report.HeldPort
@@ -185,25 +200,24 @@ type group struct {
 
 // alike groups the nodes on which a number has holders, daemons aside; only one node, if it is named.
 func (h *holdings) alike(only string, held []report.HeldPort) []*group {
-	byHolders := map[string]*group{}
+	byKey := map[string]*group{}
 	var groups []*group
-	for _, node := range slices.SortedFunc(slices.Values(h.nodes), func(a, b *corev1.Node) int { return strings.Compare(a.Name, b.Name) }) {
-		var here []report.HeldPort
-		var key strings.Builder
-		fmt.Fprintln(&key, extract.IsWindows(node)) // which has rules of its own
-		for _, one := range held {
-			if one.Claim.Owner != nil && (one.Node == node.Name || one.Node == report.EveryNode) {
-				here = append(here, one)
-				fmt.Fprintln(&key, one.Holder, one.Claim.Kind, one.Claim.Address)
-			}
-		}
-		if here == nil || only != "" && node.Name != only {
+	local := h.localEndpoints(held)
+	for _, node := range h.sortedNodes() {
+		if only != "" && node.Name != only {
 			continue
 		}
-		g := byHolders[key.String()]
+		here := slices.DeleteFunc(slices.Clone(held), func(one report.HeldPort) bool {
+			return one.Claim.Owner == nil || one.Node != node.Name && one.Node != report.EveryNode
+		})
+		if len(here) == 0 {
+			continue
+		}
+		key := h.keyOf(node, here) + local[node.Name]
+		g := byKey[key]
 		if g == nil {
 			g = &group{held: here}
-			byHolders[key.String()] = g
+			byKey[key] = g
 			groups = append(groups, g)
 		}
 		g.nodes = append(g.nodes, node)
@@ -211,58 +225,271 @@ func (h *holdings) alike(only string, held []report.HeldPort) []*group {
 	return groups
 }
 
-// situation walks the packets of every class on the first of nodes that are alike; where endpoints are made up, without them too.
-func (h *holdings) situation(plane explain.Plane, nodes []*corev1.Node, port uint16, protocol ports.Protocol, held []report.HeldPort) (report.PortSituation, []string, error) {
-	st := h.stage(nodes[0], held)
-	winners, flips, outside, err := h.winners(plane, st, slices.Concat(st.objects, st.assumed), port, protocol, held)
-	if err != nil {
-		return report.PortSituation{}, nil, err
-	}
-	otherwise := winners
-	if st.assumed != nil {
-		if otherwise, _, _, err = h.winners(plane, st, st.objects, port, protocol, held); err != nil {
-			return report.PortSituation{}, nil, err
+// keyOf is what nodes have in common that are alike, endpoints aside: the holders of a number, the addresses that packets are sent to,
+// and the families of what packets go through.
+func (h *holdings) keyOf(node *corev1.Node, held []report.HeldPort) string {
+	var key strings.Builder
+	fmt.Fprintln(&key, extract.IsWindows(node)) // which has rules of its own
+	local := extract.NodeAddresses(node)
+	fmt.Fprintln(&key, len(local) == 0, familiesOf(podNetworks(node)))
+	var pods []*corev1.Pod
+	to := destinations(local, held)
+	for _, one := range held {
+		fmt.Fprintln(&key, one.Holder, one.Claim.Kind, one.Claim.Address)
+		for _, d := range to {
+			fmt.Fprint(&key, one.Claim.Address.Contains(d.addr))
+		}
+		if pod, ok := h.objects[ownerOf(one)].(*corev1.Pod); ok {
+			pods = append(pods, pod)
+			fmt.Fprint(&key, pod.Status.PodIP == "", familiesOf(podAddresses(pod)))
 		}
 	}
-	var names []string
-	for _, node := range nodes {
-		names = append(names, node.Name)
+	for _, d := range to {
+		if d.own {
+			fmt.Fprintln(&key, rules.FamilyOf(d.addr))
+		} else {
+			fmt.Fprintln(&key, d.addr, slices.Contains(local, d.addr))
+		}
 	}
-	return report.NewPortSituation(names, winners, otherwise, flips, outside, h.rootOf), st.made, nil
+	if len(pods) > 1 { // portmap's rules are in the order of the pods' starts
+		for _, pod := range pods {
+			fmt.Fprint(&key, slices.IndexFunc(slices.SortedStableFunc(slices.Values(pods), byStart), func(p *corev1.Pod) bool { return p == pod }))
+		}
+	}
+	return key.String()
 }
 
-// winners walks the packets of every class through what objects lead to. It returns who gets them, whether that depends on the
-// order of starts, and the walk from outside.
-func (h *holdings) winners(plane explain.Plane, st *stage, objects []runtime.Object, port uint16, protocol ports.Protocol, held []report.HeldPort) ([]check.Winner, bool, explain.Answer, error) {
-	var outside explain.Answer
+// byStart orders pods as extract.World does.
+func byStart(a, b *corev1.Pod) int {
+	if s, t := a.Status.StartTime, b.Status.StartTime; s != nil && t != nil && !s.Equal(t) {
+		return s.Compare(t.Time)
+	}
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+}
+
+// localEndpoints tells nodes apart by the endpoints there, of each family, of the Services among holders that have a traffic policy Local.
+func (h *holdings) localEndpoints(held []report.HeldPort) map[string]string {
+	onNode := map[string]string{}
+	seen := map[ports.Ref]bool{}
+	for _, one := range held {
+		ref := ownerOf(one)
+		if _, ok := h.objects[ref].(*corev1.Service); !ok || seen[ref] {
+			continue
+		}
+		seen[ref] = true
+		svc, known := h.known.Service(ref, []netip.Addr{netip.MustParseAddr(clusterIPToBe)})
+		if svc == nil || !known || !svc.ExternalLocal && !svc.InternalLocal {
+			continue
+		}
+		type kind struct {
+			port  string
+			ipv4  bool
+			ready bool
+		}
+		has := map[string]map[kind]bool{}
+		for _, p := range svc.Ports {
+			for _, e := range p.Endpoints {
+				if !e.Ready && !(e.Serving && e.Terminating) {
+					continue // kube-proxy sends it nothing
+				}
+				if has[e.Node] == nil {
+					has[e.Node] = map[kind]bool{}
+				}
+				has[e.Node][kind{p.Name, e.Addr.Addr().Is4(), e.Ready}] = true
+			}
+		}
+		for node, kinds := range has {
+			onNode[node] += fmt.Sprintln(ref, kinds) // maps are printed in the order of their keys
+		}
+	}
+	return onNode
+}
+
+// destination is an address on a node that packets are sent to.
+type destination struct {
+	addr netip.Addr
+	own  bool // the node's primary address of the family
+}
+
+// destinations are those that differ for holders: the node's own address of each family that one of them has, and each address that
+// one of them names. Local are the node's addresses.
+func destinations(local []netip.Addr, held []report.HeldPort) []destination {
+	var own, named []destination
+	add := func(list *[]destination, d destination) {
+		if !slices.ContainsFunc(slices.Concat(own, named), func(o destination) bool { return o.addr == d.addr }) {
+			*list = append(*list, d)
+		}
+	}
+	ofFamily := map[rules.Family]netip.Addr{}
+	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
+		if i := slices.IndexFunc(local, f.Has); i >= 0 {
+			ofFamily[f] = local[i]
+			if slices.ContainsFunc(held, func(one report.HeldPort) bool { return one.Claim.Address.Contains(local[i]) }) {
+				add(&own, destination{local[i], true})
+			}
+		}
+	}
+	for _, one := range held {
+		addr, single := one.Claim.Address.Single()
+		if !single && one.Claim.Address.IsLoopback() {
+			addr, single = netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
+		}
+		// Over loopback packets go to 127.0.0.1 wherever the node's own address counts.
+		if single && !(addr == netip.AddrFrom4([4]byte{127, 0, 0, 1}) && len(own) > 0 && own[0].addr.Is4()) {
+			add(&named, destination{addr: addr})
+		}
+	}
+	if len(own)+len(named) == 0 { // served on other addresses only, as --nodeport-addresses says
+		for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
+			is := func(one report.HeldPort) bool {
+				return f == rules.IPv4 && one.Claim.Address.HasIPv4() || f == rules.IPv6 && one.Claim.Address.HasIPv6()
+			}
+			if addr, ok := ofFamily[f]; ok && slices.ContainsFunc(held, is) {
+				add(&own, destination{addr, true})
+			}
+		}
+	}
+	slices.SortFunc(named, func(a, b destination) int { return a.addr.Compare(b.addr) })
+	return append(own, named...)
+}
+
+// packetTo is the packet of a class to a destination; false if there is none. Over loopback it goes to 127.0.0.1 in place of the node's
+// own address.
+func packetTo(w *rules.World, from explain.From, d destination, port uint16) (walk.Packet, bool) {
+	to := netip.AddrPortFrom(d.addr, port)
+	switch {
+	case d.addr.IsLoopback():
+		packet, err := explain.PacketFrom(w, "loopback", to)
+		return packet, err == nil && from == explain.FromLoopback
+	case from == explain.FromLoopback && !d.own:
+		return walk.Packet{}, false
+	default:
+		return explain.PacketOf(w, from, to)
+	}
+}
+
+// walker follows packets through the rules that objects lead to on a node.
+type walker struct {
+	plane explain.Plane
+	world *rules.World
+	held  []report.HeldPort
+}
+
+func (h *holdings) walker(plane explain.Plane, node *corev1.Node, objects []runtime.Object, held []report.HeldPort) (*walker, error) {
 	w, err := extract.World(objects, extract.WorldOptions{
-		Node: st.node.Name, Portmap: rules.Portmap{MarkBit: portmapMarkBit},
+		Node: node.Name, Portmap: rules.Portmap{MarkBit: portmapMarkBit},
 		Proxy: rules.Proxy{
 			LocalhostNodePorts: h.settings.NodePorts.IPv4Loopback, PrimaryNodePorts: h.settings.NodePorts.Primary,
-			NodePortAddresses: h.settings.NodePorts.Prefixes, Counters: true, Detector: rules.Detector{CIDRs: podNetworks(st.node)},
+			NodePortAddresses: h.settings.NodePorts.Prefixes, Counters: true, Detector: rules.Detector{CIDRs: podNetworks(node)},
 		},
 	})
-	if err != nil {
-		return nil, false, outside, err
-	}
-	host := explain.Host(w)
-	to := netip.AddrPortFrom(destination(w, held), port)
-	var winners []check.Winner
-	flips := false
+	return &walker{plane, w, held}, err
+}
+
+// walk follows the packets of every class to a destination.
+func (w *walker) walk(d destination, port uint16, protocol ports.Protocol) report.PortWalk {
+	var found report.PortWalk
+	host := explain.Host(w.world)
 	for _, from := range explain.Froms() {
-		packet, ok := explain.PacketOf(w, from, to)
+		packet, ok := packetTo(w.world, from, d, port)
 		if !ok {
-			continue // a node without pods
+			continue // a node without pods of the family
 		}
 		packet.Protocol = protocol
-		answer := plane.Trace(w, host, packet)
-		winners = append(winners, check.Winner{Of: string(from), Who: explain.Receiver(answer.Paths[0], listenerOf(packet.Dst.Addr(), held))})
-		flips = flips || answer.OrderDependent
-		if from == explain.FromOutside {
-			outside = answer
+		answer := w.plane.Trace(w.world, host, packet)
+		end := w.endOf(from, packet, answer.Paths[0])
+		found.Ends = append(found.Ends, end)
+		found.OrderDependent = found.OrderDependent || answer.OrderDependent && slices.ContainsFunc(answer.Paths, func(p walk.Path) bool { return w.endOf(from, packet, p) != end })
+		switch from {
+		case explain.FromOutside:
+			found.Outside = answer
+			found.Simulated = append(found.Simulated, "a client outside, "+packet.Src.String())
+		case explain.FromPod:
+			found.Simulated = append(found.Simulated, "a client in a pod")
+		case explain.FromNode, explain.FromLoopback:
 		}
 	}
-	return winners, flips, outside, nil
+	return found
+}
+
+// endOf is what becomes of the packets of a path.
+func (w *walker) endOf(from explain.From, packet walk.Packet, p walk.Path) report.PacketEnd {
+	end := report.PacketEnd{Of: string(from), Who: explain.Receiver(p, listenerOf(packet.Dst.Addr(), w.held))}
+	switch {
+	case packet.Dst.Addr() == netip.IPv6Loopback() && p.Martian:
+		end.Who, end.Verdict = ports.Ref{}, report.PacketsDropped // what is translated for ::1 nobody answers
+	case p.Verdict == walk.Drop:
+		end.Verdict, end.By = report.PacketsDropped, p.Origin.Owner
+	case p.Verdict == walk.Reject:
+		end.Verdict, end.By = report.PacketsRejected, p.Origin.Owner
+	case end.Who == ports.Ref{} && !p.Local:
+		end.Verdict = report.PacketsForwarded
+	}
+	return end
+}
+
+// situations walks the packets to every destination on the first of nodes that are alike; where endpoints are simulated, without them
+// too. Destinations with one answer are told together.
+func (h *holdings) situations(plane explain.Plane, g *group, port uint16, protocol ports.Protocol) ([]report.PortSituation, []string, error) {
+	st := h.stage(g.nodes[0], g.held)
+	with, err := h.walker(plane, st.node, slices.Concat(st.objects, st.assumed), g.held)
+	if err != nil {
+		return nil, nil, err
+	}
+	without := with
+	if st.assumed != nil {
+		if without, err = h.walker(plane, st.node, st.objects, g.held); err != nil {
+			return nil, nil, err
+		}
+	}
+	to := destinations(extract.NodeAddresses(st.node), g.held)
+	if len(to) == 0 {
+		return nil, nil, fmt.Errorf("node %s has no address of a family that it is held for", st.node.Name)
+	}
+	var walks []*report.PortWalk
+	var simulated []string
+	for _, d := range to {
+		one := with.walk(d, port, protocol)
+		one.Otherwise = one.Ends
+		if without != with {
+			one.Otherwise = without.walk(d, port, protocol).Ends
+		}
+		one.Port, one.Protocol = port, protocol
+		for _, node := range g.nodes {
+			one.Nodes = append(one.Nodes, node.Name)
+		}
+		one.AddDestination(addressesOn(g.nodes, d), d.own)
+		simulated = append(simulated, one.Simulated...)
+		if i := slices.IndexFunc(walks, func(w *report.PortWalk) bool { return w.Agrees(&one) }); i >= 0 {
+			walks[i].Merge(&one)
+		} else {
+			walks = append(walks, &one)
+		}
+	}
+	var all []report.PortSituation
+	for _, w := range walks {
+		w.All = len(walks) == 1
+		all = append(all, report.NewPortSituation(*w, h.rootOf))
+	}
+	return all, append(simulated, st.simulated...), nil
+}
+
+// addressesOn are those of a destination on nodes that are alike, each once.
+func addressesOn(nodes []*corev1.Node, d destination) []netip.Addr {
+	if !d.own {
+		return []netip.Addr{d.addr}
+	}
+	var all []netip.Addr
+	for _, node := range nodes {
+		local := extract.NodeAddresses(node)
+		if i := slices.IndexFunc(local, rules.FamilyOf(d.addr).Has); i >= 0 {
+			all = append(all, local[i])
+		}
+	}
+	if all == nil {
+		return []netip.Addr{d.addr} // a simulated one
+	}
+	return all
 }
 
 func podNetworks(node *corev1.Node) []netip.Prefix {
@@ -275,27 +502,31 @@ func podNetworks(node *corev1.Node) []netip.Prefix {
 	return found
 }
 
+// podAddresses are those of a pod, as prefixes.
+func podAddresses(pod *corev1.Pod) []netip.Prefix {
+	var found []netip.Prefix
+	for _, ip := range append([]corev1.PodIP{{IP: pod.Status.PodIP}}, pod.Status.PodIPs...) {
+		if addr, err := netip.ParseAddr(ip.IP); err == nil {
+			found = append(found, netip.PrefixFrom(addr, addr.BitLen()))
+		}
+	}
+	return found
+}
+
+// familiesOf are the families of networks.
+func familiesOf(networks []netip.Prefix) (families [2]bool) {
+	for _, p := range networks {
+		families[0], families[1] = families[0] || p.Addr().Is4(), families[1] || p.Addr().Is6()
+	}
+	return families
+}
+
 // rootOf is who is behind a holder.
 func (h *holdings) rootOf(ref ports.Ref) ports.Ref {
 	if owner, _, ok := h.ledger.Snapshot().Owner(ref); ok {
 		return h.ledger.Snapshot().Root(owner)
 	}
 	return ref
-}
-
-// destination is the address that packets are sent to: one that a holder names, else the node's own.
-func destination(w *rules.World, held []report.HeldPort) netip.Addr {
-	for _, one := range held {
-		if addr, single := one.Claim.Address.Single(); single && !addr.IsLoopback() {
-			return addr
-		}
-	}
-	for _, one := range held {
-		if one.Claim.Address.HasIPv4() && len(w.Node.IPs) > 0 {
-			return w.Node.IP(rules.IPv4)
-		}
-	}
-	return w.Node.IP(rules.IPv6)
 }
 
 // listenerOf is who among holders listens on the node.
@@ -308,24 +539,29 @@ func listenerOf(at netip.Addr, held []report.HeldPort) ports.Ref {
 	return ports.Ref{}
 }
 
-// stage is a node with the holders of one number, and what objects leave out about them made up.
+// stage is a node with the holders of one number, and what objects leave out about them simulated.
 type stage struct {
-	node    *corev1.Node
-	objects []runtime.Object
-	assumed []runtime.Object // endpoints of Services of which none is known
-	made    []string
+	node      *corev1.Node
+	objects   []runtime.Object
+	assumed   []runtime.Object // endpoints of Services of which none is known
+	simulated []string
 }
 
 func (h *holdings) stage(node *corev1.Node, held []report.HeldPort) *stage {
 	s := &stage{node: node.DeepCopy()}
+	isIPv6 := !slices.ContainsFunc(held, func(one report.HeldPort) bool { return one.Claim.Address.HasIPv4() })
 	if len(extract.NodeAddresses(node)) == 0 {
-		s.node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}} // RFC 5737
-		s.made = append(s.made, "an address of the nodes")
+		address := map[bool]string{false: "192.0.2.1", true: "2001:db8::1"}[isIPv6] // RFC 5737, RFC 3849
+		s.node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address}}
+		s.simulated = append(s.simulated, "the nodes' address "+address)
 	}
 	if len(podNetworks(node)) == 0 {
-		s.node.Spec.PodCIDRs = []string{"10.244.0.0/24"}
-		s.node.Spec.PodCIDR = s.node.Spec.PodCIDRs[0]
-		s.made = append(s.made, "a podCIDR of the nodes")
+		for _, addr := range extract.NodeAddresses(s.node) {
+			if network := podNetwork(nil, rules.FamilyOf(addr)).String(); !slices.Contains(s.node.Spec.PodCIDRs, network) {
+				s.node.Spec.PodCIDRs = append(s.node.Spec.PodCIDRs, network)
+				s.simulated = append(s.simulated, "the nodes' podCIDR "+network)
+			}
+		}
 	}
 	s.objects = append(s.objects, s.node)
 	seen := map[ports.Ref]bool{}
@@ -342,53 +578,103 @@ func (h *holdings) stage(node *corev1.Node, held []report.HeldPort) *stage {
 			s.addPod(o.DeepCopy(), len(s.objects))
 		}
 	}
+	h.addServicesAt(s, held, seen)
 	return s
+}
+
+// addServicesAt adds the other Services that have an address which packets are sent to: kube-proxy takes its packets on every node, and
+// in ipvs mode the address becomes the node's, whatever the port.
+func (h *holdings) addServicesAt(s *stage, held []report.HeldPort, seen map[ports.Ref]bool) {
+	at := map[netip.Addr]bool{}
+	for _, d := range destinations(extract.NodeAddresses(s.node), held) {
+		at[d.addr] = true
+	}
+	for _, c := range h.ledger.Snapshot().Claims() {
+		addr, single := c.Address.Single()
+		svc, ok := h.objects[c.Owner.Ref].(*corev1.Service)
+		if !ok || !single || c.Scope.Kind != ports.AtAddress || !at[addr] || seen[c.Owner.Ref] {
+			continue
+		}
+		seen[c.Owner.Ref] = true
+		endpoints, known := h.known.Endpoints(svc)
+		isOfNumber := slices.ContainsFunc(held, func(one report.HeldPort) bool { return one.Claim.Port == c.Port && one.Claim.Protocol == c.Protocol })
+		s.addService(svc.DeepCopy(), endpoints, known || !isOfNumber)
+	}
 }
 
 func (s *stage) addPod(pod *corev1.Pod, n int) {
 	pod.Spec.NodeName = s.node.Name
 	if pod.Status.PodIP == "" && !pod.Spec.HostNetwork {
-		pod.Status.PodIP = s.address(10 + n)
-		s.made = append(s.made, "the address of pods that have none yet")
+		for _, network := range podNetworks(s.node) {
+			pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: addressIn(network, 10+n)})
+		}
+		pod.Status.PodIP = pod.Status.PodIPs[0].IP
+		s.simulated = append(s.simulated, "an address of pods that have none yet")
 	}
 	s.objects = append(s.objects, pod)
 }
 
-// address is the n-th of the node's pod network.
-func (s *stage) address(n int) string {
-	addr := podNetworks(s.node)[0].Addr()
+// podNetwork is the first of networks that is of a family, else one that stands for it.
+func podNetwork(networks []netip.Prefix, f rules.Family) netip.Prefix {
+	if i := slices.IndexFunc(networks, func(p netip.Prefix) bool { return f.Has(p.Addr()) }); i >= 0 {
+		return networks[i]
+	}
+	if f == rules.IPv4 {
+		return netip.MustParsePrefix("10.244.0.0/24")
+	}
+	return netip.MustParsePrefix("fd00:10:244::/64")
+}
+
+// addressIn is the n-th address of a network.
+func addressIn(network netip.Prefix, n int) string {
+	addr := network.Addr()
 	for range n {
 		addr = addr.Next()
 	}
 	return addr.String()
 }
 
-// addService adds a Service with its endpoints, or with one made up if none is known of.
+// addService adds a Service with its endpoints, or with one of each family simulated if none is known of.
 func (s *stage) addService(svc *corev1.Service, endpoints []runtime.Object, known bool) {
+	ipv4, ipv6 := extract.ServiceFamilies(svc)
 	if svc.Spec.ClusterIP == "" {
-		svc.Spec.ClusterIP = clusterIPToBe
-		s.made = append(s.made, "a cluster IP of Services that have none yet")
+		svc.Spec.ClusterIPs = nil
+		if ipv4 {
+			svc.Spec.ClusterIPs = append(svc.Spec.ClusterIPs, clusterIPToBe)
+		}
+		if ipv6 {
+			svc.Spec.ClusterIPs = append(svc.Spec.ClusterIPs, clusterIPv6ToBe)
+		}
+		svc.Spec.ClusterIP = svc.Spec.ClusterIPs[0]
+		s.simulated = append(s.simulated, "a cluster IP of Services that have none yet")
 	}
 	s.objects = append(s.objects, svc)
 	if known {
 		s.objects = append(s.objects, endpoints...)
 		return
 	}
-	slice := &discoveryv1.EndpointSlice{
-		ObjectMeta:  metav1.ObjectMeta{Namespace: svc.Namespace, Name: svc.Name, Labels: map[string]string{discoveryv1.LabelServiceName: svc.Name}},
-		AddressType: discoveryv1.AddressTypeIPv4,
-		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{s.address(20)}, NodeName: &s.node.Name}},
+	s.simulated = append(s.simulated, fmt.Sprintf("an endpoint of %s", ports.Ref{Kind: "Service", Namespace: svc.Namespace, Name: svc.Name}))
+	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
+		if f == rules.IPv4 && !ipv4 || f == rules.IPv6 && !ipv6 {
+			continue
+		}
+		kind := map[rules.Family]discoveryv1.AddressType{rules.IPv4: discoveryv1.AddressTypeIPv4, rules.IPv6: discoveryv1.AddressTypeIPv6}[f]
+		slice := &discoveryv1.EndpointSlice{
+			ObjectMeta:  metav1.ObjectMeta{Namespace: svc.Namespace, Name: svc.Name + "-" + string(kind), Labels: map[string]string{discoveryv1.LabelServiceName: svc.Name}},
+			AddressType: kind,
+			Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{addressIn(podNetwork(podNetworks(s.node), f), 20)}, NodeName: &s.node.Name}},
+		}
+		for i := range svc.Spec.Ports {
+			p := &svc.Spec.Ports[i]
+			target, protocol := cmp.Or(p.TargetPort.IntVal, p.Port), cmp.Or(p.Protocol, corev1.ProtocolTCP)
+			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &p.Name, Port: &target, Protocol: &protocol})
+		}
+		s.assumed = append(s.assumed, slice)
 	}
-	if strings.Contains(slice.Endpoints[0].Addresses[0], ":") {
-		slice.AddressType = discoveryv1.AddressTypeIPv6
-	}
-	for i := range svc.Spec.Ports {
-		p := &svc.Spec.Ports[i]
-		target, protocol := cmp.Or(p.TargetPort.IntVal, p.Port), cmp.Or(p.Protocol, corev1.ProtocolTCP)
-		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &p.Name, Port: &target, Protocol: &protocol})
-	}
-	s.assumed = append(s.assumed, slice)
 }
 
-// clusterIPToBe stands for that of a Service that has none yet.
-const clusterIPToBe = "10.96.0.10"
+// What stands for the cluster IPs of a Service that has none yet.
+const (
+	clusterIPToBe   = "10.96.0.10"
+	clusterIPv6ToBe = "fd00:10:96::a"
+)

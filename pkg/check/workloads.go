@@ -127,7 +127,7 @@ func takenBy(met []meeting) taken {
 // Room is where there is room for a workload.
 type Room struct {
 	Nodes   []string    // that it may run on, sorted; nil: not known
-	Taken   []string    // of these, where another pod or the node itself holds a host port that it wants, sorted
+	Taken   []string    // of these, where somebody or the node itself holds a host port that it wants, sorted
 	Holders []ports.Ref // who does, each once, sorted
 }
 
@@ -144,6 +144,19 @@ func RoomFor(in Input) Room {
 			room.Holders = append(room.Holders, s.held.Root(c.Held.Owner))
 		}
 	}
+	seeker := NewSeeker(in.Workload, in.Held, in.Settings.Reserved) // Services on an address of a node and daemons of some nodes
+	for _, node := range room.Nodes {
+		var labels map[string]string
+		if in.NodeLabels != nil {
+			labels = in.NodeLabels(node)
+		}
+		for _, o := range seeker.On(node, labels, nil) {
+			room.Taken = append(room.Taken, node)
+			room.Holders = append(room.Holders, o.Holder.Ref)
+		}
+	}
+	slices.Sort(room.Taken)
+	room.Taken = slices.Compact(room.Taken)
 	slices.SortFunc(room.Holders, ports.Ref.Compare)
 	room.Holders = slices.Compact(room.Holders)
 	return room

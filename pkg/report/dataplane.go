@@ -10,29 +10,35 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
+// voice is how the object of a finding is spoken of: one that is there or is to come now, or one that does not exist and may come.
+type voice struct{ this, gets string }
+
+func present() voice  { return voice{"this", "gets"} }
+func newcomer() voice { return voice{"the new", "would get"} }
+
 // packets tells of a conflict who gets the packets: "the Service gets all packets if it has endpoints", "at 192.168.7.1 this Pod gets
 // all packets".
-func packets(f check.Finding) string {
+func packets(f check.Finding, as voice) string {
 	p := f.Packets
 	if p.OrderDependent {
-		return "which of the two gets the packets depends on whether kube-proxy or portmap was started first"
+		return "which of the two " + as.gets + " the packets depends on whether kube-proxy or portmap was started first"
 	}
 	while := ""
 	if p.Without {
-		while = "while " + nameOf(f, p.Service) + " has no endpoints, "
+		while = "while " + nameOf(f, as, p.Service) + " has no endpoints, "
 	}
 	switch {
 	case p.At.IsValid() && while != "":
-		return fmt.Sprintf("at %s, %s%s", p.At, while, winners(f))
+		return fmt.Sprintf("at %s, %s%s", p.At, while, winners(f, as))
 	case p.At.IsValid():
-		return fmt.Sprintf("at %s %s", p.At, winners(f))
+		return fmt.Sprintf("at %s %s", p.At, winners(f, as))
 	default:
-		return while + winners(f)
+		return while + winners(f, as)
 	}
 }
 
 // winners: "the Service gets all packets if it has endpoints".
-func winners(f check.Finding) string {
+func winners(f check.Finding, as voice) string {
 	var order []ports.Ref
 	from := map[ports.Ref][]string{}
 	for _, w := range f.Packets.Winners {
@@ -43,13 +49,13 @@ func winners(f check.Finding) string {
 	}
 	someone := slices.DeleteFunc(slices.Clone(order), func(who ports.Ref) bool { return who == ports.Ref{} })
 	if len(someone) > 1 {
-		return shares(f, order, from)
+		return shares(f, as, order, from)
 	}
 	one := someone[0]
 	if len(order) == 1 {
-		return nameOf(f, one) + " gets all packets" + assumed(f, one)
+		return nameOf(f, as, one) + " " + as.gets + " all packets" + assumed(f, one)
 	}
-	return nameOf(f, one) + " gets the packets " + and(from[one]) + assumed(f, one)
+	return nameOf(f, as, one) + " " + as.gets + " the packets " + and(from[one]) + assumed(f, one)
 }
 
 // assumed says on what it depends that somebody gets packets.
@@ -61,14 +67,14 @@ func assumed(f check.Finding, who ports.Ref) string {
 }
 
 // shares: "this Pod gets the packets over loopback, the Service all others".
-func shares(f check.Finding, order []ports.Ref, from map[ports.Ref][]string) string {
+func shares(f check.Finding, as voice, order []ports.Ref, from map[ports.Ref][]string) string {
 	slices.SortStableFunc(order, func(a, b ports.Ref) int { return cmp.Compare(len(from[a]), len(from[b])) })
 	most := order[len(order)-1]
 	var parts []string
 	for _, who := range order {
-		part := nameOf(f, who) + " gets the packets " + and(from[who])
+		part := nameOf(f, as, who) + " " + as.gets + " the packets " + and(from[who])
 		if who == most {
-			part = nameOf(f, who) + " all others"
+			part = nameOf(f, as, who) + " all others"
 		}
 		parts = append(parts, part+assumed(f, who))
 	}
@@ -76,10 +82,10 @@ func shares(f check.Finding, order []ports.Ref, from map[ports.Ref][]string) str
 }
 
 // nameOf tells the object and its holder apart without repeating their names.
-func nameOf(f check.Finding, who ports.Ref) string {
+func nameOf(f check.Finding, as voice, who ports.Ref) string {
 	switch {
 	case who == f.Object:
-		return "this " + who.Kind
+		return as.this + " " + who.Kind
 	case who == ports.Ref{}:
 		return "nobody"
 	case len(f.Others) > 0:

@@ -205,7 +205,7 @@ func plural(n int, what string) string {
 func (p *Placement) packets(c *cause) string {
 	for _, f := range p.Conflicts {
 		if f.Packets != nil && f.Claim.Socket == c.wanted.Socket && f.Holder.Ref == c.first.Holder.Ref {
-			return ", and " + packets(f) + ": give one of the two another port"
+			return ", and " + packets(f, present()) + ": give one of the two another port"
 		}
 	}
 	return ""

@@ -35,7 +35,9 @@ func of(field, text string) string {
 // Message tells a finding without its field, for where the field is shown beside it. Where names are too long for all
 // of it, the way out is shortened, then it is left out who gets the packets, then the holder's field, then the rest is cut; the way
 // out and the code stay. What the owner of a policy adds stands behind the way out, as far as there is room.
-func Message(f check.Finding) string {
+func Message(f check.Finding) string { return message(f, present()) }
+
+func message(f check.Finding, as voice) string {
 	limit := MaxSentence - utf8.RuneCountInString(Field(f)) - len(": ")
 	what, way := words(f)
 	what, way = Escape(what), Escape(way)
@@ -59,7 +61,7 @@ func Message(f check.Finding) string {
 	}
 	texts := []string{what + "; " + way, what + "; " + first, brief + "; " + first}
 	if f.Packets != nil {
-		packets := what + "; " + Escape(packets(f))
+		packets := what + "; " + Escape(packets(f, as))
 		texts = append([]string{packets + "; " + way, packets + "; " + first}, texts...)
 	}
 	for _, text := range texts {
