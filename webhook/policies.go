@@ -16,6 +16,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
+	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
 // PolicySource is what admission policies are made of: the fallback for clusters without the webhook.
@@ -142,7 +143,7 @@ type validation struct {
 	message  string
 }
 
-// as returns what a rule requires in a policy of an enforcement. What stood so before is never refused.
+// as returns what a rule requires in a policy of an enforcement. What was so before a change is never refused.
 func (r rule) as(as, atMost check.Enforcement) []validation {
 	enact := r.enact
 	if atMost != 0 {
@@ -158,13 +159,13 @@ func (r rule) as(as, atMost check.Enforcement) []validation {
 	case enact == as && as != check.Deny:
 		first := now + "[0].s"
 		x := strings.ReplaceAll(stood, "x.k", now+"[0].k")
-		return []validation{{rule: r, variable: variable{"all_" + r.name, now}, message: first + " + (" + x + " ? " + celString("; it stood so before") + " : '') + " + celString(code)}}
+		return []validation{{rule: r, variable: variable{"all_" + r.name, now}, message: first + " + (" + x + " ? " + celString("; "+report.PreExisting) + " : '') + " + celString(code)}}
 	case enact == check.Deny && as == check.Deny:
 		fresh := variable{"fresh_" + r.name, now + ".filter(x, !" + stood + ")"}
 		return []validation{{rule: r, variable: fresh, message: "variables." + fresh.name + "[0].s + " + celString(code)}}
 	case enact == check.Deny && as == check.Warn:
 		old := variable{"stood_" + r.name, now + ".filter(x, " + stood + ")"}
-		return []validation{{rule: r, variable: old, message: "variables." + old.name + "[0].s + " + celString("; it stood so before"+code)}}
+		return []validation{{rule: r, variable: old, message: "variables." + old.name + "[0].s + " + celString("; "+report.PreExisting+code)}}
 	default:
 		return nil
 	}
