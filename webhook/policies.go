@@ -255,7 +255,7 @@ func UnseenByPolicies() []string {
 		"what is only worth knowing is not looked for (PC0105, PC0503, PC0507, PC0509), nor wiring and nodes' addresses (PC0505, PC0506, PC0508)",
 		"a pod, ReplicaSet or Job with a controller is warned about and never refused, whatever its controller's template says: the template was the place",
 		"on a dry run a number that the API server may have made up (32769, or one above another of the Service) is not judged",
-		"one sentence is told for each question, about the first port; a refusal names one question, and says 422 Invalid",
+		"each check reports its first violation; a denial shows one check, and says 422 Invalid",
 		"4-in-6 addresses and all other spellings of an address are compared; a pod that is changed in flight is judged as it is stored",
 	}
 }
