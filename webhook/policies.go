@@ -16,6 +16,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
+	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
 // PolicySource is what admission policies are made of: the fallback for clusters without the webhook.
@@ -142,7 +143,7 @@ type validation struct {
 	message  string
 }
 
-// as returns what a rule requires in a policy of an enforcement. What stood so before is never refused.
+// as returns what a rule requires in a policy of an enforcement. What was so before a change is never refused.
 func (r rule) as(as, atMost check.Enforcement) []validation {
 	enact := r.enact
 	if atMost != 0 {
@@ -158,13 +159,13 @@ func (r rule) as(as, atMost check.Enforcement) []validation {
 	case enact == as && as != check.Deny:
 		first := now + "[0].s"
 		x := strings.ReplaceAll(stood, "x.k", now+"[0].k")
-		return []validation{{rule: r, variable: variable{"all_" + r.name, now}, message: first + " + (" + x + " ? " + celString("; it stood so before") + " : '') + " + celString(code)}}
+		return []validation{{rule: r, variable: variable{"all_" + r.name, now}, message: first + " + (" + x + " ? " + celString("; "+report.PreExisting) + " : '') + " + celString(code)}}
 	case enact == check.Deny && as == check.Deny:
 		fresh := variable{"fresh_" + r.name, now + ".filter(x, !" + stood + ")"}
 		return []validation{{rule: r, variable: fresh, message: "variables." + fresh.name + "[0].s + " + celString(code)}}
 	case enact == check.Deny && as == check.Warn:
 		old := variable{"stood_" + r.name, now + ".filter(x, " + stood + ")"}
-		return []validation{{rule: r, variable: old, message: "variables." + old.name + "[0].s + " + celString("; it stood so before"+code)}}
+		return []validation{{rule: r, variable: old, message: "variables." + old.name + "[0].s + " + celString("; "+report.PreExisting+code)}}
 	default:
 		return nil
 	}
@@ -254,7 +255,7 @@ func UnseenByPolicies() []string {
 		"what is only worth knowing is not looked for (PC0105, PC0503, PC0507, PC0509), nor wiring and nodes' addresses (PC0505, PC0506, PC0508)",
 		"a pod, ReplicaSet or Job with a controller is warned about and never refused, whatever its controller's template says: the template was the place",
 		"on a dry run a number that the API server may have made up (32769, or one above another of the Service) is not judged",
-		"one sentence is told for each question, about the first port; a refusal names one question, and says 422 Invalid",
+		"each check reports its first violation; a denial shows one check, and says 422 Invalid",
 		"4-in-6 addresses and all other spellings of an address are compared; a pod that is changed in flight is judged as it is stored",
 	}
 }

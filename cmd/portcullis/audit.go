@@ -32,24 +32,24 @@ func newAudit() *cobra.Command {
 	o := &auditOptions{}
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Judge everything that exists: who holds a port that another one had before",
-		Long: `Judge everything that exists in a cluster, as lint judges manifests: every conflict, every number outside of its range,
-every port that pools and policies would not allow. Nothing is refused by it.
+		Short: "Report the port conflicts among everything that exists in a cluster",
+		Long: `Check everything that exists in a cluster, as lint checks manifests: every conflict, every port outside of its range,
+every port that pools and policies do not allow. It rejects and changes nothing.
 
-Of two that clash the younger one is told, and the older one is its holder; what a controller has made is as old as the
-controller. What the template of a controller has wrong is told of the controller, with the nodes where its pods are; pods
-that clash on their nodes for another reason are told each. What was admitted once, or before the webhook was there, is told
-too. With -n only what is wrong with objects of that namespace is told; all others are looked at nevertheless.
+Conflicts are reported on the newer object; the older one is its holder. An object that a controller has created is as old as
+the controller. A violation in the template of a controller is reported once, on the controller, with the nodes of its pods;
+pods that conflict on their nodes for another reason are reported one by one. Pre-existing violations are reported here,
+though the webhook does not reject them. -n limits the report, not the check.
 
-It lists nodes, services and pods, and what else it may: controllers, namespaces, pools, policies and claims. What it may
-not list it names. With -f it reads the objects from files and needs no cluster.
+It lists nodes, services and pods, and, where it is allowed to, controllers, namespaces, pools, policies and claims. It names
+the kinds that it may not list. With -f it reads the objects from files and needs no cluster.
 
 Exit code: 0 clean, 1 findings at or above --fail-on, 2 bad usage, or a cluster that cannot be read, or no object could be read.`,
 		Example: `  portcullis audit
   portcullis audit -n shop -o json
   portcullis audit --context production --fail-on warning
 
-  kubectl get nodes,namespaces,services,pods,deployments,daemonsets,statefulsets,replicasets,jobs,cronjobs -A -o yaml > state.yaml
+  kubectl get nodes,namespaces,services,endpointslices,pods,deployments,daemonsets,statefulsets,replicasets,jobs,cronjobs -A -o yaml > state.yaml
   portcullis audit -f state.yaml -o sarif > portcullis.sarif`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -60,11 +60,12 @@ Exit code: 0 clean, 1 findings at or above --fail-on, 2 bad usage, or a cluster 
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&o.files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
-	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "tell of all namespaces, as without -n")
+	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "report on all namespaces, as without -n")
 	f.StringVar(&o.failOn, "fail-on", "error", "`LEVEL` of findings that makes the exit code 1: "+words(levels()))
 	f.BoolVar(&o.failOnUnjudged, "fail-on-unjudged", false, "make the exit code 1 if there are objects of kinds that are not judged")
 	o.reading.addFlags(f)
 	o.reportOptions.addFlags(cmd, auditForms())
+	f.Lookup("namespace").Usage = "report only on objects of `NAMESPACE`; all others are checked nevertheless; without it all namespaces"
 	if err := cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions(levels(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // a flag that is not there
 	}

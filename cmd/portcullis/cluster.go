@@ -29,7 +29,7 @@ func (c *cluster) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&c.loading.ExplicitPath, "kubeconfig", "", "kubeconfig `FILE`; without it $KUBECONFIG, ~/.kube/config, or the pod's service account")
 	flags := clientcmd.RecommendedConfigOverrideFlags("")
-	flags.ContextOverrideFlags.Namespace.Description = "`NAMESPACE` to look in; without it that of the kubeconfig's context"
+	flags.ContextOverrideFlags.Namespace.Description = "look in `NAMESPACE`; without it in that of the kubeconfig's context"
 	clientcmd.BindOverrideFlags(&c.overrides, f, flags)
 }
 

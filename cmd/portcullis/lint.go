@@ -38,19 +38,19 @@ func newLint() *cobra.Command {
 	o := &lintOptions{}
 	cmd := &cobra.Command{
 		Use:   "lint [-f] PATH…",
-		Short: "Judge manifests before they are applied",
+		Short: "Check manifests before you apply them",
 		Long: `Judge the objects in files, folders or standard input (-) as the webhook would: against each other, and against the
 objects in --state, which exist already.
 
-An input object that stands in the state too is an update of it. Of two inputs that clash alike, the later one is refused
-and the earlier one is its holder. With Node objects among the inputs or in the state, workloads are judged by the nodes that
-they may run on; without, only what holds on any node is said. PortPools and PortPolicies among them are kept to, with
-the labels that Namespaces give and the numbers that PortClaims book.
+If an object is in both, the input is treated as an update. If two inputs conflict in the same way, the later one is reported
+and the earlier one is its holder. With Node objects among the inputs or in the state, workloads are checked against the nodes
+that they may run on. Without Nodes, only conflicts that exist on every node are reported. PortPools and PortPolicies among
+them are enforced, with the labels of Namespaces and the ports that PortClaims record.
 
-With --state and --config but nothing to judge it says what exists that the configuration would leave outside: try a
-smaller nodePortRange before the API server gets it.
+With --state and --config but without inputs it reports existing objects that the configuration would leave outside: try a
+smaller nodePortRange before you give it to the API server.
 
-What cannot be read is a finding, and everything else is judged. The report counts what was judged, and by kind what was not.
+What cannot be read is a finding, and everything else is checked. The report counts what was judged, and by kind what was not.
 
 Exit code: 0 clean, 1 findings at or above --fail-on, 2 bad usage, or no object could be read.`,
 		Example: `  portcullis lint manifests/

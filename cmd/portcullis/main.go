@@ -68,9 +68,9 @@ func withSuggestions(err error) error {
 func newCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "portcullis",
-		Short: "Who holds which port of your nodes, and what must not take it",
+		Short: "Find port conflicts on Kubernetes nodes, before and after they happen",
 		Long: `Portcullis knows every claim on a port of a Kubernetes node: nodePorts, hostPorts, hostNetwork, external IPs and
-the nodes' own daemons. It refuses what cannot work and names who is in the way.`,
+the nodes' own daemons. It rejects what cannot work and names the holder of the port.`,
 		Example: `  portcullis lint manifests/ --state cluster.yaml
   portcullis lint --explain PC0201
   portcullis ports 30062
@@ -89,6 +89,16 @@ the nodes' own daemons. It refuses what cannot work and names who is in the way.
 		newServe(), newDoctor(), newBreakGlass(), newVersion(),
 	)
 	return root
+}
+
+// atMostOne accepts one argument or none, and says usage where there are more.
+func atMostOne(usage string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return errors.New(usage)
+		}
+		return nil
+	}
 }
 
 func newVersion() *cobra.Command {

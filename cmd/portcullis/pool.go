@@ -17,7 +17,7 @@ import (
 func newPool() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pool",
-		Short: "Pools of numbers: suggest them, see what is left of them, try a change",
+		Short: "Suggest PortPools, show their usage, test a change to them",
 		Long: `Work with PortPools, which say which numbers of the nodes a team's Services and pods get.
 
 All of it reads and nothing writes: from the cluster, or with -f or --state from files.`,
@@ -51,9 +51,9 @@ func newPoolStatus() *cobra.Command {
 	o := &poolStatusOptions{}
 	cmd := &cobra.Command{
 		Use:   "status [NAME]",
-		Short: "What is left of each pool; of one, who holds which number",
-		Long: `Tell for each PortPool which numbers it has, how many are allocated, available, quarantined or held by others, and how many
-those whom it serves hold elsewhere. With NAME, of that pool too who holds which number since when, and the PortClaim.
+		Short: "Show the usage of each PortPool, or the holder of each port of one",
+		Long: `Show for each PortPool its ranges, how many of its ports are allocated, available, quarantined or held by others, and how many
+ports its members hold outside of its ranges. With NAME, also show who holds which port of that pool, since when, and the PortClaim.
 
 It reads PortPools, PortClaims, namespaces, services and pods of all namespaces and writes nothing; with -f it reads them from
 files and needs no cluster.
@@ -72,6 +72,7 @@ Exit code: 0, 1 if some of the files could not be read, 2 bad usage, or there is
 	cmd.Flags().StringArrayVarP(&o.files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
 	o.reading.addFlags(cmd.Flags())
 	o.reportOptions.addFlags(cmd, forms("PoolReport"))
+	cmd.Flags().Lookup("namespace").Usage = "not used: pools belong to no namespace"
 	return cmd
 }
 

@@ -60,6 +60,7 @@ that cannot be read.`,
 	f.BoolVar(&o.shrink, "shrink", false, "pools only lose numbers: those of -f, or POOL=RANGES as arguments, the ranges that are to stay")
 	o.reading.addFlags(f)
 	o.reportOptions.addFlags(cmd, forms("PoolCheckReport"))
+	f.Lookup("namespace").Usage = "not used: pools belong to no namespace"
 	return cmd
 }
 

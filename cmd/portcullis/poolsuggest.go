@@ -68,6 +68,7 @@ Exit code: 0, 1 if some of the files could not be read, 2 bad usage, or there ar
 	f.IntVar(&o.room, "room", 100, "how many free numbers a pool has, in `PERCENT` of those in use, and 10 at least")
 	o.reading.addFlags(f)
 	o.reportOptions.addFlags(cmd, suggestForms())
+	f.Lookup("namespace").Usage = "not used: pools belong to no namespace"
 	if err := cmd.RegisterFlagCompletionFunc("by", cobra.FixedCompletions([]cobra.Completion{byNamespace, byLabel}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // a flag that is not there
 	}

@@ -46,7 +46,7 @@ With NUMBER: who holds it, or that it is free; which range or pool it is of; who
 which rules; and what would become of a new nodePort or hostPort with it in the namespace of -n, else in default.
 
 It lists nodes, services and pods, and with NUMBER what else it may: controllers, namespaces, pools, policies and claims. It
-writes nothing; with -f it reads them from files and needs no cluster. Without -n it tells of all namespaces.
+writes nothing; with -f it reads them from files and needs no cluster. Without -n it lists all namespaces.
 
 Exit code: 0, 1 if some of the files could not be read, 2 bad usage, or a cluster that cannot be read.`,
 		Example: `  portcullis ports
@@ -54,9 +54,9 @@ Exit code: 0, 1 if some of the files could not be read, 2 bad usage, or a cluste
   portcullis ports 30062
   portcullis ports 53/udp -o json
 
-  kubectl get nodes,services,pods -A -o yaml > state.yaml
+  kubectl get nodes,namespaces,services,endpointslices,pods,deployments,daemonsets,statefulsets,replicasets,jobs,cronjobs -A -o yaml > state.yaml
   portcullis ports -f state.yaml`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne("name one port, for example: portcullis ports 30062 or portcullis ports 53/udp"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 			defer stop()
@@ -65,10 +65,11 @@ Exit code: 0, 1 if some of the files could not be read, 2 bad usage, or a cluste
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&o.files, "filename", "f", nil, "read the objects from `PATH` instead of a cluster: a file, a folder (with all below it) or -; may be repeated")
-	f.StringVar(&o.node, "node", "", "only what is held on the node `NAME`, by all that is held everywhere too")
-	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "tell of all namespaces, as without -n")
+	f.StringVar(&o.node, "node", "", "only ports held on node `NAME`, including those held on every node")
+	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "report on all namespaces, as without -n")
 	o.reading.addFlags(f)
 	o.reportOptions.addFlags(cmd, portsForms())
+	f.Lookup("namespace").Usage = "only ports held by objects of `NAMESPACE`; without it all namespaces"
 	return cmd
 }
 

@@ -77,7 +77,7 @@ func TestPorts(t *testing.T) {
 		{"-f state.yaml --node n9", 2, `there is no Node "n9"; there are n1, n2, n3`},
 		{"0 -f state.yaml", 2, `"0": `},
 		{"80/XYZ -f state.yaml", 2, "write NUMBER or NUMBER/PROTOCOL, as 30062/TCP"},
-		{"80 81 -f state.yaml", 2, "accepts at most 1 arg(s), received 2"},
+		{"80 81 -f state.yaml", 2, "name one port, for example: portcullis ports 30062"},
 		{"-f state.yaml -n shop -A", 2, "-n shop and -A: leave one of the two out"},
 		{"-f state.yaml -o sarif", 2, `--output "sarif" is none of table, wide, json, yaml`},
 		{"-f broken.yaml", 2, "broken.yaml:1"},

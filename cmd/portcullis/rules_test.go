@@ -197,8 +197,16 @@ func TestTraceListing(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	text := runCommand(t, "", "trace", "-f", "w.yaml", "--to", "192.0.2.1:30007/TCP").stdout
-	for _, want := range []string{"prerouting   nat PREROUTING\n", "=> 10.244.1.20:8080, Service default/b, from the node's own address\n", "without that, Pod default/a would get it by\n"} {
+	for _, want := range []string{"prerouting   nat PREROUTING\n", "=> 10.244.1.20:8080, Service default/b, from the node's own address\n", "Without this rule, Pod default/a would get the packet through:\n"} {
 		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	for to, want := range map[string]string{
+		"192.0.2.1:22/TCP":    "=> 192.0.2.1:22, the process that listens there\n",
+		"198.51.100.7:80/TCP": "=> leaves the node for 198.51.100.7:80; not followed further\n",
+	} {
+		if text := runCommand(t, "", "trace", "-f", "w.yaml", "--from", "pod", "--to", to).stdout; !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}

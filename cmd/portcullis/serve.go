@@ -68,11 +68,11 @@ func newServe() *cobra.Command {
 		Long: `Run the admission webhook: it watches the cluster, and answers the API server's admission reviews over TLS with a
 certificate of its own making, or with that in --cert-dir. With --extender-port it answers a kube-scheduler whose
 configuration names it as an extender, under /scheduler, if it has a client certificate. It is ready, at /readyz of --health-address, once it has seen
-everything in the cluster and its own TLS answers. When it is told to stop it is not ready at once, and goes on
+everything in the cluster and its own TLS answers. When it is stopped it becomes not ready at once, and goes on
 answering for --drain-delay, so that the API server's connections move elsewhere first.
 
-With --arm, one of the replicas sets failurePolicy Fail in the ValidatingWebhookConfiguration once a dry run that must be
-refused was refused, and the last one that leaves sets it back to Ignore.
+With --arm, one of the replicas switches failurePolicy to Fail after a self-test: a known-bad Deployment is rejected on a
+server-side dry run. The last replica that stops sets it back to Ignore.
 
 With --secret-path, requests are answered only below a path that the API server knows from the webhook configurations.`,
 		Args: cobra.NoArgs,

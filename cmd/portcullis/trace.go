@@ -37,8 +37,10 @@ func newTrace() *cobra.Command {
 of a listing from it: which rules match, in order, where the packet ends, and who would have got it otherwise.
 
 A packet comes --from external (an address outside of every CIDR given), pod (a free address of the node's podCIDR), node (a
-process of the node), loopback, or an ADDRESS. Where the order in which the components started decides, and --started does
-not say it, both orders are followed.`,
+process of the node), loopback, or an ADDRESS. If the result depends on the order in which the components started, and
+--started does not give it, both orders are followed.
+
+Exit code: 0, 1 if some of the files could not be read, 2 bad usage, or an unknown data plane.`,
 		Example: `  portcullis trace -f cluster.yaml --node n1 --from external --to 192.0.2.1:30007/tcp
   portcullis trace -f cluster.yaml --node n1 --service-proxy nftables --started host-port,service-proxy \
     --from loopback --to 127.0.0.1:8080/TCP -o json

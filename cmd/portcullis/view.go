@@ -136,6 +136,9 @@ func parseAsked(text, namespace string) (asked, error) {
 			a.kind, rest = kind, rest[:len(rest)-1]
 		}
 	}
+	if len(rest) == 1 && namespace != "" && rest[0] != namespace && isOtherKind(rest[0]) {
+		return a, fmt.Errorf("%q is no kind with a pod template; use pod, deployment, statefulset, daemonset, replicaset, replicationcontroller, job or cronjob", rest[0])
+	}
 	if len(rest) == 1 && namespace != "" && rest[0] != namespace {
 		return a, fmt.Errorf("%q names the namespace %s, and -n %s: leave one of the two out", text, rest[0], namespace)
 	}
@@ -165,6 +168,15 @@ func kindNamed(text string) (schema.GroupVersionKind, bool) {
 		}
 	}
 	return schema.GroupVersionKind{}, false
+}
+
+// isOtherKind reports whether a text is a kind without a pod template, as kubectl takes it, and not a namespace.
+func isOtherKind(text string) bool {
+	word, _, _ := strings.Cut(strings.ToLower(text), ".")
+	return slices.Contains([]string{
+		"service", "services", "svc", "node", "nodes", "no", "namespace", "namespaces", "ns", "configmap", "configmaps", "cm",
+		"ingress", "ingresses", "ing", "endpoints", "ep", "endpointslice", "endpointslices",
+	}, word)
 }
 
 // listed returns a pod of the template of a workload in files; nil if there is no such workload.

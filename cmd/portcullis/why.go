@@ -29,8 +29,8 @@ func newWhy() *cobra.Command {
 	o := &whyOptions{}
 	cmd := &cobra.Command{
 		Use:   "why POD",
-		Short: "Why a pod gets no node: per node, which port is held by whom",
-		Long: `Tell for each node which host port that the pod wants is held there, by whom and since when, and which other rule of the
+		Short: "Explain why a pod is not scheduled: for each node, who holds its ports",
+		Long: `Show for each node which of the pod's host ports is already held, by what and since when, and which other rule of the
 node excludes the pod. The answer about ports is that of the scheduler plugin PortClaims; of kube-scheduler's own rules
 nodeName, nodeSelector, node affinity, taints, cordons and requests are looked at, and the others are named where the pod
 uses them.
@@ -38,8 +38,8 @@ uses them.
 POD is NAME, NAMESPACE/NAME or pod/NAME. With deployment/NAME (or another kind that has a pod template) it is a pod of it
 that waits, else the template as one more pod to be.
 
-It also tells when all pods of a workload have a node, when its controller cannot create pods and what the API server says of
-that, and when a pod waits for older ones of its own rollout.
+It also reports when all pods of a workload have a node, when its controller cannot create pods and what the API server says
+about that, and when a pod waits for older ones of its own rollout.
 
 It reads nodes, services and pods of all namespaces from the cluster, and the objects that make pods where it may, and writes
 nothing; with -f it reads them from files and needs no cluster.
@@ -50,9 +50,14 @@ no such pod.`,
   portcullis why shop/tomcat-5d8f9c6b7-x2x7k -o json
   portcullis why deployment/tomcat -n shop --context production
 
-  kubectl get nodes,services,pods -A -o yaml > state.yaml
+  kubectl get nodes,namespaces,services,endpointslices,pods,deployments,daemonsets,statefulsets,replicasets,jobs,cronjobs -A -o yaml > state.yaml
   portcullis why shop/tomcat-5d8f9c6b7-x2x7k -f state.yaml`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("name a pod or workload, for example: portcullis why shop/web-1 or portcullis why deployment/web")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 			defer stop()

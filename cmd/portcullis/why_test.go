@@ -39,7 +39,7 @@ n2    no    9000/TCP  Deployment default/tomcat  -      -
 n3    no    9000/TCP  Deployment default/tomcat  -      -
 
 0 of 3 nodes fit: hostPort 9000/TCP is held on 3 by Deployment default/tomcat; a node has room for one of its pods: run fewer, or add a node, or expose them by a Service without a hostPort
-Not looked at, whether the requests fit: status.allocatable of nodes n1, n2, n3 is empty.
+Resource requests were not checked: status.allocatable is empty on nodes n1, n2, n3.
 `
 
 func TestWhy(t *testing.T) {
@@ -62,13 +62,13 @@ func TestWhy(t *testing.T) {
 		{"deployment.apps/tomcat -f state.yaml", 1, fourOnThreeSays},
 		{"tomcat-a -f state.yaml", 0, "Pod default/tomcat-a is on node n1 (Running) and holds hostPort 9000/TCP\n"},
 		{"free -f state.yaml", 0, "NODE  FITS  PORT  HELD BY  SINCE  ALSO\nn1    yes   -     -        -      -\nn2    yes   -     -        -      -\nn3    yes   -     -        -      -\n\n3 of 3 nodes fit: n1, n2, n3\n" +
-			"Not looked at, whether the requests fit: status.allocatable of nodes n1, n2, n3 is empty.\n"},
+			"Resource requests were not checked: status.allocatable is empty on nodes n1, n2, n3.\n"},
 		{"shop/web -f state.yaml", 0, "NODE  FITS  PORT  HELD BY  SINCE  ALSO\nn1    yes   -     -        -      -\nn2    yes   -     -        -      -\nn3    yes   -     -        -      -\n\nPod shop/web wants no port of a node; 3 of 3 nodes fit: n1, n2, n3\n" +
-			"Not looked at, whether the requests fit: status.allocatable of nodes n1, n2, n3 is empty.\n"},
+			"Resource requests were not checked: status.allocatable is empty on nodes n1, n2, n3.\n"},
 		{"failed -f state.yaml", 1, strings.Replace(strings.Replace(fourOnThreeSays, "a node has room for one of its pods: run fewer, or add a node, or expose them by a Service without a hostPort",
-			"delete Deployment default/tomcat or move it, or choose another hostPort, or expose the pod by a Service", 1), "Not looked", "The pod has ended and holds nothing (Failed, NodePorts: no room); it was judged as if it were made again.\nNot looked", 1)},
+			"delete Deployment default/tomcat or move it, or choose another hostPort, or expose the pod by a Service", 1), "Resource requests", "The pod has ended and holds nothing (Failed, NodePorts: no room); it was judged as if it were made again.\nResource requests", 1)},
 		{"deploy/tomcat -f onlytemplate.yaml", 0, "NODE  FITS  PORT      HELD BY                    SINCE  ALSO\nn1    yes   -         -                          -      -\nn2    no    9000/TCP  Deployment default/tomcat  -      -\nn3    yes   -         -                          -      -\n\n" +
-			"2 of 3 nodes fit: n1, n3; hostPort 9000/TCP is held on 1 by Deployment default/tomcat\nDeployment default/tomcat wants 4 pods, of which 1 are known.\nNot looked at, whether the requests fit: status.allocatable of nodes n1, n2, n3 is empty.\n"},
+			"2 of 3 nodes fit: n1, n3; hostPort 9000/TCP is held on 1 by Deployment default/tomcat\nDeployment default/tomcat wants 4 pods, of which 1 are known.\nResource requests were not checked: status.allocatable is empty on nodes n1, n2, n3.\n"},
 
 		{"tomcat -f state.yaml", 2, "there is no Pod default/tomcat; there are default/tomcat-a, default/tomcat-b, default/tomcat-c, default/tomcat-d"},
 		{"wep -n shop -f shop.yaml", 2, "there is no Pod shop/wep; there are shop/web, shop/wed"},
@@ -85,7 +85,8 @@ func TestWhy(t *testing.T) {
 		{"free -f state.yaml --config missing.yaml", 2, "missing.yaml"},
 		{"free --kubeconfig missing", 2, "finding the cluster: "},
 		{"free", 2, "there is no kubeconfig that names a cluster: name one with --kubeconfig, or give the objects with -f"},
-		{"", 2, "accepts 1 arg(s), received 0"},
+		{"service/web -n shop -f state.yaml", 2, `"service" is no kind with a pod template; use pod, deployment, statefulset, `},
+		{"", 2, "name a pod or workload, for example: portcullis why shop/web-1 or portcullis why deployment/web"},
 	} {
 		o := runCommand(t, "", append([]string{"why"}, strings.Fields(c.args)...)...)
 		said := o.stdout

@@ -62,7 +62,7 @@ func TestLintOfWrongInput(t *testing.T) {
 		{"broken YAML in the state", "good.yaml --state broken.yaml", 1, []string{"broken.yaml:3: no valid YAML", "judged 1 object; not read: 1\n"}},
 		{"broken YAML that nobody minds", "broken.yaml --fail-on never", 0, []string{"broken.yaml:3: no valid YAML"}},
 		{"nothing but broken YAML", "alone.yaml --fail-on never", 2, []string{"alone.yaml:3: no valid YAML", "nothing could be judged"}},
-		{"a template", "template.yaml", 2, []string{"template.yaml:2: ", "render it first"}},
+		{"a template", "template.yaml", 2, []string{"template.yaml:2: this looks like a Helm template; render it with `helm template`: "}},
 		{"a wrong type", "type.yaml", 1, []string{"type.yaml:6: spec.ports[0].port: want a whole number", "judged 1 object\n"}},
 		{"no object", "values.yaml", 2, []string{"values.yaml:1: no Kubernetes object"}},
 		{"no object beside one", "values.yaml good.yaml", 0, []string{"judged 1 object; skipped, being no objects: 1\n"}},

@@ -106,7 +106,7 @@ const (
 	SamePortTwice      Case = "same port twice"                         // PC0103
 	NodePortIsLeftOver Case = "left over from a change of type"         // PC0104
 	NodePortIsIgnored  Case = "ignored by an ExternalName"              // PC0104
-	HolderHasNoNode    Case = "no node suits the holder"                // PC0201
+	HolderHasNoNode    Case = "no node matches the holder's pods"       // PC0201
 	EveryNodeTaken     Case = "every eligible node is taken"            // PC0202
 	SomeNodesTaken     Case = "some eligible nodes are taken"           // PC0202
 	TooManyTogether    Case = "together they want more nodes"           // PC0202
@@ -203,7 +203,7 @@ func Catalogue() []Entry {
 		{DaemonSocket, "the port belongs to a daemon of the node", Error, nil},
 		{InNodePorts, "a host port inside the node port range", Warning, nil},
 		{InEphemeral, "a port that outgoing connections may be using", Warning, nil},
-		{InDynamicBand, "a written number in the band from which numbers are given out", Info, nil},
+		{InDynamicBand, "an explicit node port in the dynamic allocation band", Info, nil},
 		{OutsideSmaller, "a number that the node port range has left outside", Warning, nil},
 		{ForeignPool, "a number of a pool that does not give it", Warning, nil},
 		{PoolLimit, "more numbers of a pool than its limits allow", Warning, nil},

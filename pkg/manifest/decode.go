@@ -80,9 +80,17 @@ func (f *file) fail(line int, err error) {
 			return
 		}
 		f.isTemplate = true
-		err = fmt.Errorf("%w (this looks like a template: render it first)", err)
+		err = fmt.Errorf("%s: %w", looksLikeTemplate(string(f.lines[line-1])), err)
 	}
 	f.reader.fail(f.path, line, err)
+}
+
+// looksLikeTemplate says what to do with a template.
+func looksLikeTemplate(text string) string {
+	if strings.Contains(text, "{{") {
+		return "this looks like a Helm template; render it with `helm template`"
+	}
+	return "this looks like a template; render it first"
 }
 
 // isTemplate reports whether a text is to be replaced by something else: by Helm, or by Flux and envsubst.

@@ -202,7 +202,7 @@ func explain(err error, v any) error {
 	text, isText := v.(string)
 	if !errors.As(err, &mismatch) {
 		if err = plainJSON(err); isText && isTemplate(text) {
-			err = fmt.Errorf("%q does not fit (this looks like a template: render it first)", text)
+			err = fmt.Errorf("%s: %q does not fit", looksLikeTemplate(text), text)
 		}
 		return err
 	}
@@ -228,7 +228,7 @@ func explain(err error, v any) error {
 		want = "a " + kind.String()
 	}
 	if isText && isTemplate(text) {
-		todo = " (this looks like a template: render it first)"
+		return fmt.Errorf("%s: want %s, not %s", looksLikeTemplate(text), want, show(v))
 	}
 	return fmt.Errorf("want %s, not %s%s", want, show(v), todo)
 }

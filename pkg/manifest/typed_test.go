@@ -76,7 +76,7 @@ spec:
 	const lines = `f:3: metadata.labels.m: want text, not 1: put it in quotes
 f:5: spec.hostNetwork: want true or false, not "yes"
 f:7: spec.containers[0].command[1]: want text, not 5: put it in quotes
-f:8: spec.containers[0].resources.limits.memory: "${MEMORY}" does not fit (this looks like a template: render it first)
+f:8: spec.containers[0].resources.limits.memory: this looks like a template; render it first: "${MEMORY}" does not fit
 f:10: spec.containers[0].ports[0].containerPort: want a whole number of 32 bits, not "http"`
 	if diff := cmp.Diff(lines, wrong(in)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

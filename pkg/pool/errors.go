@@ -192,10 +192,14 @@ func fitting(texts ...string) string {
 // told names ranges in few words: a pool may have dozens.
 func told(ranges ports.Ranges) string {
 	const most = 3
-	if len(ranges) <= most {
+	switch more := len(ranges) - most; {
+	case more <= 0:
 		return ranges.String()
+	case more == 1:
+		return fmt.Sprintf("%s and 1 more range", ranges[:most])
+	default:
+		return fmt.Sprintf("%s and %d more ranges", ranges[:most], more)
 	}
-	return fmt.Sprintf("%s and %d more ranges", ranges[:most], len(ranges)-most)
 }
 
 func counted(n int, what string) string {

@@ -47,6 +47,8 @@ func TestJudge(t *testing.T) {
 			"30000 belongs to PortPool a (namespaces team=y); PortPool b serves namespace x and has no free number: free one, or widen it"},
 		{"many ranges", []string{"a 30000-30009 ns=y", "b 30010,30012,30014-30015,30017,30019"}, "x/web", 30000, held(""),
 			"30000 belongs to PortPool a (namespaces team=y); namespace x may use PortPool b 30010,30012,30014-30015 and 2 more ranges, next free 30010"},
+		{"one range more than are named", []string{"a 30000-30009 ns=y", "b 30010,30012,30014-30015,30017"}, "x/web", 30000, held(""),
+			"30000 belongs to PortPool a (namespaces team=y); namespace x may use PortPool b 30010,30012,30014-30015 and 1 more range, next free 30010"},
 		{"draining", []string{"a 30000-30009 draining", "b 30010-30019 lowest"}, "x/web", 30000, held("30010"),
 			"30000 belongs to PortPool a, which is draining and gives no new numbers; namespace x may use PortPool b 30010-30019, next free 30011"},
 		{"draining, and nothing else", []string{"a 30000-30009 draining"}, "x/web", 30000, nil,

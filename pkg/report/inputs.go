@@ -79,7 +79,7 @@ func (k KindCount) String() string {
 func ofReading(f check.Finding) (what, way string) {
 	switch {
 	case f.Code == check.Unread:
-		return f.Objection.Error(), "correct it, or leave the file out with --exclude"
+		return f.Objection.Error(), "correct it, or exclude the file with --exclude"
 	case f.Code == check.RestrictionInvalid:
 		return f.Objection.Error(), "until it is corrected nothing is held to it"
 	case f.Code == check.NameTwice && f.Case == check.FormTaken:

@@ -22,7 +22,7 @@ func readingSentences() []said {
 	wrong := errors.New(`want text, not 5: put it in quotes`)
 	return []said{
 		{check.Finding{Code: check.Unread, Objection: errors.New("no valid YAML: did not find expected key")},
-			"no valid YAML: did not find expected key; correct it, or leave the file out with --exclude (PC0701)"},
+			"no valid YAML: did not find expected key; correct it, or exclude the file with --exclude (PC0701)"},
 		{check.Finding{Code: check.FieldUnread, Object: web, Field: "metadata.labels.a", Objection: wrong},
 			"metadata.labels.a: want text, not 5: put it in quotes; everything else in the object is judged (PC0702)"},
 		{check.Finding{Code: check.FieldUnread, Case: check.NoMatterOfPorts, Field: "data.a", Objection: wrong},
@@ -72,7 +72,7 @@ func TestUnread(t *testing.T) {
 	r := report.NewLintReport()
 	f := r.Add(check.Finding{Code: check.Unread, Severity: check.Error, Objection: errors.New("torn")}, report.Source{Path: "a.yaml", Line: 3})
 	r.Inputs = counts(1, 2, 3, 4, "Web")
-	const said = "torn; correct it, or leave the file out with --exclude (PC0701)"
+	const said = "torn; correct it, or exclude the file with --exclude (PC0701)"
 	const table = "SEVERITY  CODE    OBJECT  SOURCE\nerror     PC0701  -       a.yaml:3\n\na.yaml:3: " + said + "\n\n1 error\n" +
 		"judged 1 object, and 2 of kinds that claim no ports; not judged: 1 Web (a/v1); not read: 4; skipped, being no objects: 3\nExplain a code: portcullis lint --explain PC0701\n"
 	if diff := cmp.Diff(table, written(t, plain(r))); diff != "" {

@@ -286,10 +286,10 @@ func notes(p Placement) []string {
 		add("Not ready: %s.", nodes(notReady))
 	}
 	if len(unknown) > 0 && p.Node == "" {
-		add("Not looked at, whether the requests fit: status.allocatable of %s is empty.", nodes(unknown))
+		add("Resource requests were not checked: status.allocatable is empty on %s.", nodes(unknown))
 	}
 	if len(p.Unmodelled) > 0 && p.Node == "" {
-		add("Not looked at, though kube-scheduler does: %s.", strings.Join(p.Unmodelled, ", "))
+		add("Not checked, though kube-scheduler does: %s.", strings.Join(p.Unmodelled, ", "))
 	}
 	return all
 }

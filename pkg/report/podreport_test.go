@@ -85,8 +85,8 @@ n3    no    9000/TCP            Deployment default/tomcat (terminating)  2d     
 The scheduler says: 0/3 nodes are available.
 No scheduler looks at the pod before its scheduling gates are gone: g.
 Not ready: node n3.
-Not looked at, whether the requests fit: status.allocatable of node n2 is empty.
-Not looked at, though kube-scheduler does: spec.volumes[0].
+Resource requests were not checked: status.allocatable is empty on node n2.
+Not checked, though kube-scheduler does: spec.volumes[0].
 `
 	if diff := cmp.Diff(want[1:], b.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -187,8 +187,8 @@ func TestPodReportJSON(t *testing.T) {
   },
   "notes": [
     "No scheduler looks at the pod before its scheduling gates are gone: g.",
-    "Not looked at, whether the requests fit: status.allocatable of node n2 is empty.",
-    "Not looked at, though kube-scheduler does: spec.volumes[0]."
+    "Resource requests were not checked: status.allocatable is empty on node n2.",
+    "Not checked, though kube-scheduler does: spec.volumes[0]."
   ]
 }
 `

@@ -118,7 +118,7 @@ func reserved(f check.Finding) string {
 	case f.Nodes == nil:
 		s += " on every node"
 	case f.Case == check.ReservedAll:
-		s += fmt.Sprintf(" on %s, every node that it may run on,", nodes(f.Nodes))
+		s += fmt.Sprintf(" on %s, all eligible nodes,", nodes(f.Nodes))
 	default:
 		s += " on " + nodes(f.Nodes)
 	}

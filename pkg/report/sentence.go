@@ -14,6 +14,9 @@ import (
 // MaxSentence is how many characters a sentence has at most: the API server cuts warnings there.
 const MaxSentence = 256
 
+// PreExisting is what a sentence says of what an update leaves as it was.
+const PreExisting = "already the case before this change; not blocked"
+
 // maxField is how many characters a field has at most: no path of an object that the API server takes is longer, but what comes from
 // somebody else may name an annotation of any length.
 const maxField = 160
@@ -33,7 +36,8 @@ func of(field, text string) string {
 }
 
 // Message tells a finding without its field, for where the field is shown beside it. Where names are too long for all
-// of it, the way out is shortened, then it is left out who gets the packets, then the holder's field, then the rest is cut; the way
+// of it, the way out is shortened, then it is left out who gets the packets, then the fields of the holder and of the port, then the
+// rest is cut; the way
 // out and the code stay. What the owner of a policy adds stands behind the way out, as far as there is room.
 func Message(f check.Finding) string { return message(f, present()) }
 
@@ -43,12 +47,12 @@ func message(f check.Finding, as voice) string {
 	what, way = Escape(what), Escape(way)
 	code := " (" + string(f.Code) + ")"
 	if f.Standing {
-		code = "; it stood so before (" + string(f.Code) + ")"
+		code = "; " + PreExisting + " (" + string(f.Code) + ")"
 	}
 	first, _, _ := strings.Cut(way, ", or ")
-	brief := what
+	brief := strings.Replace(what, " ("+Escape(f.Claim.Field)+")", "", 1)
 	if f.Holder != nil {
-		brief = strings.Replace(what, " ("+Escape(f.Holder.Field)+")", "", 1)
+		brief = strings.Replace(brief, " ("+Escape(f.Holder.Field)+")", "", 1)
 	}
 	limit -= utf8.RuneCountInString(code)
 	remark := Escape(f.Remark)
@@ -282,7 +286,7 @@ func where(f check.Finding) string {
 	case f.Holder.Claim.Scope.Kind == ports.AtAddress:
 		return " at " + f.Holder.Claim.Address.String()
 	case f.Case == check.HolderHasNoNode:
-		return ", whose pods no node suits now"
+		return ", whose pods match no node now"
 	default:
 		return ", not on a node yet"
 	}
@@ -305,7 +309,7 @@ func meeting(f check.Finding) string {
 	}
 }
 
-// metOnNodes: "80/TCP is held by Pod a/b (spec…hostPort) on 1 of the 3 nodes that it may run on (n1)".
+// metOnNodes: "80/TCP is held by Pod a/b (spec…hostPort) on 1 of the 3 eligible nodes (n1)".
 func metOnNodes(f check.Finding) string {
 	several := len(f.Others) > 0
 	s := taken(f)
@@ -313,19 +317,21 @@ func metOnNodes(f check.Finding) string {
 	case f.Case == check.EveryNodeTaken && f.Eligible == 0:
 		return s + " on every node"
 	case several && len(f.Nodes) == f.Eligible:
-		return s + ", all of its nodes"
+		return fmt.Sprintf("%s: all eligible nodes are taken, by %s", f.Claim.Number(), holders(f, true))
 	case several && f.Eligible > 0:
-		return s + fmt.Sprintf(", %d of its %d nodes", len(f.Nodes), f.Eligible)
+		return s + fmt.Sprintf(", %d of the %d eligible nodes", len(f.Nodes), f.Eligible)
 	case several:
 		return s
 	case f.Eligible == 0: // which nodes there are is not known
 		return s + " on " + nodes(f.Nodes)
+	case len(f.Nodes) == f.Eligible && f.Eligible == 1:
+		return s + fmt.Sprintf(" on %s, the only eligible node", nodes(f.Nodes))
 	case len(f.Nodes) == f.Eligible:
-		return s + fmt.Sprintf(" on %s, every node that it may run on", nodes(f.Nodes))
+		return s + fmt.Sprintf(" on %s, all eligible nodes", nodes(f.Nodes))
 	case f.Case == check.EveryNodeTaken:
-		return s + fmt.Sprintf(" on %s; with others, on every node that it may run on", nodes(f.Nodes))
+		return s + fmt.Sprintf(" on %s; all other eligible nodes are taken too", nodes(f.Nodes))
 	default:
-		return s + fmt.Sprintf(" on %d of the %d nodes that it may run on (%s)", len(f.Nodes), f.Eligible, list(f.Nodes))
+		return s + fmt.Sprintf(" on %d of the %d eligible nodes (%s)", len(f.Nodes), f.Eligible, list(f.Nodes))
 	}
 }
 

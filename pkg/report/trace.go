@@ -27,6 +27,8 @@ type TracePath struct {
 	Masquerade  bool        `json:"masquerade"`
 	Owner       *Owner      `json:"owner,omitempty"`
 	Steps       []TraceStep `json:"steps"`
+
+	local bool // it ends in the node itself
 }
 
 // TraceStep is a rule that matched.
@@ -50,7 +52,7 @@ func NewTrace(a explain.Answer) Trace {
 	for _, p := range a.Paths {
 		path := TracePath{
 			Probability: p.Probability, Verdict: p.Verdict.String(), Destination: p.Destination.String(), Masquerade: p.Masquerade,
-			Owner: ownerOf(p.Origin.Owner), Steps: []TraceStep{},
+			Owner: ownerOf(p.Origin.Owner), Steps: []TraceStep{}, local: p.Local,
 		}
 		for i := range p.Steps {
 			path.Steps = append(path.Steps, traceStep(&p.Steps[i]))
@@ -87,7 +89,7 @@ func why(s explain.Shadowed) string {
 	case s.By.Virtual == nil && s.By.Rule == nil:
 		return "another rule takes the packet first"
 	case s.Later:
-		return fmt.Sprintf("the base chain that leads to %s was registered later and so runs first, and what it translates no other looks at", placeOf(s.By))
+		return fmt.Sprintf("the base chain that leads to %s was registered later, so it runs first; later chains skip a connection that is already translated", placeOf(s.By))
 	default:
 		return fmt.Sprintf("%s in %s comes first", ruleOf(&s.By), placeOf(s.By))
 	}
@@ -120,7 +122,7 @@ func (t Trace) WriteText(w io.Writer, packet walk.Packet) error {
 	}
 	for _, s := range t.Shadowed {
 		b.gap()
-		b.add("without that, %s would get it by", owned(s.Owner))
+		b.add("Without this rule, %s would get the packet through:", owned(s.Owner))
 		b.add("%-14s %s", "", s.Rule)
 		b.add("but %s", s.Why)
 	}
@@ -179,21 +181,32 @@ func comingIn(p walk.Packet) string {
 
 func end(p TracePath) string {
 	text := p.Verdict
+	if p.Verdict == walk.Accept.String() && p.Owner == nil && !p.local {
+		text = "leaves the node for " + p.Destination
+		if p.Masquerade {
+			text += ", from the node's own address"
+		}
+		return text + "; not followed further" + chance(p)
+	}
 	if p.Verdict == walk.DNAT.String() || p.Verdict == walk.Accept.String() {
 		text = p.Destination
 	}
 	if p.Owner != nil {
 		text += ", " + owned(p.Owner)
 	} else if p.Verdict == walk.Accept.String() {
-		text += ", whoever listens there"
+		text += ", the process that listens there"
 	}
 	if p.Masquerade {
 		text += ", from the node's own address"
 	}
-	if p.Probability < 1 {
-		text += fmt.Sprintf(" (%.4g%% of the connections)", 100*p.Probability)
+	return text + chance(p)
+}
+
+func chance(p TracePath) string {
+	if p.Probability >= 1 {
+		return ""
 	}
-	return text
+	return fmt.Sprintf(" (%.4g%% of the connections)", 100*p.Probability)
 }
 
 func owned(o *Owner) string {

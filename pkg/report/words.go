@@ -22,7 +22,7 @@ func inRanges(f check.Finding) (what, way string) {
 		return fmt.Sprintf("%d is among the ports %s that outgoing connections of the nodes use, and may be in use", f.Claim.Port, f.Range),
 			elsewhere(f.Claim, "elsewhere") + ", or reserve it by net.ipv4.ip_local_reserved_ports on every node"
 	default:
-		return fmt.Sprintf("%d lies in the band %s from which numbers are given out, and may be given to another Service before this one is created", f.Claim.Port, f.Range),
+		return fmt.Sprintf("%d is in the dynamic allocation band %s, and may be allocated to another Service before this one is created", f.Claim.Port, f.Range),
 			"choose a number below the band"
 	}
 }
@@ -41,12 +41,12 @@ func inRollouts(f check.Finding) (what, way string) {
 		return fmt.Sprintf("%s replicas fill the %d nodes that have %s free: the new pod waits for a node, and no old one may go before it is ready", f.Value, f.Left, number),
 			"set maxUnavailable to 1, or run one replica less"
 	case f.Case == check.NoNodeSuits:
-		return fmt.Sprintf("%s wanted with %s, and no node suits by its labels and taints", pods(f.Value), number),
-			"mend nodeSelector, affinity or tolerations, or add such a node"
+		return wanting(f) + ", but no node matches the nodeSelector, affinity and tolerations",
+			"correct these, or add such a node"
 	case f.Case == check.FewerAtOnce:
-		return fmt.Sprintf("%s wanted at a time with %s, one to a node, and %s", pods(f.Value), number, free(f)), "lower the parallelism, or let it run on more nodes"
+		return wanting(f) + " at the same time, but " + free(f), "lower the parallelism, or let it run on more nodes"
 	default:
-		return fmt.Sprintf("%s wanted with %s, one to a node, and %s: the others wait for ever", pods(f.Value), number, free(f)),
+		return wanting(f) + ", but " + free(f) + waiting(f),
 			fmt.Sprintf("run at most %d, or let them run on more nodes, or expose them by a Service", f.Left)
 	}
 }
@@ -93,25 +93,50 @@ func giveUp(c ports.Claim) string {
 	return "give up the " + c.Kind.String()
 }
 
-func pods(number string) string {
-	if number == "1" {
-		return "1 pod is"
+// wanting: "3 replicas need hostPort 7777/UDP (spec.template…hostPort)".
+func wanting(f check.Finding) string {
+	number, _ := strconv.Atoi(f.Value)
+	need := " need "
+	if number == 1 {
+		need = " needs "
 	}
-	return number + " pods are"
+	text := plural(number, replicaOf(f)) + need + fieldName(f.Claim) + " " + f.Claim.Number()
+	if f.Claim.Field != "" {
+		text += " (" + f.Claim.Field + ")"
+	}
+	return text
+}
+
+func replicaOf(f check.Finding) string {
+	if strings.HasSuffix(f.Field, ".replicas") {
+		return "replica"
+	}
+	return "pod"
 }
 
 func free(f check.Finding) string {
 	switch {
-	case f.Eligible == 0:
-		return "they may run on one node only"
-	case f.Left == f.Eligible && f.Left == 1:
-		return "they may run on 1 node"
+	case f.Eligible == 0 || f.Left == f.Eligible && f.Left == 1:
+		return "only 1 node is eligible"
 	case f.Left == f.Eligible:
-		return fmt.Sprintf("they may run on %d nodes", f.Left)
+		return fmt.Sprintf("only %d nodes are eligible", f.Left)
 	case f.Left == 1:
-		return fmt.Sprintf("1 of the %d nodes that they may run on has it free", f.Eligible)
+		return fmt.Sprintf("only 1 of the %d eligible nodes has it free", f.Eligible)
 	default:
-		return fmt.Sprintf("%d of the %d nodes that they may run on have it free", f.Left, f.Eligible)
+		return fmt.Sprintf("only %d of the %d eligible nodes have it free", f.Left, f.Eligible)
+	}
+}
+
+// waiting: "; 1 replica stays Pending". A StatefulSet does not even make those that come after one that waits.
+func waiting(f check.Finding) string {
+	number, _ := strconv.Atoi(f.Value)
+	switch n := number - f.Left; {
+	case n == 1:
+		return "; 1 " + replicaOf(f) + " stays Pending"
+	case f.Object.Kind == "StatefulSet":
+		return "; " + plural(n, replicaOf(f)) + " never start"
+	default:
+		return "; " + plural(n, replicaOf(f)) + " stay Pending"
 	}
 }
 

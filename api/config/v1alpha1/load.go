@@ -132,7 +132,7 @@ func decode(data []byte, root *yaml.Node, c *PortcullisConfiguration) error {
 	for _, err := range strict {
 		if unknown, ok := errors.AsType[kjson.FieldError](err); ok {
 			path := unknown.FieldPath()
-			errs = append(errs, &Error{lineOf(root, path), fmt.Errorf("%s: is no field of %s; correct or remove it", path, Kind)})
+			errs = append(errs, &Error{lineOf(root, path), fmt.Errorf("%s: unknown field of %s; correct or remove it", path, Kind)})
 		}
 	}
 	for _, must := range []struct{ name, value, want string }{{"apiVersion", c.APIVersion, APIVersion}, {"kind", c.Kind, Kind}} {

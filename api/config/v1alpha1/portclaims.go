@@ -62,7 +62,7 @@ func decodeArgs(data []byte, a *PortClaimsArgs) error {
 		case ok && strings.HasPrefix(err.Error(), "duplicate"): // the library has no other way to tell
 			err = fmt.Errorf("%s: is given twice; keep one", wrong.FieldPath())
 		case ok:
-			err = fmt.Errorf("%s: is no field of %s; correct or remove it", wrong.FieldPath(), PortClaimsKind)
+			err = fmt.Errorf("%s: unknown field of %s; correct or remove it", wrong.FieldPath(), PortClaimsKind)
 		}
 		errs = append(errs, err)
 	}

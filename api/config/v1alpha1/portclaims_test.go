@@ -79,9 +79,9 @@ func TestPortClaimsArgsGood(t *testing.T) {
 
 func TestPortClaimsArgsBad(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
-		{"unknown field", `{"nodePortRange":"1-2"}`, "nodePortRange: is no field of PortClaimsArgs; correct or remove it"},
-		{"unknown nested field", `{"dataplane":{"mode":"x"}}`, "dataplane.mode: is no field of PortClaimsArgs; correct or remove it"},
-		{"wrong case", `{"nodereserved":[]}`, "nodereserved: is no field of PortClaimsArgs; correct or remove it"},
+		{"unknown field", `{"nodePortRange":"1-2"}`, "nodePortRange: unknown field of PortClaimsArgs; correct or remove it"},
+		{"unknown nested field", `{"dataplane":{"mode":"x"}}`, "dataplane.mode: unknown field of PortClaimsArgs; correct or remove it"},
+		{"wrong case", `{"nodereserved":[]}`, "nodereserved: unknown field of PortClaimsArgs; correct or remove it"},
 		{"given twice", `{"kind":"PortClaimsArgs","kind":"PortClaimsArgs"}`, "kind: is given twice; keep one"},
 		{"wrong type", `{"dataplane":"iptables"}`, "dataplane: cannot be a string; write fields"},
 		{"no JSON", `{`, "unexpected end of JSON input"},

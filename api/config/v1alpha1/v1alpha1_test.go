@@ -136,11 +136,11 @@ func changed(base, text string) string {
 // TestBad loads what follows the two lines of the head and compares the whole error.
 func TestBad(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
-		{"unknown field", "nodePortRanges: 1-2", "line 3: nodePortRanges: is no field of PortcullisConfiguration; correct or remove it"},
-		{"unknown nested field", "dataplane:\n  serviceProxy: ipvs\n  mode: x", "line 5: dataplane.mode: is no field of PortcullisConfiguration; correct or remove it"},
-		{"unknown field of an item", "nodeReserved:\n- name: a\n  port: 1\n- name: b\n  ports: 2", "line 7: nodeReserved[1].ports: is no field of PortcullisConfiguration; correct or remove it"},
-		{"wrong case", "nodeportrange: 1-2", "line 3: nodeportrange: is no field of PortcullisConfiguration; correct or remove it"},
-		{"two unknown fields", "b: 1\na: 1", "line 3: b: is no field of PortcullisConfiguration; correct or remove it\nline 4: a: is no field of PortcullisConfiguration; correct or remove it"},
+		{"unknown field", "nodePortRanges: 1-2", "line 3: nodePortRanges: unknown field of PortcullisConfiguration; correct or remove it"},
+		{"unknown nested field", "dataplane:\n  serviceProxy: ipvs\n  mode: x", "line 5: dataplane.mode: unknown field of PortcullisConfiguration; correct or remove it"},
+		{"unknown field of an item", "nodeReserved:\n- name: a\n  port: 1\n- name: b\n  ports: 2", "line 7: nodeReserved[1].ports: unknown field of PortcullisConfiguration; correct or remove it"},
+		{"wrong case", "nodeportrange: 1-2", "line 3: nodeportrange: unknown field of PortcullisConfiguration; correct or remove it"},
+		{"two unknown fields", "b: 1\na: 1", "line 3: b: unknown field of PortcullisConfiguration; correct or remove it\nline 4: a: unknown field of PortcullisConfiguration; correct or remove it"},
 		{"given twice", "onUncertain: Deny\nonUncertain: Warn", "line 4: onUncertain: is given twice, first on line 3; keep one"},
 		{"nested twice", "nodeReserved:\n- name: a\n  port: 1\n  name: b", "line 6: nodeReserved[0].name: is given twice, first on line 4; keep one"},
 		{"second document", "---\nkind: X", "line 4: a second document begins here; a configuration file is one document"},
