@@ -311,8 +311,8 @@ type destination struct {
 	own  bool // the node's primary address of the family
 }
 
-// destinations are those that differ for holders: the node's own address of each family that one of them has, and each address that
-// one of them names. Local are the node's addresses.
+// destinations are those that may differ for holders: the node's addresses that one of them has, the first of each family first, and
+// each address that one of them names. Local are the node's addresses.
 func destinations(local []netip.Addr, held []report.HeldPort) []destination {
 	var own, named []destination
 	add := func(list *[]destination, d destination) {
@@ -327,6 +327,11 @@ func destinations(local []netip.Addr, held []report.HeldPort) []destination {
 			if slices.ContainsFunc(held, func(one report.HeldPort) bool { return one.Claim.Address.Contains(local[i]) }) {
 				add(&own, destination{local[i], true})
 			}
+		}
+	}
+	for _, addr := range local {
+		if addr != ofFamily[rules.FamilyOf(addr)] && slices.ContainsFunc(held, func(one report.HeldPort) bool { return one.Claim.Address.Contains(addr) }) {
+			add(&named, destination{addr: addr})
 		}
 	}
 	for _, one := range held {

@@ -230,12 +230,13 @@ func (w *walked) orders(t *testing.T, node *corev1.Node, from explain.From, to n
 	return all
 }
 
-// listenerAt is the pod of the host network that listens on a socket of a node; "" for none. Of several the first one to start does,
+// listenerAt is the pod of the host network, or the Service whose health check, that listens on a socket of a node; "" for none. Of several the first one to start does,
 // which no walk tells.
 func (w *walked) listenerAt(node *corev1.Node, to netip.AddrPort, protocol ports.Protocol) string {
 	found := ""
 	for _, c := range w.claims {
-		if c.Kind == ports.HostNetwork && c.Port == to.Port() && c.Protocol == protocol && c.Address.Contains(to.Addr()) && slices.Contains(c.Scope.Nodes(), node.Name) {
+		here := c.Scope.Kind == ports.Everywhere || slices.Contains(c.Scope.Nodes(), node.Name)
+		if roleOf(c.Kind) == "listener" && c.Port == to.Port() && c.Protocol == protocol && c.Address.Contains(to.Addr()) && here {
 			if found != "" {
 				return oneOfSeveral
 			}
