@@ -42,7 +42,7 @@ const (
 	// namespaces does not keep the others from writing either.
 	reservedBytes = mostBytes / 4
 	smallBytes    = 4 << 10
-	batchMost      = 1000 // claims that are written at once
+	batchMost     = 1000 // claims that are written at once
 	// bytesPerSecond is how much one replica writes: etcd keeps every version of the ConfigMap until the API server compacts it,
 	// which is every five minutes, and with its default quota of 2 GiB stops the cluster when it is full. Who comes sooner
 	// shares the next write.
