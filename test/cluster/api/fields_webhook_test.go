@@ -26,11 +26,11 @@ type webhookRow struct {
 
 // Versions' bases.
 const (
-	webhookPool  = "{ranges: [{port: N0, endPort: N4}], namespaceSelector: {matchLabels: {place: PLACE}}, enforcement: Deny, allocation: {strategy: LowestFree}}"
-	onePort   = "{ranges: [{port: N0}], namespaceSelector: {matchLabels: {place: PLACE}}, enforcement: Deny, allocation: {reuseDelay: 0s}}"
-	widePool  = "{ranges: [{port: N0, endPort: N29}], namespaceSelector: {matchLabels: {place: PLACE}}, enforcement: Deny}"
-	hostPool  = "{for: HostPorts, ranges: [{port: N0, endPort: N4}], namespaceSelector: {matchLabels: {place: PLACE}}, enforcement: Deny, allocation: {strategy: LowestFree}}"
-	claimBase = "{port: N0, pool: PLACE, service: {namespace: PLACE, name: other}, requestedAt: NOW}"
+	webhookPool = "{ranges: [{port: N0, endPort: N4}], namespaceSelector: {matchLabels: {place: PLACE}}, enforcement: Deny, allocation: {strategy: LowestFree}}"
+	onePort     = "{ranges: [{port: N0}], namespaceSelector: {matchLabels: {place: PLACE}}, enforcement: Deny, allocation: {reuseDelay: 0s}}"
+	widePool    = "{ranges: [{port: N0, endPort: N29}], namespaceSelector: {matchLabels: {place: PLACE}}, enforcement: Deny}"
+	hostPool    = "{for: HostPorts, ranges: [{port: N0, endPort: N4}], namespaceSelector: {matchLabels: {place: PLACE}}, enforcement: Deny, allocation: {strategy: LowestFree}}"
+	claimBase   = "{port: N0, pool: PLACE, service: {namespace: PLACE, name: other}, requestedAt: NOW}"
 
 	noHostPorts = "{namespaceSelector: {matchLabels: {place: PLACE}}, enforcement: Deny, hostPorts: {mode: Forbidden}}"
 	noReserved  = "{namespaceSelector: {matchLabels: {place: PLACE}}, enforcement: Deny, nodePorts: {}}"

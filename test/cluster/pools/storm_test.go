@@ -54,7 +54,7 @@ type site struct {
 	*rig.Rig
 	admin    client.Client // of the first API server
 	configs  []*rest.Config
-	replicas    []*rig.Replica
+	replicas []*rig.Replica
 	balancer *rig.Balancer
 }
 

@@ -40,7 +40,7 @@ type fire struct {
 	api      *server
 	used     int // of replicas
 	balancer *rig.Balancer
-	replicas    []*rig.Replica
+	replicas []*rig.Replica
 	watches  []*lateWatch // of the replicas
 	from     uint64
 

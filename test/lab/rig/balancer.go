@@ -13,7 +13,7 @@ import (
 // to one that is ready. What it does not do: no connection is moved once it stands, as a Service's is not either.
 type Balancer struct {
 	listener net.Listener
-	replicas    []*Replica
+	replicas []*Replica
 	ready    []atomic.Bool
 	next     atomic.Uint64
 	cancel   context.CancelFunc

@@ -42,7 +42,7 @@ const shipped = "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisCon
 type Rig struct {
 	*controlplane.ControlPlane
 	Kubelet *kubelet.Kubelet
-	Webhook    *Replica
+	Webhook *Replica
 	Client  kubernetes.Interface // may do everything
 	dir     string
 }
