@@ -218,7 +218,7 @@ func TestRegistration(t *testing.T) {
 		}
 		want := []metav1.LabelSelectorRequirement{{
 			Key: "kubernetes.io/metadata.name", Operator: metav1.LabelSelectorOpNotIn,
-			Values: []string{"calico-system", "replicas", "kube-node-lease", "kube-system", "rook-ceph"},
+			Values: []string{"calico-system", "kube-node-lease", "kube-system", "replicas", "rook-ceph"},
 		}}
 		if diff := cmp.Diff(want, selector.MatchExpressions); diff != "" {
 			t.Errorf("%s leaves out (-want +got):\n%s", hook, diff)
