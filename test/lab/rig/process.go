@@ -25,7 +25,7 @@ import (
 // Drain is how long a replica goes on serving when it is told to stop.
 const Drain = 300 * time.Millisecond
 
-// Handlers is a portcullis that serves on loopback.
+// Replica is a portcullis that serves on loopback.
 type Replica struct {
 	CA          []byte // of its serving certificate, PEM
 	dir         string
@@ -38,7 +38,7 @@ type Replica struct {
 	releases    []func() // of the ports
 }
 
-// NewGate prepares a replica with a configuration file's text, a kubeconfig, and flags that win over those that the rig gives.
+// NewReplica prepares a replica with a configuration file's text, a kubeconfig, and flags that win over those that the rig gives.
 // It does not start it; Close ends it.
 func NewReplica(ctx context.Context, dir, config, kubeconfig string, flags ...string) (*Replica, error) {
 	program, err := binaries.One(ctx, binaries.Portcullis)
