@@ -533,6 +533,12 @@ func TestGenerateNameAgain(t *testing.T) {
 			t.Errorf("with %d: %s %s", numbers, got, patched(d.patches))
 		}
 	}
+	addressed := with(nodePortService("e", 0), serviceType("ClusterIP"), unnamed, func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"192.0.2.77"} })
+	for range 2 {
+		if got := outcome(b.decideOn(t, PathMutateServices, creates("Service", addressed.DeepCopy()))); !strings.HasPrefix(got, "allow") {
+			t.Errorf("without a node port: %s", got)
+		}
+	}
 	named := func(name string) *corev1.Service {
 		s := with(nodePortService("a", 30100, 30007), unnamed)
 		s.Name = name

@@ -309,8 +309,8 @@ func withoutPlaceholders(flying *ledger.Snapshot, svc *corev1.Service) *ledger.S
 	if svc.Name != "" {
 		return flying
 	}
-	for _, number := range sortedNumbers(svc) {
-		flying = flying.Without(placeholderFor(svc, strconv.Itoa(int(number))).Ref)
+	for _, owner := range placeholders(svc) {
+		flying = flying.Without(owner)
 	}
 	return flying
 }
@@ -321,10 +321,18 @@ func (h *Handlers) dropPlaceholders(svc *corev1.Service, claims []ports.Claim) {
 	if svc.GenerateName == "" {
 		return
 	}
-	h.drop(placeholderFor(svc, "").Ref, claims)
-	for _, number := range sortedNumbers(svc) {
-		h.drop(placeholderFor(svc, strconv.Itoa(int(number))).Ref, claims)
+	for _, owner := range placeholders(svc) {
+		h.drop(owner, claims)
 	}
+}
+
+// placeholders are the owners that may stand for a Service.
+func placeholders(svc *corev1.Service) []ports.Ref {
+	all := []ports.Ref{placeholderFor(svc, "").Ref}
+	for _, number := range sortedNumbers(svc) {
+		all = append(all, placeholderFor(svc, strconv.Itoa(int(number))).Ref)
+	}
+	return all
 }
 
 // onlyKnown keeps the claims on numbers that the Service had before, and all that are not node ports.
