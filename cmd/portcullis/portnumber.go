@@ -253,18 +253,10 @@ func (h *holdings) keyOf(node *corev1.Node, held []report.HeldPort) string {
 	}
 	if len(pods) > 1 { // portmap's rules are in the order of the pods' starts
 		for _, pod := range pods {
-			fmt.Fprint(&key, slices.IndexFunc(slices.SortedStableFunc(slices.Values(pods), byStart), func(p *corev1.Pod) bool { return p == pod }))
+			fmt.Fprint(&key, slices.IndexFunc(slices.SortedStableFunc(slices.Values(pods), extract.ByStart), func(p *corev1.Pod) bool { return p == pod }))
 		}
 	}
 	return key.String()
-}
-
-// byStart orders pods as extract.World does.
-func byStart(a, b *corev1.Pod) int {
-	if s, t := a.Status.StartTime, b.Status.StartTime; s != nil && t != nil && !s.Equal(t) {
-		return s.Compare(t.Time)
-	}
-	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }
 
 // localEndpoints tells nodes apart by the endpoints there, of each family, of the Services among holders that have a traffic policy Local.
@@ -289,8 +281,8 @@ func (h *holdings) localEndpoints(held []report.HeldPort) map[string]string {
 		has := map[string]map[kind]bool{}
 		for _, p := range svc.Ports {
 			for _, e := range p.Endpoints {
-				if !e.Ready && !(e.Serving && e.Terminating) {
-					continue // kube-proxy sends it nothing
+				if !e.IsUsable() {
+					continue
 				}
 				if has[e.Node] == nil {
 					has[e.Node] = map[kind]bool{}

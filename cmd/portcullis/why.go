@@ -192,7 +192,7 @@ func (v *view) placement(pod *corev1.Pod, settings *extract.Settings) report.Pla
 		}
 		p.Nodes = append(p.Nodes, c)
 	}
-	if p.Node != "" {
+	if p.Node != "" && slices.ContainsFunc(p.Nodes, func(c report.Candidate) bool { return len(c.Obstacles) > 0 }) {
 		p.Conflicts = v.conflicts(pod, settings)
 	}
 	if p.Siblings = v.siblings(pod, w, h); p.Siblings != nil {

@@ -191,9 +191,12 @@ func (j *Judge) input(s subject) check.Input {
 	if in.Service != nil {
 		in.Offered = j.limits.offered
 	}
-	in.Together = func(holder ports.Ref) bool { return j.judged[holder] && len(j.state[holder]) == 0 }
+	in.Together = j.comesToo
 	return in
 }
+
+// comesToo reports whether a holder is among the inputs, and new.
+func (j *Judge) comesToo(holder ports.Ref) bool { return j.judged[holder] && len(j.state[holder]) == 0 }
 
 // before returns the forms of a subject in the state, in an order of their own.
 func (j *Judge) before(s subject) []subject {

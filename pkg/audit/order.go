@@ -49,7 +49,7 @@ func (j *Judge) All(inputs []runtime.Object, tell func(judged, all int)) [][]che
 	for _, i := range order {
 		s := subjects[i]
 		found[i] = c.told(s.owner(), found[i], func(holder ports.Ref) bool {
-			return s.workload.IsIdle() && j.judged[holder] && len(j.state[holder]) == 0
+			return s.workload.IsIdle() && j.comesToo(holder)
 		})
 	}
 	fuller := map[clash]told{}

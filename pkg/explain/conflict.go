@@ -147,7 +147,7 @@ func (p Plane) classes(f check.Finding, svc *rules.Service, nodes []string, fami
 
 // hasUsable reports whether a Service has an endpoint to which kube-proxy may send packets.
 func hasUsable(svc *rules.Service) bool {
-	return slices.ContainsFunc(svc.Ports, func(p rules.ServicePort) bool { return slices.ContainsFunc(p.Endpoints, isUsable) })
+	return slices.ContainsFunc(svc.Ports, func(p rules.ServicePort) bool { return slices.ContainsFunc(p.Endpoints, rules.Endpoint.IsUsable) })
 }
 
 // withEndpoints returns a Service with endpoints made up for it.
@@ -202,7 +202,7 @@ func places(svc *rules.Service, nodes []string) []place {
 	beside := map[string]map[rules.Family]bool{}
 	for _, p := range svc.Ports {
 		for _, e := range p.Endpoints {
-			if isUsable(e) {
+			if e.IsUsable() {
 				if beside[e.Node] == nil {
 					beside[e.Node] = map[rules.Family]bool{}
 				}
@@ -228,9 +228,6 @@ func places(svc *rules.Service, nodes []string) []place {
 	}
 	return found
 }
-
-// isUsable reports whether kube-proxy may send packets to an endpoint: to those that end only where none is ready.
-func isUsable(e rules.Endpoint) bool { return e.Ready || e.Serving && e.Terminating }
 
 // at returns a Service as it is seen on a node, which is that of the scene.
 func at(svc *rules.Service, p place) *rules.Service {

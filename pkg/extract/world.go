@@ -64,7 +64,7 @@ func World(objects []runtime.Object, o WorldOptions) (*rules.World, error) {
 		return nil, fmt.Errorf("there is no Node %s among the objects", o.Node)
 	}
 	slices.SortStableFunc(w.Services, func(a, b *rules.Service) int { return a.Ref.Compare(b.Ref) })
-	slices.SortStableFunc(pods, byStart)
+	slices.SortStableFunc(pods, ByStart)
 	for _, pod := range pods {
 		if p := mappedPod(pod, w.Node, o.PodPrefixLength); p != nil {
 			w.Pods = append(w.Pods, p)
@@ -89,8 +89,8 @@ func node(n *corev1.Node, more []netip.Addr) rules.Node {
 	return w
 }
 
-// byStart sorts pods as portmap saw them, as far as objects tell.
-func byStart(a, b *corev1.Pod) int {
+// ByStart compares pods for a sort, as portmap saw them, as far as objects tell.
+func ByStart(a, b *corev1.Pod) int {
 	if s, t := a.Status.StartTime, b.Status.StartTime; s != nil && t != nil && !s.Equal(t) {
 		return s.Compare(t.Time)
 	}

@@ -37,8 +37,7 @@ func of(field, text string) string {
 
 // Message tells a finding without its field, for where the field is shown beside it. Where names are too long for all
 // of it, the way out is shortened, then it is left out who gets the packets, then the fields of the holder and of the port, then the
-// rest is cut; the way
-// out and the code stay. What the owner of a policy adds stands behind the way out, as far as there is room.
+// rest is cut; the way out and the code stay. What the owner of a policy adds stands behind the way out, as far as there is room.
 func Message(f check.Finding) string { return message(f, present()) }
 
 func message(f check.Finding, as voice) string {

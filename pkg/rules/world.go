@@ -82,6 +82,9 @@ type Endpoint struct {
 	ForZones    []string
 }
 
+// IsUsable reports whether kube-proxy may send packets to the endpoint: to one that ends only where none is ready.
+func (e Endpoint) IsUsable() bool { return e.Ready || e.Serving && e.Terminating }
+
 // Pod is a pod with host ports that a CNI plugin maps.
 type Pod struct {
 	Ref       ports.Ref
