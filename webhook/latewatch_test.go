@@ -60,8 +60,8 @@ func (s *seat) pull() {
 	}
 }
 
-func (s *seat) Append(_ context.Context, e journal.Entry, known func() bool) error {
-	if s.pull(); !known() {
+func (s *seat) Append(_ context.Context, e journal.Entry, isDue func() bool) error {
+	if s.pull(); isDue() {
 		s.add(e)
 	}
 	return nil

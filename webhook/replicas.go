@@ -13,9 +13,9 @@ import (
 
 // Journal is where the replicas write what they let through: see journal.Journal.
 type Journal interface {
-	// Append returns when everything that any replica has appended before has been passed to Handlers.Merge. What known reports
-	// true for need not be written.
-	Append(ctx context.Context, e journal.Entry, known func() bool) error
+	// Append returns when everything that any replica has appended before has been passed to Handlers.Merge, and isDue
+	// has been asked: what it reports false for is not written.
+	Append(ctx context.Context, e journal.Entry, isDue func() bool) error
 	// Withdraw says that what was appended is not let through after all.
 	Withdraw(e journal.Entry)
 }
@@ -43,28 +43,41 @@ func (h *Handlers) Merge(entries []journal.Entry) {
 }
 
 // agree has the other replicas know of a write that was let through by d and is in flight, before the client gets the
-// answer. If another replica was first, the write yields: it is judged again.
+// answer. If another replica was first, the write yields: it is judged again, and not shared unless it stands. Of two writes that
+// meet, the one that was shared first is therefore never refused for the other.
 func (h *Handlers) agree(ctx context.Context, d decision, in check.Input, owner ports.Owner, made write) decision {
 	w, ok := h.toShare(in, owner.Ref, made)
 	if !ok {
 		return d
 	}
-	claims := made.claims
-	known := func() bool { return h.isShared(owner.Ref, made) }
-	if err := h.journal.Append(ctx, journal.Entry{Owner: owner, UID: w.uid, After: w.after, Claims: claims}, known); err != nil {
-		h.undo(owner.Ref, w.number)
-		return later(h.settings, "the replicas cannot agree on it: "+err.Error())
+	entry := journal.Entry{Owner: owner, UID: w.uid, After: w.after, Claims: made.claims}
+	judgedAt := w.number
+	for range admitRounds {
+		overtaken, known := false, false
+		err := h.journal.Append(ctx, entry, func() bool {
+			overtaken, known = h.standing(owner.Ref, made, judgedAt)
+			return !overtaken && !known
+		})
+		if err != nil {
+			h.undo(owner.Ref, w.number)
+			return later(h.settings, "the replicas cannot agree on it: "+err.Error())
+		}
+		if !overtaken {
+			h.shared(owner.Ref, w)
+			return d
+		}
+		base, flying, version := h.look()
+		if again := h.settleDenial(ctx, in, base, flying); again.verdict == check.Denied || again.busy {
+			h.undo(owner.Ref, w.number)
+			if known {
+				h.journal.Withdraw(entry)
+			}
+			return again
+		}
+		judgedAt = version
 	}
-	if !h.shared(owner.Ref, w, claims) {
-		return d // nobody else has come meanwhile
-	}
-	base, flying, _ := h.look()
-	if again := h.settleDenial(ctx, in, base, flying); again.verdict == check.Denied || again.busy {
-		h.undo(owner.Ref, w.number)
-		h.journal.Withdraw(journal.Entry{Owner: owner, UID: w.uid, Claims: claims})
-		return again
-	}
-	return d
+	h.undo(owner.Ref, w.number)
+	return later(h.settings, "other requests for its ports were quicker")
 }
 
 // toShare returns the write that was made and is in flight, if other replicas must know of it and do not. Those that cannot be
@@ -117,17 +130,18 @@ func (h *Handlers) isOfTemplate(ctx context.Context, object metav1.Object, w *ch
 	return ok && h.excuses(h.cluster.Shown(ctx, ref), uid, w)
 }
 
-// isShared reports whether the other replicas know of a write. It is not enough that they know of the mutating webhook's, which has
-// no uid: that may have been about an object that had the name before.
-func (h *Handlers) isShared(owner ports.Ref, made write) bool {
+// standing reports whether one of the ports of a write was recorded since a version that it was judged at, and whether the other
+// replicas know of the write. It is not enough that they know of the mutating webhook's, which has no uid: that may have been
+// about an object that had the name before.
+func (h *Handlers) standing(owner ports.Ref, made write, judgedAt uint64) (overtaken, known bool) {
 	h.deciding.Lock()
 	defer h.deciding.Unlock()
 	w := h.flight.find(owner, made.uid, made.claims)
-	return w != nil && h.isKnownToAll(w)
+	return h.flight.changed(made.claims, judgedAt), w != nil && h.isKnownToAll(w)
 }
 
-// shared notes that the other replicas know of a write, and reports whether one of its ports was recorded since.
-func (h *Handlers) shared(owner ports.Ref, w write, claims []ports.Claim) bool {
+// shared notes that the other replicas know of a write.
+func (h *Handlers) shared(owner ports.Ref, w write) {
 	h.deciding.Lock()
 	defer h.deciding.Unlock()
 	if e, ok := h.flight.owners[owner]; ok {
@@ -137,7 +151,6 @@ func (h *Handlers) shared(owner ports.Ref, w write, claims []ports.Claim) bool {
 			}
 		}
 	}
-	return h.flight.changed(claims, w.number)
 }
 
 // undo forgets a write.

@@ -263,14 +263,18 @@ func TestWhatIsNotShared(t *testing.T) {
 }
 
 type recorder struct {
-	n, withdrawn int
-	fail         error
-	append       func() // what happens meanwhile
+	n, written, withdrawn int
+	fail                  error
+	append                func() // what happens meanwhile
 }
 
-func (r *recorder) Append(context.Context, journal.Entry, func() bool) error {
-	if r.n++; r.append != nil {
+func (r *recorder) Append(_ context.Context, _ journal.Entry, isDue func() bool) error {
+	r.n++
+	if r.append != nil {
 		r.append()
+	}
+	if isDue() {
+		r.written++
 	}
 	return r.fail
 }
@@ -293,8 +297,36 @@ func TestWithdrawn(t *testing.T) {
 	j := &recorder{}
 	replicas[1].UseJournal(j)
 	j.append = func() { replicas[1].Merge([]journal.Entry{{Owner: seen.Owner, Claims: seen.Claims}}) }
-	if got := outcome(replicas[1].decideOn(t, PathMutateServices, creates("Service", nodePortService("b", 30001)))); got != contended || j.withdrawn != 1 {
-		t.Errorf("%s, %d entries withdrawn", got, j.withdrawn)
+	if got := outcome(replicas[1].decideOn(t, PathMutateServices, creates("Service", nodePortService("b", 30001)))); got != contended || j.written != 0 || j.withdrawn != 0 {
+		t.Errorf("%s, %d entries written, %d withdrawn", got, j.written, j.withdrawn)
+	}
+}
+
+// TestFirstStands: of two Services that want one port through two replicas, the one that was written to the journal first is let
+// through by both of its hooks, and the other one leaves no trace.
+func TestFirstStands(t *testing.T) {
+	shared := &board{}
+	first, second := newBench(t, ""), newBench(t, "")
+	for i, b := range []*bench{first, second} {
+		b.UseJournal(&seat{board: shared, self: i, merge: b.Merge})
+	}
+	a, b := nodePortService("a", 30001), nodePortService("b", 30001)
+	for _, step := range []struct {
+		replica    *bench
+		path, want string
+		service    *corev1.Service
+	}{
+		{first, PathMutateServices, "allow", a},
+		{second, PathMutateServices, contended, b},
+		{first, PathValidateServices, "allow", with(nodePortService("a", 30001), func(s *corev1.Service) { s.UID = "1" })},
+		{second, PathMutateServices, contended, b},
+	} {
+		if got := outcome(step.replica.decideOn(t, step.path, creates("Service", step.service))); got != step.want {
+			t.Errorf("%s of %s: %s, want %s", step.path, step.service.Name, got, step.want)
+		}
+	}
+	if len(shared.entries) != 2 {
+		t.Errorf("%d entries, want those of the first", len(shared.entries))
 	}
 }
 

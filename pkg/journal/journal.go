@@ -7,7 +7,7 @@
 //	                                           -> 409:    read, merge what others have appended, try again
 //
 // Of two entries for one port the later one has therefore seen the earlier one, whichever replica wrote them and however
-// late their watches are: the later request yields. Requests of one replica that append at the same time share a write.
+// late their watches are: the later request yields, before it is written. Requests of one replica that append at the same time share a write.
 package journal
 
 import (
@@ -91,7 +91,7 @@ type Journal struct {
 // request is an Append that waits for a write.
 type request struct {
 	entry Entry
-	known func() bool
+	isDue func() bool
 	done  chan error
 }
 
@@ -156,12 +156,12 @@ func (j *Journal) Pull(ctx context.Context) error {
 	return j.pull(ctx)
 }
 
-// Append appends an entry. When it returns nil, everything that any replica has appended before it has been merged. known
-// is asked when that is so: if it returns true the entry need not be written, as another replica has done so for the same
-// request.
-func (j *Journal) Append(ctx context.Context, e Entry, known func() bool) error {
+// Append appends an entry. When it returns nil, everything that any replica has appended before it has been merged. isDue is
+// asked when that is so, right before the write: if it returns false the entry is not written. It is called from another
+// goroutine, once or more, and also after Append has returned an error.
+func (j *Journal) Append(ctx context.Context, e Entry, isDue func() bool) error {
 	e.Claims = e.Claims[:min(len(e.Claims), entryMost)]
-	r := &request{e, known, make(chan error, 1)}
+	r := &request{e, isDue, make(chan error, 1)}
 	j.mu.Lock()
 	j.waiting = append(j.waiting, r)
 	j.mu.Unlock()
@@ -289,7 +289,7 @@ func (j *Journal) append(ctx context.Context, withdrawn []Entry, batch []*reques
 			}
 		}
 		for _, r := range batch {
-			if r.known() {
+			if !r.isDue() {
 				continue
 			}
 			more, err := next.with(r.entry, j.self, now)

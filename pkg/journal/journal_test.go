@@ -65,7 +65,7 @@ func entry(name string, claims ...ports.Claim) Entry {
 	return Entry{Owner: ports.Owner{Ref: ports.Ref{APIVersion: "v1", Kind: "Service", Namespace: "default", Name: name}}, UID: "u-1", Claims: claims}
 }
 
-func never() bool { return false }
+func due() bool { return true }
 
 // TestTheLaterHasSeenTheEarlier: of two entries, whichever replicas append them and however they race, the later one's
 // replica has merged the earlier one when Append returns.
@@ -90,7 +90,7 @@ func TestTheLaterHasSeenTheEarlier(t *testing.T) {
 						if random.IntN(2) == 0 {
 							time.Sleep(time.Duration(random.IntN(200)) * time.Microsecond)
 						}
-						if err := r.Append(t.Context(), entry(name), never); err != nil {
+						if err := r.Append(t.Context(), entry(name), due); err != nil {
 							t.Errorf("%s: %v", name, err)
 							return
 						}
@@ -140,7 +140,7 @@ func TestEntries(t *testing.T) {
 	)
 	e.After, e.Claims[0].Address = 7, ports.AllIPv4().WithoutLoopback()
 	e.Owner.Controller = &ports.Owner{Ref: ports.Ref{APIVersion: "apps/v1", Kind: "DaemonSet", Namespace: "default", Name: "d"}}
-	if err := newReplica(api, "one", time.Now).Append(t.Context(), e, never); err != nil {
+	if err := newReplica(api, "one", time.Now).Append(t.Context(), e, due); err != nil {
 		t.Fatal(err)
 	}
 	var got []Entry
@@ -189,7 +189,7 @@ func TestOneWriteForAll(t *testing.T) {
 	var all sync.WaitGroup
 	add := func(name string) {
 		all.Go(func() {
-			if err := r.Append(t.Context(), entry(name), never); err != nil {
+			if err := r.Append(t.Context(), entry(name), due); err != nil {
 				t.Error(err)
 			}
 		})
@@ -207,7 +207,7 @@ func TestOneWriteForAll(t *testing.T) {
 	if writes != 2 || len(r.state.Entries) != 21 {
 		t.Errorf("%d writes of %d entries, want 2 of 21", writes, len(r.state.Entries))
 	}
-	if err := r.Append(t.Context(), entry("known"), func() bool { return true }); err != nil || writes != 2 {
+	if err := r.Append(t.Context(), entry("known"), func() bool { return false }); err != nil || writes != 2 {
 		t.Errorf("%v, %d writes: what is known was written", err, writes)
 	}
 }
@@ -230,21 +230,21 @@ func TestFailures(t *testing.T) {
 		}})
 		r := newReplica(api, "one", time.Now)
 		fails = down
-		if err := r.Append(t.Context(), entry("a"), never); !errors.Is(err, down) {
+		if err := r.Append(t.Context(), entry("a"), due); !errors.Is(err, down) {
 			t.Errorf("%v", err)
 		}
 		fails, hangs = nil, true
 		began := time.Now()
-		if err := r.Append(t.Context(), entry("a"), never); err == nil || time.Since(began) != writeTime {
+		if err := r.Append(t.Context(), entry("a"), due); err == nil || time.Since(began) != writeTime {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 		waiting, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := r.Append(waiting, entry("b"), never); err == nil {
+		if err := r.Append(waiting, entry("b"), due); err == nil {
 			t.Log("written although nobody waits") // either will do
 		}
 		hangs = false
-		if err := r.Append(t.Context(), entry("c"), never); err != nil {
+		if err := r.Append(t.Context(), entry("c"), due); err != nil {
 			t.Error(err)
 		}
 	})
@@ -256,7 +256,7 @@ func TestEntriesEnd(t *testing.T) {
 	api := newAPI(t, interceptor.Funcs{})
 	r := newReplica(api, "one", func() time.Time { return clock })
 	add := func(name string) int {
-		if err := r.Append(t.Context(), entry(name), never); err != nil {
+		if err := r.Append(t.Context(), entry(name), due); err != nil {
 			t.Fatal(err)
 		}
 		return len(r.state.Entries)
@@ -272,7 +272,7 @@ func TestEntriesEnd(t *testing.T) {
 	}
 	// Another replica, whose clock is another one, keeps what it has just read.
 	other := newReplica(api, "two", func() time.Time { return clock.Add(time.Hour) })
-	if err := other.Append(t.Context(), entry("d"), never); err != nil || len(other.state.Entries) != 3 {
+	if err := other.Append(t.Context(), entry("d"), due); err != nil || len(other.state.Entries) != 3 {
 		t.Errorf("%v, %d entries", err, len(other.state.Entries))
 	}
 }
@@ -291,27 +291,27 @@ func TestMissed(t *testing.T) {
 			api := newAPI(t, interceptor.Funcs{})
 			now := func() time.Time { return clock }
 			one, two := newReplica(api, "one", now), newReplica(api, "two", now)
-			if err := errors.Join(one.Append(t.Context(), entry("a"), never), two.Pull(t.Context()), one.Append(t.Context(), entry("b"), never)); err != nil {
+			if err := errors.Join(one.Append(t.Context(), entry("a"), due), two.Pull(t.Context()), one.Append(t.Context(), entry("b"), due)); err != nil {
 				t.Fatal(err)
 			}
 			clock = clock.Add(c.slept)
-			if err := one.Append(t.Context(), entry("c"), never); err != nil {
+			if err := one.Append(t.Context(), entry("c"), due); err != nil {
 				t.Fatal(err)
 			}
-			err := two.Append(t.Context(), entry("d"), never)
+			err := two.Append(t.Context(), entry("d"), due)
 			if errors.Is(err, errMissed) != c.missed || two.has("b") == c.missed || !two.has("c") {
 				t.Errorf("%v, merged %v", err, two.merged)
 			}
 			if !c.missed {
 				return
 			}
-			if err := two.Append(t.Context(), entry("e"), never); !errors.Is(err, errMissed) {
+			if err := two.Append(t.Context(), entry("e"), due); !errors.Is(err, errMissed) {
 				t.Errorf("the next one: %v", err)
 			}
 			if err := two.Start(t.Context()); !errors.Is(err, errMissed) {
 				t.Errorf("it goes on: %v", err)
 			}
-			if err := newReplica(api, "three", now).Append(t.Context(), entry("f"), never); err != nil {
+			if err := newReplica(api, "three", now).Append(t.Context(), entry("f"), due); err != nil {
 				t.Errorf("started anew: %v", err)
 			}
 		})
@@ -334,7 +334,7 @@ func TestFull(t *testing.T) {
 		return e
 	}
 	for ; err == nil && n < 100; n++ {
-		err = r.Append(t.Context(), of(n, entry(fmt.Sprint("n", n), many...)), never)
+		err = r.Append(t.Context(), of(n, entry(fmt.Sprint("n", n), many...)), due)
 	}
 	if !errors.Is(err, errFull) || n < 5 {
 		t.Fatalf("after %d: %v", n, err)
@@ -346,14 +346,14 @@ func TestFull(t *testing.T) {
 		t.Errorf("%d bytes packed, %v", len(packed), err)
 	}
 	clock = clock.Add(keepLeast)
-	if err := r.Append(t.Context(), entry("later", many[0]), never); err != nil {
+	if err := r.Append(t.Context(), entry("later", many[0]), due); err != nil {
 		t.Errorf("later: %v", err)
 	}
 	clock = clock.Add(keepLeast)
 	var all sync.WaitGroup
 	for i := range 5 { // at once: more than one write
 		all.Go(func() {
-			if err := r.Append(t.Context(), of(i, entry(fmt.Sprint("m", i), many...)), never); err != nil {
+			if err := r.Append(t.Context(), of(i, entry(fmt.Sprint("m", i), many...)), due); err != nil {
 				t.Error(err)
 			}
 		})
@@ -400,7 +400,7 @@ func TestPace(t *testing.T) {
 				time.Sleep(time.Duration(i) * time.Millisecond) // a thousand in a second
 				e := entry(fmt.Sprint("n", i), ports.Claim{Kind: ports.HostPort, Socket: ports.Socket{Protocol: ports.TCP, Port: uint16(i + 1), Address: ports.AllAddresses()}})
 				e.Owner.Namespace, e.UID = fmt.Sprint("ns", i%10), uuid.NewUUID()
-				if err := r.Append(t.Context(), e, never); err != nil {
+				if err := r.Append(t.Context(), e, due); err != nil {
 					t.Error(err)
 				}
 			})
@@ -425,7 +425,7 @@ func TestFullNamespace(t *testing.T) {
 	var refused atomic.Int32
 	for i := range 100 {
 		all.Go(func() {
-			if err := r.Append(t.Context(), entry(fmt.Sprint("n", i), many...), never); errors.Is(err, errFull) {
+			if err := r.Append(t.Context(), entry(fmt.Sprint("n", i), many...), due); errors.Is(err, errFull) {
 				refused.Add(1)
 			} else if err != nil {
 				t.Error(err)
@@ -435,7 +435,7 @@ func TestFullNamespace(t *testing.T) {
 			all.Go(func() {
 				other := entry(fmt.Sprint("other", i), many[0])
 				other.Owner.Namespace = "other"
-				if err := r.Append(t.Context(), other, never); err != nil {
+				if err := r.Append(t.Context(), other, due); err != nil {
 					t.Errorf("in another namespace: %v", err)
 				}
 			})
@@ -449,7 +449,7 @@ func TestFullNamespace(t *testing.T) {
 		t.Errorf("%d bytes: of one namespace and ten small entries", n)
 	}
 	clock = clock.Add(keepLeast)
-	if err := r.Append(t.Context(), entry("later", many...), never); err != nil {
+	if err := r.Append(t.Context(), entry("later", many...), due); err != nil {
 		t.Errorf("later: %v", err)
 	}
 }
@@ -465,7 +465,7 @@ func TestFullNamespaces(t *testing.T) {
 	appended := func(namespace, name string, claims []ports.Claim) error {
 		e := entry(name, claims...)
 		e.Owner.Namespace = namespace
-		return r.Append(t.Context(), e, never)
+		return r.Append(t.Context(), e, due)
 	}
 	refused := 0
 	for i := range 40 {
@@ -509,7 +509,7 @@ func TestWithdraw(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- one.Start(ctx) }()
-		if err := one.Append(t.Context(), entry("a"), never); err != nil {
+		if err := one.Append(t.Context(), entry("a"), due); err != nil {
 			t.Fatal(err)
 		}
 		one.Withdraw(entry("a"))
@@ -518,7 +518,7 @@ func TestWithdraw(t *testing.T) {
 		for range 3 * withdrawnMost {
 			one.Withdraw(entry("b"))
 		}
-		if err := errors.Join(one.Append(t.Context(), entry("c"), never), two.Pull(t.Context())); err != nil {
+		if err := errors.Join(one.Append(t.Context(), entry("c"), due), two.Pull(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 		if len(heard) != 2+withdrawnMost+1 || heard[0] != "afalse" || heard[1] != "atrue" || heard[2] != "btrue" || heard[len(heard)-1] != "cfalse" {
@@ -549,7 +549,7 @@ func TestSpoilt(t *testing.T) {
 			api := newAPI(t, interceptor.Funcs{})
 			one, two := newReplica(api, "one", time.Now), newReplica(api, "two", time.Now)
 			for _, r := range []*replica{one, two, one} {
-				if err := r.Append(t.Context(), entry(r.self), never); err != nil {
+				if err := r.Append(t.Context(), entry(r.self), due); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -557,10 +557,10 @@ func TestSpoilt(t *testing.T) {
 			if err := errors.Join(api.Get(t.Context(), one.key, m), spoil(t.Context(), api, m)); err != nil {
 				t.Fatal(err)
 			}
-			if err := one.Append(t.Context(), entry("after"), never); err != nil {
+			if err := one.Append(t.Context(), entry("after"), due); err != nil {
 				t.Fatal(err)
 			}
-			if err := two.Append(t.Context(), entry("last"), never); errors.Is(err, errMissed) != (name != "deleted") {
+			if err := two.Append(t.Context(), entry("last"), due); errors.Is(err, errMissed) != (name != "deleted") {
 				t.Error(err)
 			}
 			if !two.has("after") {
@@ -579,7 +579,7 @@ func TestStart(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- two.Start(ctx) }()
 		synctest.Wait()
-		if err := one.Append(t.Context(), entry("a"), never); err != nil {
+		if err := one.Append(t.Context(), entry("a"), due); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(pullEvery)

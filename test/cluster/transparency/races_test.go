@@ -13,7 +13,7 @@ import (
 )
 
 // TestRaces has two clients, each of which is judged by a replica of its own, want one port at the same moment. Never are
-// both admitted.
+// both admitted, and hardly ever neither.
 func TestRaces(t *testing.T) {
 	t.Parallel()
 	const free = 30900 // the only nodePort that is ever chosen
@@ -54,7 +54,8 @@ func TestRaces(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			outcomes, said := map[string]int{}, map[string]int{}
-			for round := range seed.Rounds(60, 2000) {
+			rounds := seed.Rounds(60, 2000)
+			for round := range rounds {
 				port := 30000 + round%800
 				if c.fixed != 0 {
 					port = c.fixed
@@ -88,6 +89,9 @@ func TestRaces(t *testing.T) {
 						t.Fatalf("round %d: %s", round, r)
 					}
 				}
+				if admitted == 0 {
+					outcomes["nobody"]++
+				}
 				// A chosen nodePort can give way to another one.
 				if conflict := admitted == 2 && (c.fixed == 0 || nodePortOf(replies[0]) == port); conflict {
 					outcomes["BOTH"]++
@@ -100,8 +104,8 @@ func TestRaces(t *testing.T) {
 					t.Logf("%d times 429: %s", n, message)
 				}
 			}
-			if outcomes["admitted"] == 0 {
-				t.Error("nobody was ever admitted")
+			if nobody := outcomes["nobody"]; nobody > rounds/10 { // the machine may be too slow for the journal at times
+				t.Errorf("of %d pairs, %d had nobody admitted", rounds, nobody)
 			}
 		})
 	}
