@@ -88,7 +88,7 @@ func (h *holdings) liesIn(port uint16, set *pool.Set) []string {
 	if s.NodePortRange.Contains(port) {
 		text := fmt.Sprintf("the node port range %s", s.NodePortRange)
 		if s.DynamicBand.Contains(port) {
-			text += fmt.Sprintf(", in the band %s from which numbers are given out", s.DynamicBand)
+			text += fmt.Sprintf(", in its dynamic allocation band %s", s.DynamicBand)
 		}
 		in = append(in, text)
 	}

@@ -120,7 +120,7 @@ func (o *portsOptions) run(ctx context.Context, s streams, args []string) error 
 			return err
 		}
 	}
-	l.Inputs = in.ofTheFiles()
+	l.Namespace, l.Inputs = namespace, in.ofTheFiles()
 	stop()
 	wide := o.output == "wide"
 	if err := o.write(s.out, l, func(w io.Writer) error { return l.WriteTable(w, time.Now(), wide) }); err != nil {

@@ -72,7 +72,7 @@ func TestPorts(t *testing.T) {
 			"<none>   *         TCP        8080   hostPort      Pod shop/waits      -     -                   shop/waits      spec.containers[0].ports[0].hostPort\n" +
 			"n1       *         TCP        8080   hostPort      Pod shop/late       -     Pod default/early   shop/late       spec.containers[0].ports[0].hostPort\n" +
 			"n3       *         TCP        9100   hostNetwork   Pod shop/exporter   -     Node n3             shop/exporter   spec.containers[0].ports[0].hostPort\n"},
-		{"-f state.yaml -n nobody", 0, "nobody holds a port\n"},
+		{"-f state.yaml -n nobody", 0, "nobody in namespace nobody holds a port; leave -n out to see all namespaces\n"},
 
 		{"-f state.yaml --node n9", 2, `there is no Node "n9"; there are n1, n2, n3`},
 		{"0 -f state.yaml", 2, `"0": `},
@@ -126,11 +126,11 @@ func TestPortsNumber(t *testing.T) {
 		says []string
 		not  []string
 	}{
-		{"30063 -f state.yaml", []string{"30063/TCP is free: nobody holds it on any node\n", "lies in the node port range 30000-32767\n", "A new nodePort 30063/TCP: allowed\n",
+		{"30063 -f state.yaml", []string{"30063/TCP is free: nobody holds it on any node\n", "is in the node port range 30000-32767\n", "A new nodePort 30063/TCP: allowed\n",
 			"A new hostPort 30063/TCP: allowed, with a warning, and free on all 3 nodes\n"}, []string{"Packets"}},
-		{"40000/udp -f state.yaml", []string{"40000/UDP is free", "lies in the range 32768-60999 that outgoing connections", "A new nodePort 40000/UDP: refused\n  40000 is outside the node port range"}, nil},
-		{"30500 -f state.yaml", []string{"in the band 30086-32767 from which numbers are given out"}, nil},
-		{"30062/TCP -f pool.yaml", []string{"lies in PortPool team\n"}, nil},
+		{"40000/udp -f state.yaml", []string{"40000/UDP is free", "is in the range 32768-60999 that outgoing connections", "A new nodePort 40000/UDP: refused\n  40000 is outside the node port range"}, nil},
+		{"30500 -f state.yaml", []string{"in its dynamic allocation band 30086-32767"}, nil},
+		{"30062/TCP -f pool.yaml", []string{"is in PortPool team\n"}, nil},
 		{"10250 -f state.yaml --config config.yaml", []string{"A new nodePort 10250/TCP: refused", "belongs to kubelet", "A new hostPort 10250/TCP: refused\n"}, []string{"is free"}},
 		{"8080 -f state.yaml", []string{"Packets for 8080/TCP on node n1:\n", "A new hostPort 8080/TCP: allowed, but free on 2 of 3 nodes only: held by Pod default/early and Pod shop/late\n",
 			"Simulated: a client outside, 198.51.100.7:50000; a client in a pod; the nodes' address 192.0.2.1; the nodes' podCIDR 10.244.0.0/24; an address of pods that have none yet\n"}, []string{"is free"}},

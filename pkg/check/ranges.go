@@ -7,7 +7,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// outsideRange asks whether every number of the API server's book lies in the range that it allocates from. The API
+// outsideRange asks whether every number of the API server's book is in the range that it allocates from. The API
 // server answers a healthCheckNodePort outside of it with an internal error. A number that the Service had before it
 // keeps: then the range has become smaller, or the file that is judged by it is older.
 func outsideRange(s subject) []Finding {

@@ -17,9 +17,10 @@ import (
 type PortList struct {
 	APIVersion string       `json:"apiVersion"`
 	Kind       string       `json:"kind"`
-	Items      []PortItem   `json:"items"`            // sorted by port, then node
-	About      []PortNumber `json:"about,omitempty"`  // of the number that was asked for, one for each protocol
-	Inputs     *Inputs      `json:"inputs,omitempty"` // of the files; nil: of a cluster
+	Items      []PortItem   `json:"items"`               // sorted by port, then node
+	About      []PortNumber `json:"about,omitempty"`     // of the number that was asked for, one for each protocol
+	Namespace  string       `json:"namespace,omitempty"` // only what its objects hold is listed; "": of all
+	Inputs     *Inputs      `json:"inputs,omitempty"`    // of the files; nil: of a cluster
 }
 
 // PortItem is one port that somebody holds.
@@ -130,7 +131,11 @@ func (l *PortList) WriteTable(w io.Writer, now time.Time, wide bool) error {
 			return err
 		}
 	} else if len(l.About) == 0 {
-		if _, err := fmt.Fprintln(w, "nobody holds a port"); err != nil {
+		nobody := "nobody holds a port"
+		if l.Namespace != "" {
+			nobody = fmt.Sprintf("nobody in namespace %s holds a port; leave -n out to see all namespaces", l.Namespace)
+		}
+		if _, err := fmt.Fprintln(w, nobody); err != nil {
 			return err
 		}
 	}

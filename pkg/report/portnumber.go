@@ -286,7 +286,7 @@ func (n *PortNumber) write(w io.Writer) error {
 		b.add("%s is free: nobody holds it on any node", number)
 	}
 	for _, in := range n.LiesIn {
-		b.add("%s lies in %s", number, in)
+		b.add("%s is in %s", number, in)
 	}
 	for _, u := range n.Serves {
 		b.add("%s", endpoints(u))

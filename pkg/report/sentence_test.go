@@ -253,7 +253,7 @@ func moreSentences() []said {
 		{check.Finding{Code: check.TargetPortName, Case: check.OfferedTwice, Field: target0, Value: "http", Other: "TCP", Holder: web},
 			`spec.ports[0].targetPort: Deployment default/web has two ports called "http" for TCP, and the first one gets the packets; give each port a name of its own, or write a number (PC0505)`},
 		{check.Finding{Code: check.EndpointsApart, Case: check.OtherNamespace, Field: "metadata.namespace", Value: "default", Holder: &check.Holder{Ref: ports.Ref{Kind: "Endpoints", Namespace: "tms-test", Name: "mongodb"}}},
-			"metadata.namespace: Endpoints tms-test/mongodb lies in another namespace than the Service, which has no selector and so no endpoints; put both into one namespace (PC0506)"},
+			"metadata.namespace: Endpoints tms-test/mongodb is in another namespace than the Service, which has no selector and so no endpoints; put both into one namespace (PC0506)"},
 		{check.Finding{Code: check.EndpointsApart, Case: check.OtherPortName, Field: name0, Value: "mongodb", Other: "TCP", Holder: &check.Holder{Ref: ports.Ref{Kind: "Endpoints", Namespace: "default", Name: "mongodb"}}},
 			`spec.ports[0].name: Endpoints default/mongodb has no TCP port called "mongodb", and endpoints are joined by the port's name and protocol; give both the same name and protocol (PC0506)`},
 		{check.Finding{Code: check.EndpointsApart, Case: check.OtherPortName, Field: name0, Other: "UDP", Holder: &check.Holder{Ref: ports.Ref{Kind: "Endpoints", Namespace: "default", Name: "mongodb"}}},

@@ -201,7 +201,7 @@ func inWiring(f check.Finding) (what, way string) {
 		return fmt.Sprintf("nothing that the Service selects, %s for one, has a %s port called %q, so that no packet arrives", f.Holder.Ref, f.Other, f.Value),
 			"write the name of a container's port, or its number"
 	case check.OtherNamespace:
-		return fmt.Sprintf("%s lies in another namespace than the Service, which has no selector and so no endpoints", f.Holder.Ref),
+		return fmt.Sprintf("%s is in another namespace than the Service, which has no selector and so no endpoints", f.Holder.Ref),
 			"put both into one namespace"
 	default:
 		return fmt.Sprintf("%s has no %s port %s, and endpoints are joined by the port's name and protocol", f.Holder.Ref, f.Other, withName(f.Value)),
