@@ -112,7 +112,7 @@ func TestJSON(t *testing.T) {
         "name": "n1"
       },
       "field": "f",
-      "message": "\"100%\\n\" is no IP address, so that port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)",
+      "message": "\"100%\\n\" is not an IP address: port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)",
       "nodes": [],
       "source": {
         "path": "./a 100%.yaml",
@@ -156,7 +156,7 @@ info      PC0101  Node n1           ./a 100%.yaml
 
 a,b:c.yaml:7: spec.ports[0].nodePort: 30080/TCP is held by Deployment default/a (spec.containers[0].ports[0].hostPort) on node n1; choose another nodePort, or leave it out to get a free one (PC0201)
 -:1: spec.ports[1].nodePort: 30081 is left over from a type with node ports; the API server drops it now and refuses it next time; remove nodePort from the manifest (PC0104)
-./a 100%.yaml: f: "100%\n" is no IP address, so that port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)
+./a 100%.yaml: f: "100%\n" is not an IP address: port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)
 
 1 error, 1 warning, 1 info
 Explain a code: portcullis lint --explain PC0201
@@ -194,7 +194,7 @@ func TestGitHub(t *testing.T) {
 	want := []string{
 		"::error file=a%2Cb%3Ac.yaml,line=7,title=PC0201::spec.ports[0].nodePort: 30080/TCP is held by Deployment default/a (spec.containers[0].ports[0].hostPort) on node n1; choose another nodePort, or leave it out to get a free one (PC0201)",
 		"::warning title=PC0104::Service ns/<web>: spec.ports[1].nodePort: 30081 is left over from a type with node ports; the API server drops it now and refuses it next time; remove nodePort from the manifest (PC0104)",
-		`::notice file=a 100%25.yaml,line=1,title=PC0101::f: "100%25\n" is no IP address, so that port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)`,
+		`::notice file=a 100%25.yaml,line=1,title=PC0101::f: "100%25\n" is not an IP address: port 80/TCP would never be reachable; write an address of the node, or leave hostIP out for all of its addresses (PC0101)`,
 	}
 	if diff := cmp.Diff(want, strings.Split(strings.TrimSpace(written(t, webReport().WriteGitHub)), "\n")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -354,7 +354,7 @@ func winnerWords(owner *Owner, verdict string, by *Owner) string {
 	case owner != nil:
 		return owned(owner)
 	case verdict == PacketsForwarded:
-		return "nobody: it is no address of the node"
+		return "nobody: it is not an address of the node"
 	case verdict != "" && by != nil:
 		return "nobody: " + verdict + " by " + owned(by)
 	case verdict != "":

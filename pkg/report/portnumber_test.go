@@ -38,7 +38,7 @@ func TestPortSituationWords(t *testing.T) {
 		{[]string{"n1"}, own, nil, true, gets(svc), loses(report.PacketsRejected, svc), "Packets for 80/TCP on node n1:\n  from outside: Service default/a if it has endpoints; else nobody: rejected by Service default/a\n"},
 		{[]string{"n1"}, own, nil, true, loses(report.PacketsDropped, svc), loses(report.PacketsDropped, svc), "Packets for 80/TCP on node n1:\n  from outside: nobody: dropped by Service default/a\n"},
 		{[]string{"n1"}, own, nil, true, loses(report.PacketsDropped, ports.Ref{}), loses(report.PacketsDropped, ports.Ref{}), "Packets for 80/TCP on node n1:\n  from outside: nobody: dropped\n"},
-		{[]string{"n1"}, nil, named, true, loses(report.PacketsForwarded, ports.Ref{}), loses(report.PacketsForwarded, ports.Ref{}), "Packets to 203.0.113.5:80/TCP on node n1:\n  from outside: nobody: it is no address of the node\n"},
+		{[]string{"n1"}, nil, named, true, loses(report.PacketsForwarded, ports.Ref{}), loses(report.PacketsForwarded, ports.Ref{}), "Packets to 203.0.113.5:80/TCP on node n1:\n  from outside: nobody: it is not an address of the node\n"},
 		{[]string{"n1"}, own, nil, true, gets(ports.Ref{}), gets(ports.Ref{}), "Packets for 80/TCP on node n1:\n  from outside: nobody, unless a process of the node listens\n"},
 	} {
 		w := report.PortWalk{Port: 80, Protocol: ports.TCP, Nodes: c.nodes, All: c.all, Ends: c.ends, Otherwise: c.otherwise}

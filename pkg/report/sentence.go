@@ -98,17 +98,17 @@ func cut(s string, limit int) string {
 func words(f check.Finding) (what, way string) {
 	switch f.Code {
 	case check.HostIPInvalid:
-		return fmt.Sprintf("%q is no IP address, so that port %s would never be reachable", f.Value, f.Other),
+		return fmt.Sprintf("%q is not an IP address: port %s would never be reachable", f.Value, f.Other),
 			"write an address of the node, or leave hostIP out for all of its addresses"
 	case check.SocketTwice:
-		return fmt.Sprintf("%s is claimed already by %s of the same pod", f.Claim.Socket, f.Other),
+		return fmt.Sprintf("%s is already claimed by %s of the same pod", f.Claim.Socket, f.Other),
 			"give one of the two another " + fieldName(f.Claim)
 	case check.ServiceSelfClash:
 		return selfClash(f)
 	case check.NodePortWithoutUse:
 		return withoutUse(f)
 	case check.InitContainersMeet:
-		return fmt.Sprintf("%s is used by %s too, an init container that runs at another time", f.Claim.Socket, f.Other),
+		return fmt.Sprintf("%s is also used by %s, an init container that runs at another time", f.Claim.Socket, f.Other),
 			"nothing needs to be done"
 	case check.Held:
 		return heldBy(f), instead(f)
@@ -120,30 +120,30 @@ func words(f check.Finding) (what, way string) {
 	case check.UndeclaredMeet:
 		return undeclared(f), wayOut(f.Claim)
 	case check.InFlight:
-		return f.Claim.Number() + " is claimed by another request that is under way", "try again in a second"
+		return f.Claim.Number() + " is claimed by another request in progress", "try again in a second"
 	case check.ForeignIP:
 		if f.Case == check.NotGivenYet {
-			return fmt.Sprintf("%s is in %s, from which Services are given their cluster IPs", f.Value, f.Other), "choose an address that is routed to the nodes"
+			return fmt.Sprintf("%s is in %s, from which cluster IPs are allocated", f.Value, f.Other), "choose an address that is routed to the nodes"
 		}
 		return fmt.Sprintf("%s is the cluster IP of %s", f.Value, holder(f.Holder)), "choose an address that is routed to the nodes, or reach the Service by its own cluster IP"
 	case check.OutsideRange:
 		return fmt.Sprintf("%d is outside the node port range %s", f.Claim.Port, f.Range),
-			fmt.Sprintf("choose a number inside it, or leave %s out to get one", f.Claim.Kind)
+			fmt.Sprintf("choose a port inside it, or leave %s out to get one", f.Claim.Kind)
 	case check.DaemonSocket:
 		return fmt.Sprintf("%s belongs to %s, a daemon of %s", f.Claim.Number(), f.Holder.Name, daemonNodes(f)), wayOut(f.Claim)
 	case check.PortInvalid:
 		return invalidPort(f)
 	case check.PortNameTwice:
-		return fmt.Sprintf("%q is the name of %s already", f.Value, f.Other), "give one of the two another name"
+		return fmt.Sprintf("%q is already the name of %s", f.Value, f.Other), "give one of the two another name"
 	case check.HostPortDiffers:
 		return fmt.Sprintf("%s is not the containerPort, %s, and on the host network both are the port that the process listens on", f.Value, f.Other),
 			"leave hostPort out, or correct one of the two"
 	case check.FieldWrongCase:
-		return fmt.Sprintf("the API does not know this field, it knows %s, and takes what stands here for nothing", f.Other), "write " + f.Other
+		return fmt.Sprintf("the API does not know this field (it knows %s) and ignores it", f.Other), "write " + f.Other
 	case check.WrongCase:
 		return fmt.Sprintf("the API does not know %q, it knows %s", f.Value, f.Other), "write " + f.Other
 	case check.HealthCheckFixed:
-		return fmt.Sprintf("%s cannot take the place of %s while it is in use", f.Value, f.Other),
+		return fmt.Sprintf("%s cannot replace %s while it is in use", f.Value, f.Other),
 			"keep " + f.Other + ", or change externalTrafficPolicy to Cluster first"
 	case check.InNodePorts, check.InEphemeral, check.InDynamicBand, check.OutsideSmaller:
 		return inRanges(f)
@@ -160,7 +160,7 @@ func words(f check.Finding) (what, way string) {
 	case check.ExceptionEnds:
 		return exception(f)
 	case check.BadReservation:
-		return f.Value + ", so that it reserves no port", "correct the entry; the others count"
+		return f.Value + ", so it reserves no port", "correct the entry; the other entries still count"
 	case check.TooFewNodes, check.RolloutStalls, check.SurgeInPlace:
 		return inRollouts(f)
 	case check.StricterThere:
@@ -175,7 +175,7 @@ func words(f check.Finding) (what, way string) {
 	case check.HostPortRequested:
 		return requested(f)
 	case check.UndeclaredSockets:
-		return fmt.Sprintf("the pod is on the host network and declares no ports, but its probes connect to %s, which the scheduler keeps free for nobody", f.Value),
+		return fmt.Sprintf("the pod is on the host network and declares no ports, but its probes connect to %s, which the scheduler does not reserve", f.Value),
 			"list what it listens on under ports"
 	case check.Captured:
 		return fmt.Sprintf("with ipvs, the rules of this host port take the packets for port %s of every cluster IP on the pod's node", f.Claim.Number()),
@@ -203,9 +203,9 @@ func daemonNodes(f check.Finding) string {
 func requested(f check.Finding) (what, way string) {
 	switch f.Case {
 	case check.NoSuchPort:
-		return fmt.Sprintf("no container port is called %q", f.Value), "name a port so, or correct the annotation"
+		return fmt.Sprintf("no container port has the name %q", f.Value), "give a port that name, or correct the annotation"
 	case check.OnHostNetwork:
-		return fmt.Sprintf("port %q is one of the host network, which is what the process listens on", f.Value),
+		return fmt.Sprintf("port %q is on the host network: the process itself listens on it", f.Value),
 			"remove the annotation, or hostNetwork"
 	default:
 		return f.Objection.Error(), "see the pools with kubectl get portpools"
@@ -215,16 +215,16 @@ func requested(f check.Finding) (what, way string) {
 func selfClash(f check.Finding) (what, way string) {
 	switch f.Case {
 	case check.HealthCheckIsOwn:
-		return fmt.Sprintf("%s is the Service's own nodePort too, %s", f.Value, f.Other),
+		return fmt.Sprintf("%s is also the Service's own nodePort, %s", f.Value, f.Other),
 			"choose another healthCheckNodePort, or leave it out to get one"
 	case check.SameNodePortTwice:
-		return fmt.Sprintf("%s is the nodePort of %s already", f.Value, strings.TrimSuffix(f.Other, ".nodePort")),
+		return fmt.Sprintf("%s is already the nodePort of %s", f.Value, strings.TrimSuffix(f.Other, ".nodePort")),
 			"choose another nodePort, or leave it out to get one"
 	case check.SameNodePortSplit:
-		return fmt.Sprintf("%s is the nodePort of %s already, and one number cannot serve two different ports",
+		return fmt.Sprintf("%s is already the nodePort of %s, and one nodePort cannot serve two different ports",
 			f.Value, strings.TrimSuffix(f.Other, ".nodePort")), "choose another nodePort, or leave it out to get one"
 	default:
-		return fmt.Sprintf("%s is the port of %s already", f.Value, strings.TrimSuffix(f.Other, ".port")),
+		return fmt.Sprintf("%s is already the port of %s", f.Value, strings.TrimSuffix(f.Other, ".port")),
 			"remove one of the two, or give it another port or protocol"
 	}
 }
@@ -239,7 +239,7 @@ func withoutUse(f check.Finding) (what, way string) {
 		return fmt.Sprintf("%s is set, but only a LoadBalancer with externalTrafficPolicy Local has a healthCheckNodePort", f.Value), "remove it"
 	}
 	if f.Case == check.NodePortIsIgnored {
-		return fmt.Sprintf("%s is set, but an ExternalName has no node ports, and the API server does not say so", f.Value), "remove nodePort from the manifest"
+		return fmt.Sprintf("%s is set, but an ExternalName Service has no node ports, and the API server drops it silently", f.Value), "remove nodePort from the manifest"
 	}
 	if f.Case == check.NodePortIsLeftOver {
 		return fmt.Sprintf("%s is left over from a type with node ports; the API server drops it now and refuses it next time", f.Value),
@@ -256,7 +256,7 @@ func heldBy(f check.Finding) string {
 		s += where(f)
 	}
 	if f.Claim.Kind.InNodePortBook() && f.Holder.Claim.Kind.InNodePortBook() && f.Claim.Protocol != f.Holder.Claim.Protocol {
-		s += ", and a node port number belongs to one Service whatever the protocol"
+		s += ", and a nodePort belongs to one Service, whatever the protocol"
 	}
 	return s
 }
@@ -342,11 +342,11 @@ func undeclared(f check.Finding) string {
 	}
 	switch f.Case {
 	case check.ProbeOfHolder:
-		return s + ", to judge by its probe"
+		return s + ", judging by its probe"
 	case check.AskedFor:
 		return s + ", and a load balancer can give the port to one of them only"
 	case check.InitListens:
-		return s + ", so that the init container cannot listen on it"
+		return s + ", so the init container cannot listen on it"
 	default:
 		return s + ", and the probe shows that this container listens on it"
 	}

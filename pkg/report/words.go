@@ -14,16 +14,16 @@ func inRanges(f check.Finding) (what, way string) {
 	switch f.Code {
 	case check.OutsideSmaller:
 		return fmt.Sprintf("%d is outside the node port range %s; the Service keeps it, but cannot be created with it again", f.Claim.Port, f.Range),
-			"choose a number inside the range at a time of your choosing"
+			"change it to a port inside the range when it suits you"
 	case check.InNodePorts:
-		return fmt.Sprintf("%d is inside the node port range %s, so that any Service may be given the number, and then the two would meet", f.Claim.Port, f.Range),
+		return fmt.Sprintf("%d is inside the node port range %s: any Service may be allocated it, and the two would conflict", f.Claim.Port, f.Range),
 			elsewhere(f.Claim, "outside it")
 	case check.InEphemeral:
 		return fmt.Sprintf("%d is among the ports %s that outgoing connections of the nodes use, and may be in use", f.Claim.Port, f.Range),
 			elsewhere(f.Claim, "elsewhere") + ", or reserve it by net.ipv4.ip_local_reserved_ports on every node"
 	default:
 		return fmt.Sprintf("%d is in the dynamic allocation band %s, and may be allocated to another Service before this one is created", f.Claim.Port, f.Range),
-			"choose a number below the band"
+			"choose a port below the band"
 	}
 }
 
@@ -39,7 +39,7 @@ func inRollouts(f check.Finding) (what, way string) {
 			"set the strategy to Recreate, or maxSurge to 0 and maxUnavailable to 1"
 	case f.Case == check.NodesAllInUse:
 		return fmt.Sprintf("%s replicas fill the %d nodes that have %s free: the new pod waits for a node, and no old one may go before it is ready", f.Value, f.Left, number),
-			"set maxUnavailable to 1, or run one replica less"
+			"set maxUnavailable to 1, or run one replica fewer"
 	case f.Case == check.NoNodeSuits:
 		return wanting(f) + ", but no node matches the nodeSelector, affinity and tolerations",
 			"correct these, or add such a node"
@@ -56,25 +56,25 @@ func invalidPort(f check.Finding) (what, way string) {
 	const number = "write a number from 1 to 65535"
 	switch f.Case {
 	case check.NumberMissing:
-		return "there is no number", number
+		return "the port number is missing", number
 	case check.NotANumber:
 		return f.Objection.Error(), number
 	case check.QuotedNumber:
-		return fmt.Sprintf("%q is a text, and the name of a port has a letter", f.Value), "remove the quotes"
+		return fmt.Sprintf("%q is a string, and a port name needs a letter", f.Value), "remove the quotes"
 	case check.BadPortName:
-		return fmt.Sprintf("%q is no name of a port", f.Value), "write at most 15 lower-case letters, digits and single hyphens, with a letter among them"
+		return fmt.Sprintf("%q is not a port name", f.Value), "write at most 15 lower-case letters, digits and single hyphens, with a letter among them"
 	case check.BadServicePortName:
-		return fmt.Sprintf("%q is no name of a Service's port", f.Value), "write at most 63 lower-case letters, digits and hyphens"
+		return fmt.Sprintf("%q is not a name for a Service port", f.Value), "write at most 63 lower-case letters, digits and hyphens"
 	case check.NameMissing:
 		return "the Service has several ports, and this one has no name", "give each of them a name"
 	case check.UnknownProtocol:
-		return fmt.Sprintf("%q is no protocol of a port", f.Value), "write TCP, UDP or SCTP, or leave protocol out for TCP"
+		return fmt.Sprintf("%q is not a protocol", f.Value), "write TCP, UDP or SCTP, or leave protocol out for TCP"
 	case check.BadAppProtocol:
-		return fmt.Sprintf("%q is no name of an application protocol", f.Value), "write one such as http, or kubernetes.io/h2c"
+		return fmt.Sprintf("%q is not an application protocol", f.Value), "write one such as http, or kubernetes.io/h2c"
 	case check.NoPorts:
 		return "the Service has no ports", "add one, or make it headless by clusterIP: None"
 	default:
-		return f.Value + " is no port number", number
+		return f.Value + " is not a port number", number
 	}
 }
 
@@ -145,24 +145,24 @@ func stricter(f check.Finding) (what, way string) {
 	if f.Case == check.KubeletStricter {
 		who = "the kubelet of " + nodes(f.Nodes) + " rejects the pod"
 	}
-	return fmt.Sprintf("%s does not meet %s of %s, but to Kubernetes 0.0.0.0 is both families: %s",
-		f.Claim.Socket, f.Holder.Claim.Socket, f.Holder.Ref, who), "choose another hostPort, or name one address where 0.0.0.0 stands"
+	return fmt.Sprintf("%s does not conflict with %s of %s, but Kubernetes takes 0.0.0.0 for both families: %s",
+		f.Claim.Socket, f.Holder.Claim.Socket, f.Holder.Ref, who), "choose another hostPort, or set hostIP to one address"
 }
 
 // inEdits tells what an edit of a Service does that nobody asked for.
 func inEdits(f check.Finding) (what, way string) {
 	switch {
 	case f.Code == check.CreateRefuses:
-		return fmt.Sprintf("%s is the nodePort of %s too: an update may do that, but no create, so that the Service cannot be restored from its file",
-			f.Value, strings.TrimSuffix(f.Other, ".nodePort")), "give one of the two another number"
+		return fmt.Sprintf("%s is also the nodePort of %s: an update may do that, a create may not, so the Service cannot be restored from its manifest",
+			f.Value, strings.TrimSuffix(f.Other, ".nodePort")), "give one of the two another nodePort"
 	case f.Case == check.ContainerEntries:
-		return fmt.Sprintf("%s has the containerPort %s too, by which client-side apply tells entries apart, and server-side apply together with the protocol", f.Other, f.Value),
-			"give each entry a containerPort of its own"
+		return fmt.Sprintf("%s also has containerPort %s, the merge key of client-side apply and, with the protocol, of server-side apply", f.Other, f.Value),
+			"give each entry its own containerPort"
 	case f.Code == check.OneMergeKey:
-		return fmt.Sprintf("%s has the number %s too, and client-side apply tells entries apart by it alone", strings.TrimSuffix(f.Other, ".port"), f.Value),
+		return fmt.Sprintf("%s also has port %s, the merge key of client-side apply", strings.TrimSuffix(f.Other, ".port"), f.Value),
 			"use server-side apply for edits of this Service"
 	case f.Code == check.TrafficPolicy:
-		return fmt.Sprintf("%s after %s decides for new connections only; those that stand keep their path and their source address", f.Value, f.Other),
+		return fmt.Sprintf("%s instead of %s applies to new connections only; existing ones keep their path and source address", f.Value, f.Other),
 			"nothing needs to be done, or let clients connect again"
 	case f.Case == check.LostAnyway:
 		return fmt.Sprintf("%s loses nodePort %s and gets another", called(f.Other), f.Value), keepNodePort(f)
@@ -185,26 +185,26 @@ func called(name string) string {
 	if name == "" {
 		return "the port that had no name"
 	}
-	return "the port that was called " + name
+	return "the port that was named " + name
 }
 
 // inWiring tells what keeps a Service from what it should lead to.
 func inWiring(f check.Finding) (what, way string) {
 	switch f.Case {
 	case check.OfferedTwice:
-		return fmt.Sprintf("%s has two ports called %q for %s, and the first one gets the packets", f.Holder.Ref, f.Value, f.Other),
-			"give each port a name of its own, or write a number"
+		return fmt.Sprintf("%s has two ports named %q for %s, and the first one gets the packets", f.Holder.Ref, f.Value, f.Other),
+			"give each port its own name, or write a number"
 	case check.OtherProtocol:
-		return fmt.Sprintf("what the Service selects, %s for one, has %q for another protocol than %s only", f.Holder.Ref, f.Value, f.Other),
-			"name a port of the same protocol, or mend the protocol"
+		return fmt.Sprintf("what the Service selects, %s for example, has %q only for another protocol than %s", f.Holder.Ref, f.Value, f.Other),
+			"name a port of the same protocol, or correct the protocol"
 	case check.NotOffered:
-		return fmt.Sprintf("nothing that the Service selects, %s for one, has a %s port called %q, so that no packet arrives", f.Holder.Ref, f.Other, f.Value),
+		return fmt.Sprintf("nothing that the Service selects, %s for example, has a %s port named %q: no packet arrives", f.Holder.Ref, f.Other, f.Value),
 			"write the name of a container's port, or its number"
 	case check.OtherNamespace:
 		return fmt.Sprintf("%s is in another namespace than the Service, which has no selector and so no endpoints", f.Holder.Ref),
 			"put both into one namespace"
 	default:
-		return fmt.Sprintf("%s has no %s port %s, and endpoints are joined by the port's name and protocol", f.Holder.Ref, f.Other, withName(f.Value)),
+		return fmt.Sprintf("%s has no %s port %s, and endpoints are matched by port name and protocol", f.Holder.Ref, f.Other, withName(f.Value)),
 			"give both the same name and protocol"
 	}
 }
@@ -220,13 +220,13 @@ func withName(name string) string {
 func ofAddresses(f check.Finding) (what, way string) {
 	switch {
 	case f.Code == check.NoNodesAddress:
-		return fmt.Sprintf("%s is no address of any node, so that port %s is never reached there", f.Value, f.Claim.Number()),
+		return fmt.Sprintf("%s is not an address of any node: port %s is never reachable there", f.Value, f.Claim.Number()),
 			"write an address of the node, or leave hostIP out for all of its addresses"
 	case f.Case == check.FamilyAbsent:
-		return fmt.Sprintf("the pods of this cluster have no address of the family of %s, so that port %s is not mapped", f.Value, f.Claim.Number()),
+		return fmt.Sprintf("the pods of this cluster have no address of the family of %s: port %s is not mapped", f.Value, f.Claim.Number()),
 			"write an address of their family, or leave hostIP out"
 	default:
-		return fmt.Sprintf("%s stands for one family, and the pods of this cluster have both: port %s is not mapped for the other", f.Value, f.Claim.Number()),
+		return fmt.Sprintf("%s is of one family, and the pods of this cluster have both: port %s is not mapped for the other", f.Value, f.Claim.Number()),
 			"leave hostIP out for both"
 	}
 }

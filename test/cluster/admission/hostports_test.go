@@ -127,7 +127,7 @@ spec:
 	refusals := map[string]string{
 		podAsking("fourth", "one"):     "PortPool one",
 		podAsking("unknown", "nosuch"): "PortPool nosuch",
-		strings.Replace(podAsking("misnamed", "auto"), "name: play", "name: other", 1): `no container port is called "play"`,
+		strings.Replace(podAsking("misnamed", "auto"), "name: play", "name: other", 1): `no container port has the name "play"`,
 	}
 	for text, want := range refusals {
 		poll.Until(t, func(context.Context) error {
