@@ -127,7 +127,7 @@ func (h *Handlers) admit(ctx context.Context, in check.Input, owner ports.Owner,
 			return h.agree(ctx, d, in, owner, *w)
 		}
 	}
-	return later(h.settings, "other requests for its ports were quicker")
+	return later(h.settings, "other requests for its ports came first")
 }
 
 // admitRounds is how often an object is judged while others take its ports.

@@ -89,7 +89,7 @@ func (h *Handlers) settleDenial(ctx context.Context, in check.Input, base, flyin
 		}
 		h.deciding.Unlock()
 	}
-	return later(h.settings, "who holds its ports changes all the time")
+	return later(h.settings, "the holders of its ports keep changing")
 }
 
 // runsNowhere reports whether no node suits the pods of a holder; false for one that the watch does not show.

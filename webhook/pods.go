@@ -41,7 +41,7 @@ func (h *Handlers) mutatePod(ctx context.Context, req admission.Request) decisio
 	if len(w.Requests) > 0 && !isDryRun(req) {
 		var ok bool
 		if given, findings, ok = h.assignHostPorts(pod, w); !ok {
-			return later(h.settings, "other requests for host ports were quicker")
+			return later(h.settings, "other requests for host ports came first")
 		}
 		w = extract.Pod(pod, h.cluster, h.settings.Check.Trusted)
 		if len(given) > 0 {

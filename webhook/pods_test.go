@@ -106,7 +106,7 @@ func TestPod(t *testing.T) {
 		{"a daemon's, in an init container", "", nil, with(hp("p", 10250), inInitContainer(nil)), "allow"},
 		{"in the node port range", "", nil, hp("p", 30001), "warn: PC0303 spec.containers[0].ports[0].hostPort"},
 		{"in the ephemeral range", "", nil, hp("p", 40000), "warn: PC0304 spec.containers[0].ports[0].hostPort"},
-		{"hostIP is no address", "", nil, with(hp("p", 8080), hostIP("localhost")), "deny: PC0101 spec.containers[0].ports[0].hostIP"},
+		{"hostIP is not an address", "", nil, with(hp("p", 8080), hostIP("localhost")), "deny: PC0101 spec.containers[0].ports[0].hostIP"},
 		{"hostIP of the other family", "", nil, with(hp("p", 8080), hostIP("2001:db8::1")), "warn: PC0604 spec.containers[0].ports[0].hostIP"},
 		{"protocol in lower case", "", nil, with(hp("p", 8080), protocol("tcp")), "deny: PC0106 spec.containers[0].ports[0].protocol"},
 		{"hostPort of a sidecar", "", nil, with(hp("p", 8080), inInitContainer(always)), "warn: PC0504 spec.initContainers[0].ports[0].hostPort"},

@@ -121,7 +121,7 @@ const (
 	celAllIPv6 = "6::"
 )
 
-// spelling is the CEL of the one spelling of the hostIP text; '!' is no address.
+// spelling is the CEL of the one spelling of the hostIP text; '!' is not an address.
 func spelling(text, isHostNetwork string) string {
 	mapped := text + ".lowerAscii().replace(':ffff:', ':fffe:')"
 	return fmt.Sprintf("%[1]s == '' ? '' : isIP(%[1]s) ? (ip(%[1]s).family() == 4 ? '4' + string(ip('::fffe:' + %[1]s)) : "+

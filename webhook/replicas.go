@@ -77,7 +77,7 @@ func (h *Handlers) agree(ctx context.Context, d decision, in check.Input, owner 
 		judgedAt = version
 	}
 	h.undo(owner.Ref, w.number)
-	return later(h.settings, "other requests for its ports were quicker")
+	return later(h.settings, "other requests for its ports came first")
 }
 
 // toShare returns the write that was made and is in flight, if other replicas must know of it and do not. Those that cannot be

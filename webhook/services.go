@@ -66,11 +66,11 @@ func (h *Handlers) mutateService(ctx context.Context, req admission.Request) dec
 		for _, number := range taken {
 			lost[number] = true
 			if slices.Contains(sortedNumbers(svc), number) {
-				return later(h.settings, fmt.Sprintf("nodePort %d is being given to another Service", number))
+				return later(h.settings, fmt.Sprintf("nodePort %d is being allocated to another Service", number))
 			}
 		}
 	}
-	return later(h.settings, "other Services were quicker")
+	return later(h.settings, "other Services took the free ports first")
 }
 
 // chosenPorts are the nodePorts that after has and before has not.
@@ -97,7 +97,7 @@ func (h *Handlers) assign(ctx context.Context, svc, old *corev1.Service, dryRun 
 			return attempt, d, bookings
 		}
 	}
-	return svc, later(h.settings, "other requests for its ports were quicker"), nil
+	return svc, later(h.settings, "other requests for its ports came first"), nil
 }
 
 // choose chooses the nodePorts that a Service lacks, in svc, and remembers the Service. It reports false if one of the

@@ -77,8 +77,8 @@ func TestAudit(t *testing.T) {
 		{"-f pool.yaml -o github", 1, "::warning file=pool.yaml,line=3,title=PC0307::spec.ports[0].nodePort: … (PC0307)\n"},
 
 		{"-f state.yaml -n shop -A", 2, "-n shop and -A: leave one of the two out"},
-		{"-f state.yaml -o wide", 2, `--output "wide" is none of table, json, yaml, sarif, junit, github`},
-		{"-f state.yaml --fail-on info", 2, `--fail-on "info" is none of error, warning, never`},
+		{"-f state.yaml -o wide", 2, `--output "wide" is not one of table, json, yaml, sarif, junit, github`},
+		{"-f state.yaml --fail-on info", 2, `--fail-on "info" is not one of error, warning, never`},
 		{"-f broken.yaml", 2, "broken.yaml:1"},
 		{"-f bad.yaml -o github", 1, "::error file=bad.yaml,line=7,title=PC0704::spec.ranges: … (PC0704)\n"},
 		{"-f state.yaml --config missing.yaml", 2, "missing.yaml"},

@@ -82,7 +82,7 @@ Exit code: 0, or 2 for bad usage or unreadable input.`,
 
 func (o *vapOptions) run(s streams, now time.Time) error {
 	if !slices.Contains([]string{"yaml", "json"}, o.output) {
-		return fmt.Errorf("--output %q is none of yaml, json", o.output)
+		return fmt.Errorf("--output %q is not one of yaml, json", o.output)
 	}
 	atMost, err := check.ParseEnforcement(o.enforcement)
 	if err != nil {

@@ -136,7 +136,7 @@ func enforcementFor(level string) (check.Enforcement, error) {
 	case "never":
 		return check.Deny + 1, nil
 	default:
-		return 0, fmt.Errorf("--fail-on %q is none of %s", level, words(levels()))
+		return 0, fmt.Errorf("--fail-on %q is not one of %s", level, words(levels()))
 	}
 }
 
@@ -144,7 +144,7 @@ func enforcementFor(level string) (check.Enforcement, error) {
 func (o *lintOptions) validate() error {
 	switch {
 	case !slices.Contains(strings.Split(words(outputs()), ", "), o.output):
-		return fmt.Errorf("--output %q is none of %s", o.output, words(outputs()))
+		return fmt.Errorf("--output %q is not one of %s", o.output, words(outputs()))
 	case len(o.files) == 0 && !o.judgesRange():
 		return errors.New("nothing to judge: name a file, a folder or - for standard input; or give --state and --config, to see what exists that the configuration would leave outside")
 	case slices.Contains(o.files, "-") && slices.Contains(o.state, "-"):

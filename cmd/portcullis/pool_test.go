@@ -128,13 +128,13 @@ func TestPoolSuggest(t *testing.T) {
 		{"suggest --by namespace-label team -f town.yaml", 0, townSuggested},
 		{"suggest --by namespace-label team -f town.yaml -f host.yaml -f disabled.yaml -o yaml", 0, townSuggested},
 		{"suggest -f town.yaml -f exists.yaml", 2, "there are pools for nodePorts already, which would keep their numbers: payments;"},
-		{"suggest -f town.yaml -f broken.yaml", 2, "broken.yaml:1: spec.ranges: [0]: 3-1 is no range of ports"},
+		{"suggest -f town.yaml -f broken.yaml", 2, "broken.yaml:1: spec.ranges: [0]: 3-1 is not a range of ports"},
 		{"suggest --by namespace-label colour -f town.yaml", 2, "no namespace with nodePorts has the label colour: choose another, or --by namespace"},
 		{"suggest --by namespace-label -f town.yaml", 2, "--by namespace-label needs the key of the label"},
 		{"suggest team -f town.yaml", 2, `"team" is the key of a label with --by namespace-label only`},
-		{"suggest --by team -f town.yaml", 2, `--by "team" is none of namespace, namespace-label`},
-		{"suggest --room -1 -f town.yaml", 2, "--room -1 is no share of what is in use: write 0 to 1000"},
-		{"suggest -o table -f town.yaml", 2, `--output "table" is none of yaml`},
+		{"suggest --by team -f town.yaml", 2, `--by "team" is not one of namespace, namespace-label`},
+		{"suggest --room -1 -f town.yaml", 2, "--room -1 is not a share of what is in use: write 0 to 1000"},
+		{"suggest -o table -f town.yaml", 2, `--output "table" is not one of yaml`},
 		{"suggest", 2, "there is no kubeconfig that names a cluster: name one with --kubeconfig, or give the objects with -f"},
 	} {
 		c.run(t)
@@ -273,7 +273,7 @@ PORT       USE        HELD BY        SINCE  CLAIM
 `},
 		{"status none -f state.yaml", 2, "there is no PortPool none; portcullis pool status lists all there are"},
 		{"status a b -f state.yaml", 2, "accepts at most 1 arg(s), received 2"},
-		{"status -o wide -f state.yaml", 2, `--output "wide" is none of table, json, yaml`},
+		{"status -o wide -f state.yaml", 2, `--output "wide" is not one of table, json, yaml`},
 		{"status", 2, "there is no kubeconfig that names a cluster"},
 	} {
 		if strings.HasPrefix(c.args, "status games") { // of one pool the columns are narrower

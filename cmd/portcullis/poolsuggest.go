@@ -79,7 +79,7 @@ Exit code: 0, 1 if some of the files could not be read, 2 bad usage, or there ar
 func (o *suggestOptions) label(args []string) (string, error) {
 	switch {
 	case o.room < 0 || o.room > 1000:
-		return "", fmt.Errorf("--room %d is no share of what is in use: write 0 to 1000", o.room)
+		return "", fmt.Errorf("--room %d is not a share of what is in use: write 0 to 1000", o.room)
 	case o.by == byNamespace && len(args) == 0:
 		return corev1.LabelMetadataName, nil
 	case o.by == byLabel && len(args) == 1:
@@ -89,7 +89,7 @@ func (o *suggestOptions) label(args []string) (string, error) {
 	case o.by == byNamespace:
 		return "", fmt.Errorf("%q is the key of a label with --by namespace-label only", args[0])
 	default:
-		return "", fmt.Errorf("--by %q is none of %s, %s", o.by, byNamespace, byLabel)
+		return "", fmt.Errorf("--by %q is not one of %s, %s", o.by, byNamespace, byLabel)
 	}
 }
 

@@ -79,7 +79,7 @@ func TestPorts(t *testing.T) {
 		{"80/XYZ -f state.yaml", 2, "write NUMBER or NUMBER/PROTOCOL, as 30062/TCP"},
 		{"80 81 -f state.yaml", 2, "name one port, for example: portcullis ports 30062"},
 		{"-f state.yaml -n shop -A", 2, "-n shop and -A: leave one of the two out"},
-		{"-f state.yaml -o sarif", 2, `--output "sarif" is none of table, wide, json, yaml`},
+		{"-f state.yaml -o sarif", 2, `--output "sarif" is not one of table, wide, json, yaml`},
 		{"-f broken.yaml", 2, "broken.yaml:1"},
 		{"-f state.yaml --config missing.yaml", 2, "missing.yaml"},
 		{"", 2, "there is no kubeconfig that names a cluster: name one with --kubeconfig, or give the objects with -f"},

@@ -183,7 +183,7 @@ func (r *reception) read(w http.ResponseWriter, req *http.Request) (body []byte,
 	_ = control.SetReadDeadline(time.Time{}) // where it could be set it can be taken back
 	body = buffer.Bytes()
 	if start := bytes.TrimLeft(body, " \t\r\n"); len(start) == 0 || start[0] != '{' {
-		return nil, held, &refusal{http.StatusBadRequest, "the body is no JSON object"}
+		return nil, held, &refusal{http.StatusBadRequest, "the body is not a JSON object"}
 	}
 	return body, held, nil
 }

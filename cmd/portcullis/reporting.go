@@ -52,7 +52,7 @@ func (o *reportOptions) asked(forms []cobra.Completion) (*extract.Settings, erro
 // validate reports what cannot be meant.
 func (o *reportOptions) validate(forms []cobra.Completion) error {
 	if !slices.Contains(strings.Split(words(forms), ", "), o.output) {
-		return fmt.Errorf("--output %q is none of %s", o.output, words(forms))
+		return fmt.Errorf("--output %q is not one of %s", o.output, words(forms))
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func parseFamily(s string) (rules.Family, error) {
 	case "ipv6":
 		return rules.IPv6, nil
 	default:
-		return 0, fmt.Errorf("--family %q is none of ipv4, ipv6", s)
+		return 0, fmt.Errorf("--family %q is not one of ipv4, ipv6", s)
 	}
 }
 
@@ -90,7 +90,7 @@ func (o *rulesOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 		"json":    func(r *rules.Ruleset) error { return report.WriteRuleSet(stdout, r) },
 	}[o.output]
 	if !ok {
-		return fmt.Errorf("--output %q is none of restore, save, nft, ipvsadm, ipset, json", o.output)
+		return fmt.Errorf("--output %q is not one of restore, save, nft, ipvsadm, ipset, json", o.output)
 	}
 	w, incomplete, err := o.world(stdin, stderr)
 	if err != nil {

@@ -221,7 +221,7 @@ func TestTraceUsage(t *testing.T) {
 		{"trace -f w.yaml --to 1.2.3.4:80", "which node? Name one of n1, n2"},
 		{"trace -f w.yaml --node n3 --to 1.2.3.4:80", "there is no Node \"n3\""},
 		{"trace -f none.yaml --to 1.2.3.4:80", "there is no Node among the objects"},
-		{"trace -f w.yaml --node n1 --to 1.2.3.4:80 --from moon", "is none of external, pod, node, loopback"},
+		{"trace -f w.yaml --node n1 --to 1.2.3.4:80 --from moon", "is not one of external, pod, node, loopback"},
 		{"trace -f w.yaml --node n1 --to 1.2.3.4:80 --from ::1", "from one family"},
 		{"trace -f w.yaml --node n1 --to 1.2.3.4:80 --started both", "--started"},
 		{"trace -f w.yaml --node n1 --to 1.2.3.4:80 --service-proxy x", "none of iptables"},

@@ -62,7 +62,7 @@ Exit code: 0, 1 if some of the files could not be read, 2 bad usage, or an unkno
 
 func (o *traceOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	if o.output != "text" && o.output != "json" {
-		return fmt.Errorf("--output %q is none of text, json", o.output)
+		return fmt.Errorf("--output %q is not one of text, json", o.output)
 	}
 	plane, err := o.plane()
 	if err != nil {
@@ -117,7 +117,7 @@ func parseStarted(names []string) (explain.Order, error) {
 			return order, nil
 		}
 	}
-	return nil, fmt.Errorf("--started %q is none of service-proxy,host-port and host-port,service-proxy", strings.Join(names, ","))
+	return nil, fmt.Errorf("--started %q is not one of service-proxy,host-port and host-port,service-proxy", strings.Join(names, ","))
 }
 
 // packet makes the packet that the flags describe.

@@ -137,7 +137,7 @@ func parseAsked(text, namespace string) (asked, error) {
 		}
 	}
 	if len(rest) == 1 && namespace != "" && rest[0] != namespace && isOtherKind(rest[0]) {
-		return a, fmt.Errorf("%q is no kind with a pod template; use pod, deployment, statefulset, daemonset, replicaset, replicationcontroller, job or cronjob", rest[0])
+		return a, fmt.Errorf("%q is not a kind with a pod template; use pod, deployment, statefulset, daemonset, replicaset, replicationcontroller, job or cronjob", rest[0])
 	}
 	if len(rest) == 1 && namespace != "" && rest[0] != namespace {
 		return a, fmt.Errorf("%q names the namespace %s, and -n %s: leave one of the two out", text, rest[0], namespace)

@@ -81,11 +81,11 @@ func TestWhy(t *testing.T) {
 		{"free -f nodeless.yaml", 2, "there is no Node among the objects"},
 		{"free -f broken.yaml", 2, "broken.yaml:1"},
 		{"free -f missing.yaml", 2, "missing.yaml"},
-		{"free -f state.yaml -o wide", 2, `--output "wide" is none of table, json, yaml`},
+		{"free -f state.yaml -o wide", 2, `--output "wide" is not one of table, json, yaml`},
 		{"free -f state.yaml --config missing.yaml", 2, "missing.yaml"},
 		{"free --kubeconfig missing", 2, "finding the cluster: "},
 		{"free", 2, "there is no kubeconfig that names a cluster: name one with --kubeconfig, or give the objects with -f"},
-		{"service/web -n shop -f state.yaml", 2, `"service" is no kind with a pod template; use pod, deployment, statefulset, `},
+		{"service/web -n shop -f state.yaml", 2, `"service" is not a kind with a pod template; use pod, deployment, statefulset, `},
 		{"", 2, "name a pod or workload, for example: portcullis why shop/web-1 or portcullis why deployment/web"},
 	} {
 		o := runCommand(t, "", append([]string{"why"}, strings.Fields(c.args)...)...)

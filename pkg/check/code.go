@@ -111,7 +111,7 @@ const (
 	SomeNodesTaken     Case = "some eligible nodes are taken"           // PC0202
 	TooManyTogether    Case = "together they want more nodes"           // PC0202
 	NumberMissing      Case = "a port without a number"                 // PC0108
-	NotANumber         Case = "a value that is no number"               // PC0108
+	NotANumber         Case = "a value that is not a number"            // PC0108
 	QuotedNumber       Case = "a number in quotes"                      // PC0108
 	BadPortName        Case = "no name of a container's port"           // PC0108
 	BadServicePortName Case = "no name of a Service's port"             // PC0108
@@ -183,7 +183,7 @@ type Entry struct {
 // Catalogue lists every code, in order.
 func Catalogue() []Entry {
 	return []Entry{
-		{HostIPInvalid, "hostIP is no IP address", Error, nil},
+		{HostIPInvalid, "hostIP is not an IP address", Error, nil},
 		{SocketTwice, "a pod claims one socket twice", Error, nil},
 		{ServiceSelfClash, "a Service collides with itself", Error, nil},
 		{NodePortWithoutUse, "a nodePort on a Service whose type has none", Error, map[Case]Severity{NodePortIsLeftOver: Warning, NodePortIsIgnored: Warning}},
@@ -226,7 +226,7 @@ func Catalogue() []Entry {
 		{TargetPortName, "a targetPort name that leads nowhere, or to two ports", Warning, nil},
 		{EndpointsApart, "a Service without a selector whose endpoints do not meet it", Warning, nil},
 		{TrafficPolicy, "a changed externalTrafficPolicy", Info, nil},
-		{NoNodesAddress, "a hostIP that is no address of any node", Warning, nil},
+		{NoNodesAddress, "a hostIP that is not an address of any node", Warning, nil},
 		{UndeclaredSockets, "a pod of the host network that declares no ports, and has probes", Info, nil},
 		{Captured, "a hostPort that takes the packets for every cluster IP", Warning, nil},
 		{FamilyMismatch, "a hostIP of an address family that does not match the cluster's", Warning, nil},

@@ -82,7 +82,7 @@ func silentAnnotated() []scene {
 func foundHostIPs() []scene {
 	return []scene{
 		{
-			why:  "a name is no address",
+			why:  "a name is not an address",
 			now:  "Pod a: hostIP=localhost 80/TCP",
 			want: []string{"PC0101 error ports[0].hostIP and 80/TCP"},
 		},

@@ -95,7 +95,7 @@ type Selection interface {
 	Overlap(nodes pool.Selector) (some, all bool)
 }
 
-// Unparsed is a hostIP that is no IP address.
+// Unparsed is a hostIP that is not an IP address.
 type Unparsed struct {
 	Field string
 	Value string

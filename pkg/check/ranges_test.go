@@ -46,7 +46,7 @@ func silentRanges() map[check.Code][]scene {
 		check.InEphemeral: {
 			{why: "reserved on the nodes", now: "Pod a: hostPort * 33000/TCP @?; hostPort * 33009/TCP @?; hostPort * 40000/TCP @?"},
 			{why: "just outside", now: "Pod a: hostPort * 61000/TCP @?"},
-			{why: "a Service's own port is no port of a node", now: "Service a ClusterIP 50000/TCP ip:198.51.100.7"},
+			{why: "a Service's own port is not a port of a node", now: "Service a ClusterIP 50000/TCP ip:198.51.100.7"},
 			{why: "a plain init container's", now: "Pod a: hostPort,init * 50000/TCP @?"},
 		},
 		check.InDynamicBand: {

@@ -27,7 +27,7 @@ import (
 //	KIND[,init[=CONTAINER]|,sidecar|,idle] ADDRESS PORT/PROTOCOL @SCOPE
 //
 // where ADDRESS is "*", an address or a wildcard, and SCOPE is "?" (no node yet), "?2" or "?2{n1,n2}" (two of these), "n1",
-// "{n1,n2}" (each), "every" or "address"; "hostIP=TEXT 80/TCP" is one with a hostIP that is no address, "spelled=tcp/TCP" a
+// "{n1,n2}" (each), "every" or "address"; "hostIP=TEXT 80/TCP" is one with a hostIP that is not an address, "spelled=tcp/TCP" a
 // value in the wrong case, "probe * 80/TCP @n1" a port that is not declared and has a probe, "invalid=PC0108=FIELD" one that the API server refuses, "asks=play/1" an annotation that asks for a host port for the 1 port called play, "onekey=80" an entry with the containerPort of the one before. The i-th claim stands in the
 // field "ports[i].KIND", or "CONTAINER.ports[i].KIND". A Service is
 //
@@ -333,7 +333,7 @@ func mustClaim(words []string, i int, owner *ports.Owner) ports.Claim {
 		c.Field = container + "." + c.Field
 	}
 	if c.Kind == 0 {
-		panic(fmt.Sprintf("claim %q: the kind is none of hostPort, hostNetwork", words))
+		panic(fmt.Sprintf("claim %q: the kind is not one of hostPort, hostNetwork", words))
 	}
 	return c
 }

@@ -57,7 +57,7 @@ func ParseEnforcement(s string) (Enforcement, error) {
 			return e, nil
 		}
 	}
-	return 0, fmt.Errorf("enforcement %q is none of Deny, Warn, Audit", s)
+	return 0, fmt.Errorf("enforcement %q is not one of Deny, Warn, Audit", s)
 }
 
 // String returns Deny, Warn or Audit.

@@ -34,7 +34,7 @@ func TestUpdates(t *testing.T) {
 			want: []string{"PC0202 error ports[0].hostPort (every eligible node is taken) < Pod b ports[0].hostPort on n1 of 1"}},
 		{why: "twice in the pod since before", old: "Deployment a: hostPort * 80/TCP @?; hostPort 0.0.0.0 80/TCP @?",
 			now: "Deployment a: hostPort * 81/TCP @?; hostPort * 80/TCP @?; hostPort 0.0.0.0 80/TCP @?", want: []string{"PC0102 error standing ports[2].hostPort and ports[1].hostPort"}},
-		{why: "a hostIP that is no address", old: "Deployment a: hostIP=x 80/TCP", now: "Deployment a: hostIP=x 80/TCP; hostIP=y 81/TCP",
+		{why: "a hostIP that is not an address", old: "Deployment a: hostIP=x 80/TCP", now: "Deployment a: hostIP=x 80/TCP; hostIP=y 81/TCP",
 			want: []string{"PC0101 error standing ports[0].hostIP and 80/TCP", "PC0101 error ports[1].hostIP and 81/TCP"}},
 		{why: "the conflict is taken out", held: service, old: "Service a NodePort 80:30080/TCP", now: "Service a NodePort 80:30090/TCP"},
 	} {
@@ -64,7 +64,7 @@ func TestOwned(t *testing.T) {
 			want: []string{"PC0302 error ports[0].hostPort < node daemon sshd"}},
 		{why: "a controller that nobody knows", now: "Pod a-x < GameServer a: hostPort * 22/TCP @n1",
 			want: []string{"PC0302 error ports[0].hostPort < node daemon sshd"}},
-		{why: "a controller without claims, as its hostIP is no address", held: []string{"Deployment a:"}, now: "Pod a-x < Deployment a: hostIP=x 80/TCP",
+		{why: "a controller without claims, as its hostIP is not an address", held: []string{"Deployment a:"}, now: "Pod a-x < Deployment a: hostIP=x 80/TCP",
 			want: []string{"PC0101 error standing ports[0].hostIP and 80/TCP"}},
 		{why: "an object is not its own controller", held: deployment, now: "Deployment a: hostPort * 22/TCP @?",
 			want: []string{"PC0302 error ports[0].hostPort < node daemon sshd"}},

@@ -60,7 +60,7 @@ const (
 func denied(webhook string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Reason: metav1.StatusReasonInvalid, Code: 422,
-		Message: fmt.Sprintf("admission webhook %q denied the request: hostIP is no address", webhook),
+		Message: fmt.Sprintf("admission webhook %q denied the request: hostIP is not an address", webhook),
 	}}
 }
 

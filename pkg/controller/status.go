@@ -114,7 +114,7 @@ func (c *Controller) tell(before, after *v1alpha1.PortPool, out []outside) {
 			continue
 		}
 		c.events.Eventf(out[i].object(), after, corev1.EventTypeWarning, "PortOutOfPool", "Audit",
-			"%d is none of the numbers of PortPool %s, which serves this %s; it stays as it is: when you can, take one of the pool", sample.Port, after.Name, sample.Kind)
+			"%d is outside PortPool %s, which serves this %s; it stays allocated: change it to a port of the pool when it suits you", sample.Port, after.Name, sample.Kind)
 	}
 }
 

@@ -63,7 +63,7 @@ func PacketFrom(w *rules.World, from string, to netip.AddrPort) (walk.Packet, er
 	default:
 		addr, err := netip.ParseAddr(from)
 		if err != nil {
-			return p, fmt.Errorf("%q is none of external, pod, node, loopback, and no address", from)
+			return p, fmt.Errorf("%q is not one of external, pod, node, loopback, nor an address", from)
 		}
 		if addr = addr.Unmap(); !f.Has(addr) {
 			return p, errors.New("a packet cannot come from one family and go to the other")

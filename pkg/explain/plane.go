@@ -76,10 +76,10 @@ func PlaneOf(serviceProxy, hostPorts string, notOnLoopback bool) Plane {
 // Validate returns what is wrong with the plane's names.
 func (p Plane) Validate() error {
 	if !slices.Contains([]ServiceProxy{IPTables, NFTables, IPVS, Userspace, NoServiceProxy, UnknownProxy}, p.ServiceProxy) {
-		return fmt.Errorf("service proxy %q is none of iptables, nftables, ipvs, userspace, none, unknown", p.ServiceProxy)
+		return fmt.Errorf("service proxy %q is not one of iptables, nftables, ipvs, userspace, none, unknown", p.ServiceProxy)
 	}
 	if !slices.Contains([]HostPortMapper{PortmapIPTables, PortmapNFTables, NoHostPorts, UnknownMapper}, p.HostPorts) {
-		return fmt.Errorf("mapper of host ports %q is none of portmap-iptables, portmap-nftables, none, unknown", p.HostPorts)
+		return fmt.Errorf("mapper of host ports %q is not one of portmap-iptables, portmap-nftables, none, unknown", p.HostPorts)
 	}
 	return nil
 }

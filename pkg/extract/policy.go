@@ -167,7 +167,7 @@ func socketRanges(field string, list []v1alpha1.SocketRange) ([]check.SocketRang
 		for j, text := range r.HostIPs {
 			address, err := ports.ParseAddress(string(text))
 			if err != nil || text == "" {
-				return nil, fmt.Errorf("%s[%d].hostIPs[%d]: %q is no IP address; correct it", field, i, j, text)
+				return nil, fmt.Errorf("%s[%d].hostIPs[%d]: %q is not an IP address; correct it", field, i, j, text)
 			}
 			s.Addresses = append(s.Addresses, address)
 		}
@@ -186,5 +186,5 @@ func oneOf[T ~string](field string, value T, known ...T) (T, error) {
 	if slices.Contains(known, value) {
 		return value, nil
 	}
-	return "", fmt.Errorf("%s: %q is none of %v", field, value, known)
+	return "", fmt.Errorf("%s: %q is not one of %v", field, value, known)
 }

@@ -69,7 +69,7 @@ func portRanges(list []v1alpha1.PortRange) (ports.Ranges, error) {
 	var ranges []ports.Range
 	for i, r := range list {
 		if r.Port < 1 || r.Last() > 65535 || r.Last() < r.Port {
-			return nil, fmt.Errorf("[%d]: %d-%d is no range of ports; write port from 1 to 65535 and endPort from there", i, r.Port, r.Last())
+			return nil, fmt.Errorf("[%d]: %d-%d is not a range of ports; write port from 1 to 65535 and endPort from there", i, r.Port, r.Last())
 		}
 		ranges = append(ranges, ports.Range{First: uint16(r.Port), Last: uint16(r.Last())})
 	}

@@ -62,8 +62,8 @@ func TestPoolDefaults(t *testing.T) {
 func TestPoolErrors(t *testing.T) {
 	const bad = "{matchExpressions: [{key: a, operator: in, values: [b]}]}"
 	for spec, want := range map[string]string{
-		"ranges: [{port: 1}, {port: 2, endPort: 1}], namespaceSelector: {}":                   "spec.ranges: [1]: 2-1 is no range of ports",
-		"ranges: [{port: 70000}], namespaceSelector: {}":                                      "spec.ranges: [0]: 70000-70000 is no range of ports",
+		"ranges: [{port: 1}, {port: 2, endPort: 1}], namespaceSelector: {}":                   "spec.ranges: [1]: 2-1 is not a range of ports",
+		"ranges: [{port: 70000}], namespaceSelector: {}":                                      "spec.ranges: [0]: 70000-70000 is not a range of ports",
 		"ranges: [{port: 1}], namespaceSelector: {}, allocation: {explicitOnly: [{port: 0}]}": "spec.allocation.explicitOnly: [0]: ",
 		"ranges: [{port: 1}], namespaceSelector: " + bad:                                      "spec.namespaceSelector: is no label selector",
 		"ranges: [{port: 1}], namespaceSelector: {}, serviceSelector: " + bad:                 "spec.serviceSelector: is no label selector",

@@ -287,7 +287,7 @@ func (e serviceClaims) addAt(kind ports.Kind, ip string, p ports.ServicePort, fi
 	}
 }
 
-// at returns the claim of a Service port on an address. What is no address takes no packets, and neither does one of a family
+// at returns the claim of a Service port on an address. What is not an address takes no packets, and neither does one of a family
 // that the Service does not serve.
 func (e serviceClaims) at(kind ports.Kind, ip string, p ports.ServicePort, field string) (ports.Claim, bool) {
 	addr, err := parseSloppy(ip)

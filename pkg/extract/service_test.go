@@ -39,7 +39,7 @@ func TestServiceClaims(t *testing.T) {
 		{"dual-stack", "{type: NodePort, ipFamilies: [IPv4, IPv6], ports: [{port: 80, nodePort: 30080}]}", "", []string{web}},
 
 		{"an external IP", "{externalIPs: [192.0.2.1], ports: [{port: 80}]}", "", []string{"external IP port 192.0.2.1:80/TCP @the node of the address spec.ports[0].port"}},
-		{"in any spelling, and what is no address is nothing", "{externalIPs: ['::ffff:192.0.2.1', nonsense, 0.0.0.0], ports: [{port: 80}]}", "",
+		{"in any spelling, and what is not an address is nothing", "{externalIPs: ['::ffff:192.0.2.1', nonsense, 0.0.0.0], ports: [{port: 80}]}", "",
 			[]string{"external IP port 192.0.2.1:80/TCP @the node of the address spec.ports[0].port"}},
 		{"each port on each external IP", "{externalIPs: [192.0.2.1, '2001:db8::1'], ports: [{port: 80}, {port: 53, protocol: UDP}]}", "", []string{
 			"external IP port 192.0.2.1:80/TCP @the node of the address spec.ports[0].port", "external IP port [2001:db8::1]:80/TCP @the node of the address spec.ports[0].port",

@@ -150,7 +150,7 @@ func podPrefix(addr netip.Addr, on rules.Node, length int) netip.Prefix {
 	return netip.PrefixFrom(addr, addr.BitLen())
 }
 
-// mapping returns what a container port maps. One with a hostIP that is no address is never mapped.
+// mapping returns what a container port maps. One with a hostIP that is not an address is never mapped.
 func mapping(p *corev1.ContainerPort) (rules.Mapping, bool) {
 	protocol, err := ports.ParseProtocol(string(orTCP(p.Protocol)))
 	if err != nil || p.HostPort < 1 || p.HostPort > 65535 || p.ContainerPort < 1 || p.ContainerPort > 65535 {

@@ -59,7 +59,7 @@ func TestWorldPods(t *testing.T) {
 		{"the host network", pod("a", "", "hostNetwork: true, "+port, "podIP: 192.0.2.1"), nil},
 		{"finished", pod("a", "", port, "phase: Succeeded, podIP: 10.244.1.9"), nil},
 		{"a sidecar's is never mapped", pod("a", "", "initContainers: [{name: i, restartPolicy: Always, ports: [{containerPort: 80, hostPort: 8080}]}], containers: [{name: c}]", "podIP: 10.244.1.9"), nil},
-		{"a hostIP that is no address", pod("a", "", "containers: [{name: c, ports: [{containerPort: 80, hostPort: 8080, hostIP: x}]}]", "podIP: 10.244.1.9"), nil},
+		{"a hostIP that is not an address", pod("a", "", "containers: [{name: c, ports: [{containerPort: 80, hostPort: 8080, hostIP: x}]}]", "podIP: 10.244.1.9"), nil},
 		{"on another node", strings.Replace(pod("a", "", port, "podIP: 10.244.1.9"), "n1", "n2", 1), nil},
 	} {
 		w := worldOf(t, extract.WorldOptions{}, worldNode, c.pod)

@@ -311,7 +311,7 @@ func (j *Journal) append(ctx context.Context, withdrawn []Entry, batch []*reques
 			return nil, fmt.Errorf("the journal: %w", err)
 		}
 	}
-	return nil, errors.New("the journal: other replicas were quicker")
+	return nil, errors.New("the journal: other replicas wrote first")
 }
 
 // write stores the next state, if the one that it is made from is the current one.

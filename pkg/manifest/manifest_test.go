@@ -162,7 +162,7 @@ func TestWrong(t *testing.T) {
 		{"mapping for a name", pod + "? {a: b}\n: c\n", "f:3: a field's name cannot be a mapping or a list"},
 		{"nothing for a name", pod + "~: c\n", "f:3: a field's name cannot be empty"},
 		{"merge of text", pod + "<<: a\n", "f:3: << takes a mapping, or a list of mappings"},
-		{"no number", pod + "spec: {a: .nan}\n", "f:3: .nan is no number that JSON can hold"},
+		{"no number", pod + "spec: {a: .nan}\n", "f:3: .nan is not a number that JSON can hold"},
 		{"tag that does not fit", pod + "spec: {a: !!int x}\n", "f:3: cannot decode !!str `x` as a !!int"},
 		{"anchor in itself", pod + "spec: &a\n  x: *a\n", `f:4: the anchor "a" contains itself`},
 

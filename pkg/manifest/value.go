@@ -214,7 +214,7 @@ func (c *converter) scalar(n *yaml.Node) any {
 		return nil
 	}
 	if f, ok := v.(float64); ok && (math.IsNaN(f) || math.IsInf(f, 0)) {
-		c.fail(n, "%s is no number that JSON can hold", n.Value)
+		c.fail(n, "%s is not a number that JSON can hold", n.Value)
 		return nil
 	}
 	return v

@@ -102,7 +102,7 @@ func TestClaimsFollowTheCluster(t *testing.T) {
 		{"and asked for elsewhere, under the same name", newClaim("30100", "there", "Requested"), false, []uint16{30099}, []uint16{30100, 30101}, true},
 		{"and goes", newClaim("30100", "there", "Requested"), true, []uint16{30099}, []uint16{30101}, false},
 		{"one that was never there goes", newClaim("30100", "there", "Requested"), true, []uint16{30099}, []uint16{30101}, false},
-		{"what is no port", newClaim("70000", "here", "Bound"), false, []uint16{30099}, []uint16{30101}, false},
+		{"what is not a port", newClaim("70000", "here", "Bound"), false, []uint16{30099}, []uint16{30101}, false},
 		{"all go", newClaim("30099", "here", "Bound"), true, nil, []uint16{30101}, false},
 	} {
 		o.apply(step.claim, step.gone)

@@ -94,7 +94,7 @@ func ParseAddress(hostIP string) (Address, error) {
 	}
 	addr, err := netip.ParseAddr(hostIP)
 	if err != nil || addr.Zone() != "" {
-		return Address{}, fmt.Errorf("%q is no IP address", hostIP)
+		return Address{}, fmt.Errorf("%q is not an IP address", hostIP)
 	}
 	return OneAddress(addr), nil
 }

@@ -48,7 +48,7 @@ func ExampleParseAddress() {
 	// ::       takes 10.0.0.1: false
 	// 10.0.0.1 takes 10.0.0.1: true
 	// 10.0.0.1 takes 10.0.0.1: true
-	// "010.0.0.1" is no IP address
+	// "010.0.0.1" is not an IP address
 }
 
 // kube-proxy serves node ports on all of a node's addresses, or on fewer.

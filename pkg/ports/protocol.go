@@ -28,7 +28,7 @@ func ParseProtocol(s string) (Protocol, error) {
 			return p, nil
 		}
 	}
-	return 0, fmt.Errorf("protocol %q is none of TCP, UDP, SCTP", s)
+	return 0, fmt.Errorf("protocol %q is not one of TCP, UDP, SCTP", s)
 }
 
 // String returns the API's spelling.

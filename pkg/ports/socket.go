@@ -47,7 +47,7 @@ func parseSocketAddress(s string) (Address, error) {
 	inner, open := strings.CutPrefix(s, "[")
 	inner, closed := strings.CutSuffix(inner, "]")
 	if s == "" || open != closed || open != strings.Contains(inner, ":") {
-		return Address{}, fmt.Errorf("%q is no address (write *, an IPv4 address, or an IPv6 address in brackets)", s)
+		return Address{}, fmt.Errorf("%q is not an address (write *, an IPv4 address, or an IPv6 address in brackets)", s)
 	}
 	return ParseAddress(inner)
 }

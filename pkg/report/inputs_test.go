@@ -35,8 +35,8 @@ func readingSentences() []said {
 			"metadata.name: Service default/web at a.yaml:1 is another one of this name, and only one of them can exist; both are judged, but not against each other; leave one of the two out, or rename it (PC0703)"},
 		{check.Finding{Code: check.NameTwice, Case: check.FormTaken, Object: web, Field: "metadata.name", Other: "a.yaml:1"},
 			"metadata.name: Service default/web at a.yaml:1 is another one of this name, and only one of them can exist; this one is taken, being the later; leave one of the two out (PC0703)"},
-		{check.Finding{Code: check.RestrictionInvalid, Object: pool, Field: "spec.ranges", Objection: errors.New("[0]: 2-1 is no range of ports")},
-			"spec.ranges: [0]: 2-1 is no range of ports; until it is corrected nothing is held to it (PC0704)"},
+		{check.Finding{Code: check.RestrictionInvalid, Object: pool, Field: "spec.ranges", Objection: errors.New("[0]: 2-1 is not a range of ports")},
+			"spec.ranges: [0]: 2-1 is not a range of ports; until it is corrected nothing is held to it (PC0704)"},
 	}
 }
 

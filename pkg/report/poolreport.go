@@ -59,7 +59,7 @@ type PoolNumber struct {
 // NumberUse says what a number of a pool is used for.
 type NumberUse string
 
-// The uses. OutOfPool is no number of the pool: somebody whom it serves holds it.
+// The uses. OutOfPool is not a number of the pool: somebody whom it serves holds it.
 const (
 	NumberAllocated   NumberUse = "Allocated"
 	NumberForeign     NumberUse = "Foreign"

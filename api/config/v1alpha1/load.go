@@ -90,9 +90,9 @@ func fromYAML(err error) error {
 	number, what, cut := strings.Cut(rest, ": ")
 	line, atoiErr := strconv.Atoi(number)
 	if !ok || !cut || atoiErr != nil {
-		return &Error{0, fmt.Errorf("the file is no valid YAML: %s", message)}
+		return &Error{0, fmt.Errorf("the file is not valid YAML: %s", message)}
 	}
-	return &Error{line, fmt.Errorf("the file is no valid YAML near here: %s", what)}
+	return &Error{line, fmt.Errorf("the file is not valid YAML near here: %s", what)}
 }
 
 // repeated finds the fields that are given twice; the JSON that is decoded afterwards no longer shows them.

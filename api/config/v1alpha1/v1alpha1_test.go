@@ -144,7 +144,7 @@ func TestBad(t *testing.T) {
 		{"given twice", "onUncertain: Deny\nonUncertain: Warn", "line 4: onUncertain: is given twice, first on line 3; keep one"},
 		{"nested twice", "nodeReserved:\n- name: a\n  port: 1\n  name: b", "line 6: nodeReserved[0].name: is given twice, first on line 4; keep one"},
 		{"second document", "---\nkind: X", "line 4: a second document begins here; a configuration file is one document"},
-		{"syntax", "a: [", "line 3: the file is no valid YAML near here: did not find expected node content"},
+		{"syntax", "a: [", "line 3: the file is not valid YAML near here: did not find expected node content"},
 		{"number for a range", "reservedLocalPorts: 8080", "line 3: reservedLocalPorts: cannot be a number; write text, in quotes"},
 		{"text for a port", "nodeReserved:\n- name: a\n  port: \"1\"", "line 3: nodeReserved.port: cannot be a string; write a whole number, without quotes"},
 		{"fraction for a port", "nodeReserved: [{name: a, port: 1.5}]", "line 3: nodeReserved.port: cannot be a number 1.5; write a whole number, without quotes"},
@@ -163,7 +163,7 @@ func TestBad(t *testing.T) {
 		{"code", "enforcement:\n  PC302: Deny", `line 4: enforcement[PC302]: Invalid value: "PC302": a code is PC and four digits, like PC0302`},
 		{"enforcement", "enforcement:\n  PC0302: Deny\n  PC0201: deny", `line 5: enforcement[PC0201]: Invalid value: "deny": write one of Deny, Warn, Audit`},
 		{"hostIP", "defaultHostIP: 127.0.0.1", `line 3: defaultHostIP: Invalid value: "127.0.0.1": write one of Auto, 0.0.0.0, ::, None`},
-		{"no namespace", "trustedNamespaces: [kube_system]", `line 3: trustedNamespaces[0]: Invalid value: "kube_system": is no name of a namespace; write one like kube-system`},
+		{"no namespace", "trustedNamespaces: [kube_system]", `line 3: trustedNamespaces[0]: Invalid value: "kube_system": is not the name of a namespace; write one like kube-system`},
 		{"disclosure", "disclosure: None", `line 3: disclosure: Invalid value: "None": write one of Full, SameNamespace`},
 		{"uncertain", "onUncertain: Audit", `line 3: onUncertain: Invalid value: "Audit": write one of Deny, Warn`},
 		{"reserved without name", "nodeReserved:\n- port: 1", "line 4: nodeReserved[0].name: Required value: name the daemon that holds the port, like kubelet"},
@@ -171,7 +171,7 @@ func TestBad(t *testing.T) {
 		{"reserved without port", "nodeReserved:\n- name: a", "line 4: nodeReserved[0].port: Invalid value: 0: write a number from 1 to 65535"},
 		{"reserved with a big port", "nodeReserved:\n- name: a\n  port: 65536", "line 5: nodeReserved[0].port: Invalid value: 65536: write a number from 1 to 65535"},
 		{"reserved protocol", "nodeReserved:\n- name: a\n  port: 1\n  protocol: tcp", `line 6: nodeReserved[0].protocol: Invalid value: "tcp": write one of TCP, UDP, SCTP`},
-		{"reserved address", "nodeReserved:\n- name: a\n  port: 1\n  hostIP: localhost", `line 6: nodeReserved[0].hostIP: Invalid value: "localhost": is no IP address; write the one that the daemon listens on, or leave it out for all`},
+		{"reserved address", "nodeReserved:\n- name: a\n  port: 1\n  hostIP: localhost", `line 6: nodeReserved[0].hostIP: Invalid value: "localhost": is not an IP address; write the one that the daemon listens on, or leave it out for all`},
 		{"reserved twice", "nodeReserved:\n- {name: a, port: 1, hostIP: \"::ffff:10.0.0.1\"}\n- {name: b, port: 1, hostIP: 10.0.0.1}",
 			`line 5: nodeReserved[1]: Invalid value: "10.0.0.1:1/TCP": is listed already as nodeReserved[0] (a); keep one of the two`},
 		{"proxy", "dataplane: {serviceProxy: ebpf}", `line 3: dataplane.serviceProxy: Invalid value: "ebpf": write one of iptables, nftables, ipvs, userspace, none, unknown`},
@@ -180,7 +180,7 @@ func TestBad(t *testing.T) {
 		{"cluster CIDR twice", "dataplane: {clusterCIDRs: [10.1.0.0/8, 10.2.0.0/8]}", `line 3: dataplane.clusterCIDRs[1]: Invalid value: "10.2.0.0/8": is given twice; remove one`},
 		{"nodePort address", "dataplane: {nodePortAddresses: [all]}", `line 3: dataplane.nodePortAddresses[0]: Invalid value: "all": is no CIDR; write one like 192.0.2.0/24, or the single word primary`},
 		{"primary and more", "dataplane: {nodePortAddresses: [10.0.0.0/8, primary]}", `line 3: dataplane.nodePortAddresses[1]: Invalid value: "primary": stands alone; remove it or the others`},
-		{"network", "dataplane: {cniNetwork: a b}", `line 3: dataplane.cniNetwork: Invalid value: "a b": is no name of a CNI network; write the "name" of the file in /etc/cni/net.d`},
+		{"network", "dataplane: {cniNetwork: a b}", `line 3: dataplane.cniNetwork: Invalid value: "a b": is not the name of a CNI network; write the "name" of the file in /etc/cni/net.d`},
 		{"everything at once", "onUncertain: x\nnodePortRange: why\ndefaultHostIP: z", `line 3: onUncertain: Invalid value: "x": write one of Deny, Warn` + "\n" +
 			`line 4: nodePortRange: Invalid value: "why": range "why": port "why" is not a number from 1 to 65535; write what the API server has as --service-node-port-range, like 30000-32767` + "\n" +
 			`line 5: defaultHostIP: Invalid value: "z": write one of Auto, 0.0.0.0, ::, None`},
@@ -200,9 +200,9 @@ func TestNotOurs(t *testing.T) {
 		{"other kind", "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortPool", `line 2: kind: Invalid value: "PortPool": write PortcullisConfiguration`},
 		{"list", "- a", `line 1: the file does not hold fields; begin it with "apiVersion: config.portcullis.dev/v1alpha1"`},
 		{"word", "hello", `line 1: the file does not hold fields; begin it with "apiVersion: config.portcullis.dev/v1alpha1"`},
-		{"control character", "a: \x01", "the file is no valid YAML: control characters are not allowed"},
-		{"alias without anchor", "a: *b", "the file is no valid YAML: unknown anchor 'b' referenced"},
-		{"itself", "a: &a [*a]", "the file is no valid YAML: anchor 'a' value contains itself"},
+		{"control character", "a: \x01", "the file is not valid YAML: control characters are not allowed"},
+		{"alias without anchor", "a: *b", "the file is not valid YAML: unknown anchor 'b' referenced"},
+		{"itself", "a: &a [*a]", "the file is not valid YAML: anchor 'a' value contains itself"},
 	} {
 		t.Run(tt.name, func(t *testing.T) { wantError(t, tt.text, tt.want) })
 	}

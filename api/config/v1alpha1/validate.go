@@ -82,7 +82,7 @@ func (c *PortcullisConfiguration) validateTrusted(path *field.Path) field.ErrorL
 	var errs field.ErrorList
 	for i, namespace := range c.TrustedNamespaces {
 		if len(content.IsDNS1123Label(namespace)) > 0 {
-			errs = append(errs, field.Invalid(path.Index(i), namespace, "is no name of a namespace; write one like kube-system"))
+			errs = append(errs, field.Invalid(path.Index(i), namespace, "is not the name of a namespace; write one like kube-system"))
 		}
 	}
 	return errs
@@ -117,7 +117,7 @@ func (r ReservedSocket) socket(path *field.Path) (ports.Socket, field.ErrorList)
 	}
 	address, err := ports.ParseAddress(r.HostIP)
 	if err != nil {
-		errs = append(errs, field.Invalid(path.Child("hostIP"), r.HostIP, "is no IP address; write the one that the daemon listens on, or leave it out for all"))
+		errs = append(errs, field.Invalid(path.Child("hostIP"), r.HostIP, "is not an IP address; write the one that the daemon listens on, or leave it out for all"))
 	}
 	if r.Port < 1 || r.Port > 65535 {
 		errs = append(errs, field.Invalid(path.Child("port"), r.Port, "write a number from 1 to 65535"))
@@ -145,7 +145,7 @@ func (d *DataPlane) validate(path *field.Path) field.ErrorList {
 	}
 	// The pattern is that of the CNI library (containernetworking/cni, pkg/utils ValidateNetworkName).
 	if d.CNINetwork != "" && !regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`).MatchString(d.CNINetwork) {
-		errs = append(errs, field.Invalid(path.Child("cniNetwork"), d.CNINetwork, `is no name of a CNI network; write the "name" of the file in /etc/cni/net.d`))
+		errs = append(errs, field.Invalid(path.Child("cniNetwork"), d.CNINetwork, `is not the name of a CNI network; write the "name" of the file in /etc/cni/net.d`))
 	}
 	return errs
 }

@@ -115,7 +115,7 @@ func (p *ipsetParser) line(words []string) error {
 
 func (p *ipsetParser) create(name, kind string, options []string) error {
 	if !isName(name) || p.sets[name] != nil {
-		return fmt.Errorf("set %q is listed twice, or that is no name", name)
+		return fmt.Errorf("set %q is listed twice, or is not a name", name)
 	}
 	if !slices.Contains(ipsetTypes(), kind) {
 		return fmt.Errorf("set %s: unknown type %q", name, kind)

@@ -103,7 +103,7 @@ func (p *ruleParser) server() (ports.Protocol, netip.AddrPort) {
 func (p *ruleParser) anyAddrPort(text string) netip.AddrPort {
 	to, err := netip.ParseAddrPort(text)
 	if err != nil || to.Addr().Zone() != "" || to.Addr().Is4In6() {
-		p.fail("%q is no address with a port", text)
+		p.fail("%q is not an address with a port", text)
 	}
 	return to
 }

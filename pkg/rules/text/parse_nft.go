@@ -25,7 +25,7 @@ func ParseNFTJSON(listing string) (*rules.Ruleset, error) {
 		Nftables []map[string]json.RawMessage `json:"nftables"`
 	}
 	if err := strictly(json.RawMessage(listing), &list); err != nil {
-		return nil, fmt.Errorf("the listing is no JSON of nft: %w", err)
+		return nil, fmt.Errorf("the listing is not JSON of nft: %w", err)
 	}
 	if err := unknownObjects(list.Nftables); err != nil {
 		return nil, err

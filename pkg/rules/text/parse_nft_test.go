@@ -155,8 +155,8 @@ func TestParseNFTObjects(t *testing.T) {
 func TestParseNFTErrors(t *testing.T) {
 	const rule = "object 5 of the listing: chain c, rule 1, expression 1: "
 	for listing, want := range map[string]string{
-		`{}x`:                           "the listing is no JSON of nft: there is more behind it",
-		`{"nftables": 1}`:               "the listing is no JSON of nft: json: cannot unmarshal number",
+		`{}x`:                           "the listing is not JSON of nft: there is more behind it",
+		`{"nftables": 1}`:               "the listing is not JSON of nft: json: cannot unmarshal number",
 		nftListing(`{"flowtable": {}}`): `object 5 of the listing: unknown object "flowtable"`,
 		nftListing(`{"chain": {"family": "ip", "table": "u", "name": "c"}}`):                                                                   "object 5 of the listing: chain c of the table ip u, which is not listed",
 		nftListing(`{"chain": {"family": "ip", "table": "t", "name": "c"}}`):                                                                   `object 5 of the listing: chain "c": listed twice, or without a name`,
@@ -165,7 +165,7 @@ func TestParseNFTErrors(t *testing.T) {
 		nftListing(`{"table": {"family": "inet", "name": "filter"}}`):                                                                          `object 5 of the listing: table filter: unknown family "inet"`,
 		nftListing(`{"set": {"family": "ip", "table": "t", "name": "s", "type": "mark"}}`):                                                     "object 5 of the listing: set s: unknown type \"mark\"",
 		nftListing(`{"set": {"family": "ip", "table": "t", "name": "s", "type": "ipv4_addr", "flags": "interval"}}`):                           `object 5 of the listing: set s: unknown flag "interval"`,
-		nftListing(`{"set": {"family": "ip", "table": "t", "name": "s", "type": "ipv4_addr", "elem": [{"range": ["10.0.0.1", "10.0.0.2"]}]}}`): `object 5 of the listing: set s: {"range": ["10.0.0.1", "10.0.0.2"]} is no address`,
+		nftListing(`{"set": {"family": "ip", "table": "t", "name": "s", "type": "ipv4_addr", "elem": [{"range": ["10.0.0.1", "10.0.0.2"]}]}}`): `object 5 of the listing: set s: {"range": ["10.0.0.1", "10.0.0.2"]} is not an address`,
 		nftListing(`{"map": {"family": "ip", "table": "t", "name": "s", "type": "ipv4_addr", "map": "mark"}}`):                                 `object 5 of the listing: map s: unknown values "mark"`,
 		nftListingOf(`{"xt": {"type": "match", "name": "comment"}}`):                                                                           rule + `unknown expression "xt": {"type": "match", "name": "comment"}`,
 		nftListingOf(`{"log": null}`):                                                                                                            rule + `unknown expression "log": null`,

@@ -11,11 +11,11 @@ import (
 func (t *nftParsed) address(data json.RawMessage) (netip.Addr, error) {
 	var s string
 	if err := json.Unmarshal(data, &s); err != nil {
-		return netip.Addr{}, fmt.Errorf("%s is no address", data)
+		return netip.Addr{}, fmt.Errorf("%s is not an address", data)
 	}
 	a, err := netip.ParseAddr(s)
 	if err != nil || !t.Family.Has(a) || a.Zone() != "" {
-		return netip.Addr{}, fmt.Errorf("%s is no address of %s", data, t.Family)
+		return netip.Addr{}, fmt.Errorf("%s is not an address of %s", data, t.Family)
 	}
 	return a, nil
 }
@@ -54,7 +54,7 @@ func (t *nftParsed) prefix(data json.RawMessage) ([]netip.Prefix, error) {
 		return []netip.Prefix{p.Masked()}, err
 	}
 	if len(o.Range) != 2 {
-		return nil, fmt.Errorf("%s is no address", data)
+		return nil, fmt.Errorf("%s is not an address", data)
 	}
 	first, err := t.address(o.Range[0])
 	if err != nil {
@@ -154,7 +154,7 @@ func (t *nftParsed) key(fields []rules.Field, parts []json.RawMessage) (rules.Ke
 			k.Protocol = p
 		case rules.DstPort:
 			if err := json.Unmarshal(parts[i], &k.Port); err != nil {
-				return k, fmt.Errorf("%s is no port", parts[i])
+				return k, fmt.Errorf("%s is not a port", parts[i])
 			}
 		}
 	}

@@ -112,10 +112,10 @@ func (p *saveParser) open(name string) error {
 // chain reads what follows the colon and name of a chain: its policy and counters.
 func (p *saveParser) chain(name string, rest []string) error {
 	if len(rest) == 0 || len(rest) > 2 || len(rest) == 2 && !isCounters(rest[1]) {
-		return fmt.Errorf("chain %s: %q is no policy with counters", name, strings.Join(rest, " "))
+		return fmt.Errorf("chain %s: %q is not a policy with counters", name, strings.Join(rest, " "))
 	}
 	if !isName(name) || p.chains[name] != nil {
-		return fmt.Errorf("chain %q is listed twice, or that is no name", name)
+		return fmt.Errorf("chain %q is listed twice, or is not a name", name)
 	}
 	c := &rules.Chain{Name: name}
 	if slices.Contains(builtinChains(p.table.Name), name) {

@@ -214,7 +214,7 @@ func (p *ruleParser) word() string {
 func (p *ruleParser) name() string {
 	word := p.word()
 	if !isName(word) {
-		p.fail("%q is no name", word)
+		p.fail("%q is not a name", word)
 	}
 	return word
 }
@@ -276,7 +276,7 @@ func (p *ruleParser) network(word string) netip.Prefix {
 func (p *ruleParser) addr(word string) netip.Addr {
 	a, err := netip.ParseAddr(word)
 	if err != nil || !p.family.Has(a) || a.Zone() != "" {
-		p.fail("%q is no address of %s", word, p.family)
+		p.fail("%q is not an address of %s", word, p.family)
 		return netip.Addr{}
 	}
 	return a
@@ -286,7 +286,7 @@ func (p *ruleParser) addrPort() netip.AddrPort {
 	word := p.word()
 	to, err := netip.ParseAddrPort(word)
 	if err != nil || !p.family.Has(to.Addr()) || to.Addr().Zone() != "" {
-		p.fail("%q is no address of %s with a port", word, p.family)
+		p.fail("%q is not an address of %s with a port", word, p.family)
 	}
 	return to
 }
@@ -308,7 +308,7 @@ func (p *ruleParser) port(word string) uint16 { return uint16(p.number(word, 16)
 func (p *ruleParser) number(word string, bits int) uint64 {
 	n, err := strconv.ParseUint(word, 10, bits)
 	if err != nil {
-		p.fail("%q is no number of that option of %s", word, p.within)
+		p.fail("%q is not a number of that option of %s", word, p.within)
 	}
 	return n
 }

@@ -218,7 +218,7 @@ func TestParseSaveErrors(t *testing.T) {
 		{"-A C -m set --match-set MINE dst,src", `line 4: set "MINE": unknown directions "dst,src"`},
 		{"-A C -m mark --mark 4", `line 4: "4" is no mark`},
 		{"-A C -j LOG --log-prefix x", `line 4: unknown target "LOG": the table has no such chain`},
-		{"-A C -j DNAT --to-destination 10.0.0.1", `line 4: "10.0.0.1" is no address of IPv4 with a port`},
+		{"-A C -j DNAT --to-destination 10.0.0.1", `line 4: "10.0.0.1" is not an address of IPv4 with a port`},
 		{"-A C -j DNAT --to-destination 10.0.0.1:80 --random", `line 4: unknown option "--random" behind target DNAT`},
 		{"-A C -j REJECT --reject-with tcp-reset", `line 4: unknown option "tcp-reset" of target REJECT, which has icmp-port-unreachable here`},
 		{"-A C -s fd00::/8", `line 4: "fd00::/8" is no network of IPv4`},
@@ -227,9 +227,9 @@ func TestParseSaveErrors(t *testing.T) {
 		{"-N D", `line 4: unknown line "-N D"`},
 		{`-A C -m comment --comment "a`, `line 4: a quote is not closed`},
 		{"*nat", `line 4: table nat begins inside of table nat`},
-		{":C - [0:0]", `line 4: chain "C" is listed twice, or that is no name`},
+		{":C - [0:0]", `line 4: chain "C" is listed twice, or is not a name`},
 		{":D ACCEPT [0:0]", `line 4: chain D: unknown policy "ACCEPT"`},
-		{":D - [0]", `line 4: chain D: "- [0]" is no policy with counters`},
+		{":D - [0]", `line 4: chain D: "- [0]" is not a policy with counters`},
 	} {
 		_, err := ParseSave("*nat\n:INPUT ACCEPT [0:0]\n:C - [0:0]\n"+test.rule+"\nCOMMIT\n", rules.XTables, rules.IPv4)
 		if err == nil || err.Error() != test.want {

@@ -30,7 +30,7 @@ type refusal struct {
 func refusals() []refusal {
 	return []refusal{
 		{
-			name:    "hostIP is no address",
+			name:    "hostIP is not an address",
 			object:  objects.Pod("p", objects.Containers("containerPort: 80, hostPort: 8001, hostIP: not-an-ip")),
 			causes:  []string{"PC0101 spec.containers[0].ports[0].hostIP"},
 			instead: "not-an-ip -> 127.0.0.1",

@@ -49,7 +49,7 @@ func (p place) fill(template string) string {
 	text := placeNumber.ReplaceAllStringFunc(template, func(n string) string {
 		i, err := strconv.Atoi(n[1:])
 		if err != nil || i >= width {
-			panic(n + " is no number of a place")
+			panic(n + " is not a number of a place")
 		}
 		return strconv.Itoa(p.first + i)
 	})

@@ -252,7 +252,7 @@ func testShrink(t *testing.T, w *world) {
 		[]v1alpha1.OutOfPoolPort{sample("out", 30229, v1alpha1.RangeShrunk), sample("stray", 30228, v1alpha1.NotAllocated)})
 	waitPool(t, w, "shrink", func(p *v1alpha1.PortPool) int32 { return *p.Status.OutOfPoolCount }, 2)
 	note := w.waitEvent(t, "PortOutOfPool", "Service", ns, "out")
-	if want := "30229 is none of the numbers of PortPool shrink, which serves this Service; it stays as it is: when you can, take one of the pool"; note != want {
+	if want := "30229 is outside PortPool shrink, which serves this Service; it stays allocated: change it to a port of the pool when it suits you"; note != want {
 		t.Errorf("the event says %q, want %q", note, want)
 	}
 	w.waitEvent(t, "PortOutOfPool", "Service", ns, "stray")

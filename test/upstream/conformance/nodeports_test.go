@@ -25,7 +25,7 @@ const (
 	anySpelling  = "ours alone: every spelling of an address is the address"
 	onlyThere    = "ours alone: a pod that is not bound yet and can only come to this node"
 	sameOwner    = "theirs alone: pods of one controller replace each other"
-	isNoAddress  = "theirs alone: a hostIP that is no address is PC0101"
+	isNoAddress  = "theirs alone: a hostIP that is not an address is PC0101"
 	falseAlarm   = "both: the scheduler's false conflict of 0.0.0.0 with an IPv6 address, PC0404"
 	trueConflict = "both: a conflict"
 )

@@ -49,7 +49,7 @@ func (p places) node() *corev1.Node {
 			Effect: pick(p, corev1.TaintEffectNoSchedule, corev1.TaintEffectNoExecute, corev1.TaintEffectPreferNoSchedule),
 		}
 		if taint.Key == "cpus" {
-			taint.Value = "4" // upstream complains aloud of what is no number
+			taint.Value = "4" // upstream complains aloud of what is not a number
 		}
 		return taint
 	})

@@ -28,7 +28,7 @@ import (
 
 // TestHostPortsAsTheScheduler: what a pod holds is what kube-scheduler counts, over random pods. The differences:
 //
-//   - a hostIP that is no address is a key like any other to the scheduler; to us it claims nothing and is PC0101;
+//   - a hostIP that is not an address is a key like any other to the scheduler; to us it claims nothing and is PC0101;
 //   - numbers and protocols that the API server refuses are not looked at here.
 func TestHostPortsAsTheScheduler(t *testing.T) {
 	s := specimen.New(t)

@@ -131,7 +131,7 @@ func (v *validated) compare(t *testing.T, kind string, object runtime.Object, pr
 
 // isAt reports whether a finding is about the field that is refused. The finding has the cause where the API server refuses
 // what follows from it: a default that another field of the port gives, ports that an ExternalName in the wrong case needs
-// not have, and a port twice, which it says of the whole port, and of two of which one is no port at all.
+// not have, and a port twice, which it says of the whole port, and of two of which one is not a port at all.
 func isAt(f check.Finding, prefix string, refused *field.Error) bool {
 	path := prefix + refused.Field
 	from := strings.NewReplacer(".hostPort", ".containerPort", ".targetPort", ".port").Replace(path)
