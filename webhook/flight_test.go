@@ -18,6 +18,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/journal"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
@@ -520,6 +521,13 @@ func TestGenerateName(t *testing.T) {
 	b.decideOn(t, PathValidateServices, dryRun(creates("Service", other)))
 	if len(b.flight.owners) != 2 {
 		t.Error("a dry run has ended the answer of another request")
+	}
+	// Where another replica was asked about the name, its entry in the journal replaces it.
+	other.UID = "1"
+	judged := extract.Service(other, b.settings.NodePorts)
+	b.Merge([]journal.Entry{{Owner: judged.Owner, UID: other.UID, Claims: judged.Claims}})
+	if _, _, known := b.flight.ledger.Snapshot().Owner(judged.Owner.Ref); !known || len(b.flight.owners) != 2 {
+		t.Errorf("in flight after another replica's answer: %v", b.flight.owners)
 	}
 }
 

@@ -29,6 +29,9 @@ func (h *Handlers) Merge(entries []journal.Entry) {
 	for _, e := range entries {
 		shown := h.cluster.Shown(context.Background(), e.Owner.Ref)
 		h.deciding.Lock()
+		if e.UID != "" && e.After == 0 && !e.Withdrawn {
+			h.dropPlaceholdersOf(e.Owner.Ref, e.Claims)
+		}
 		_, claims, _ := h.cluster.Snapshot().Owner(e.Owner.Ref)
 		if e.Withdrawn {
 			h.flight.deleteWrites(e.Owner.Ref, func(w write) bool { return w.uid == e.UID && covers(e.Claims, w.claims) })

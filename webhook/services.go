@@ -288,15 +288,15 @@ func (h *Handlers) recordService(now *check.Service, svc, old *corev1.Service) {
 func (h *Handlers) placeholder(svc *corev1.Service) ports.Owner {
 	for _, p := range svc.Spec.Ports {
 		if p.NodePort != 0 {
-			return placeholderFor(svc, strconv.Itoa(int(p.NodePort)))
+			return placeholderFor(svc.Namespace, svc.GenerateName, strconv.Itoa(int(p.NodePort)))
 		}
 	}
-	return placeholderFor(svc, "")
+	return placeholderFor(svc.Namespace, svc.GenerateName, "")
 }
 
-func placeholderFor(svc *corev1.Service, suffix string) ports.Owner {
+func placeholderFor(namespace, generateName, suffix string) ports.Owner {
 	unnamed := corev1.Service{}
-	unnamed.Namespace, unnamed.GenerateName = svc.Namespace, svc.GenerateName
+	unnamed.Namespace, unnamed.GenerateName = namespace, generateName
 	owner := extract.Owner(corev1.SchemeGroupVersion.WithKind("Service"), &unnamed, nil)
 	owner.Name += suffix
 	return owner
@@ -309,7 +309,7 @@ func withoutPlaceholders(flying *ledger.Snapshot, svc *corev1.Service) *ledger.S
 	if svc.Name != "" {
 		return flying
 	}
-	for _, owner := range placeholders(svc) {
+	for _, owner := range placeholders(svc.Namespace, svc.GenerateName, sortedNumbers(svc)) {
 		flying = flying.Without(owner)
 	}
 	return flying
@@ -321,16 +321,36 @@ func (h *Handlers) dropPlaceholders(svc *corev1.Service, claims []ports.Claim) {
 	if svc.GenerateName == "" {
 		return
 	}
-	for _, owner := range placeholders(svc) {
+	for _, owner := range placeholders(svc.Namespace, svc.GenerateName, sortedNumbers(svc)) {
 		h.drop(owner, claims)
 	}
 }
 
-// placeholders are the owners that may stand for a Service.
-func placeholders(svc *corev1.Service) []ports.Ref {
-	all := []ports.Ref{placeholderFor(svc, "").Ref}
-	for _, number := range sortedNumbers(svc) {
-		all = append(all, placeholderFor(svc, strconv.Itoa(int(number))).Ref)
+// randomLength is how many characters the API server adds to generateName (k8s.io/apiserver/pkg/storage/names/generate.go).
+const randomLength = 5
+
+// dropPlaceholdersOf forgets what stood for a Service that another replica has judged with its name, made from a generateName or
+// not: of the same claims only. Its caller holds Handlers.deciding.
+func (h *Handlers) dropPlaceholdersOf(service ports.Ref, claims []ports.Claim) {
+	if service.Kind != "Service" || len(service.Name) <= randomLength {
+		return
+	}
+	var numbers []uint16
+	for _, c := range claims {
+		if c.Kind == ports.NodePort {
+			numbers = append(numbers, c.Port)
+		}
+	}
+	for _, owner := range placeholders(service.Namespace, service.Name[:len(service.Name)-randomLength], numbers) {
+		h.flight.drop(owner, claims)
+	}
+}
+
+// placeholders are the owners that may stand for a Service with these nodePorts.
+func placeholders(namespace, generateName string, numbers []uint16) []ports.Ref {
+	all := []ports.Ref{placeholderFor(namespace, generateName, "").Ref}
+	for _, number := range numbers {
+		all = append(all, placeholderFor(namespace, generateName, strconv.Itoa(int(number))).Ref)
 	}
 	return all
 }
