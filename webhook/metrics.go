@@ -36,7 +36,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}, []string{"hook"}),
 		allocations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "portcullis_allocations_total",
-			Help: "Node ports that the mutating hook was to choose, by result (assigned, exhausted).",
+			Help: "Node ports and host ports that the mutating hooks were to allocate, by result (assigned, exhausted).",
 		}, []string{"result"}),
 	}
 	registry.MustRegister(m.verdicts, m.findings, m.duration, m.allocations)
@@ -73,7 +73,7 @@ func NewBuildMetric(registry prometheus.Registerer, version string) {
 // NewRefusedMetric makes the metric of requests that are refused before any hook sees them, and registers it.
 func NewRefusedMetric(registry prometheus.Registerer) *prometheus.CounterVec {
 	m := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "portcullis_http_refused_total", Help: "Requests that were refused before they were worked on, by HTTP status.",
+		Name: "portcullis_http_refused_total", Help: "Requests that were rejected before they were read as a review, by HTTP status.",
 	}, []string{"status"})
 	registry.MustRegister(m)
 	return m

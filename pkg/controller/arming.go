@@ -75,12 +75,12 @@ func NewArmingMetrics(registry prometheus.Registerer) *ArmingMetrics {
 		}),
 		refused: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "portcullis_probe_last_refusal_timestamp_seconds",
-			Help: "When a dry run that must be refused was last refused through the API server, from the leader; 0 on the others.",
+			Help: "When the self-test, a dry run that must be rejected, was last rejected through the API server, from the leader; 0 on the others.",
 		}),
 	}
 	m.blocked = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "portcullis_probe_blocked",
-		Help: "1 for the component (another webhook, an admission policy) that refuses the dry run before this webhook is asked, so that it cannot arm; from the leader.",
+		Help: "1 for the component (another webhook, an admission policy) that rejects the self-test before this webhook does, so that failurePolicy stays Ignore; from the leader.",
 	}, []string{"component"})
 	m.setBlocked("")
 	registry.MustRegister(m.armed, m.refused, m.blocked)

@@ -315,13 +315,13 @@ type AuditMetrics struct {
 func NewAuditMetrics(registry prometheus.Registerer) *AuditMetrics {
 	m := &AuditMetrics{
 		findings: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "portcullis_audit_findings", Help: "What the last audit found wrong with what exists, by code and severity (error, warning, info), from the leader.",
+			Name: "portcullis_audit_findings", Help: "Findings of the last audit, by code and severity (error, warning, info), from the leader.",
 		}, []string{"code", "severity"}),
 		last: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "portcullis_audit_last_success_timestamp_seconds", Help: "When everything was last judged, from the leader; 0 on the others.",
+			Name: "portcullis_audit_last_success_timestamp_seconds", Help: "When the last audit ended, from the leader; 0 on the others.",
 		}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "portcullis_audit_duration_seconds", Help: "How long it took to judge everything.",
+			Name: "portcullis_audit_duration_seconds", Help: "How long the last audit took.",
 			Buckets: []float64{0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100},
 		}),
 	}

@@ -20,7 +20,7 @@ type Metrics struct {
 func NewMetrics(registry prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		ports: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "portcullis_pool_ports", Help: "Numbers of a pool by state (total, allocated, available, quarantined, foreign), from the leader.",
+			Name: "portcullis_pool_ports", Help: "Ports of a pool by state (total, allocated, available, quarantined, foreign), from the leader.",
 		}, []string{"pool", "state"}),
 		claims: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "portcullis_claims", Help: "PortClaims by phase (requested, bound, released), from the leader.",

@@ -26,7 +26,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Name: "portcullis_ledger_complete", Help: "1 once everything in the cluster has been seen, before that 0.",
 		}),
 		drift: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "portcullis_ledger_rebuild_drift_total", Help: "Owners whose claims were found to differ from the cluster, and mended.",
+			Name: "portcullis_ledger_rebuild_drift_total", Help: "Owners whose claims differed from the cluster and were corrected.",
 		}),
 	}
 	registry.MustRegister(m.owners, m.claims, m.isComplete, m.drift)
