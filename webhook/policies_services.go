@@ -59,7 +59,7 @@ func eachNumber(f check.Finding, holes map[string]string) string {
 	if f.Field == "" {
 		f.Field = "⟨f⟩"
 	}
-	if f.Other != noNumber {
+	if _, missing := f.Detail.(check.MissingPort); !missing {
 		f.Claim.Port, f.Claim.Protocol = somePort, ports.TCP
 	}
 	f.Claim.Kind = ports.NodePort
@@ -68,16 +68,13 @@ func eachNumber(f check.Finding, holes map[string]string) string {
 	return choice("e.h", said(f, holes), nodePort)
 }
 
-// noNumber as Finding.Other says that a finding is about a number that is still to be chosen.
-const noNumber = "no number"
-
 const numberKey = "string(e.n) + '/' + e.p"
 
 // serviceRules are the questions about Services that look at one object only, and that the API server does not answer
 // itself before any policy is asked.
 func (g *generator) serviceRules() []rule {
 	s := &g.Settings.Check
-	ignored := check.Finding{Code: check.NodePortWithoutUse, Case: check.NodePortIsIgnored, Field: "⟨f⟩", Value: "⟨n⟩"}
+	ignored := check.Finding{Code: check.NodePortWithoutUse, Case: check.NodePortIsIgnored, Field: "⟨f⟩", Detail: check.UnusedPort{Port: somePort}}
 	list := []rule{
 		g.manyNumbers(),
 		{code: ignored.Code, name: "pc0104", enact: g.enforced(ignored), found: finding("($type != 'ExternalName' ? [] : $ports.transformList(i, p, p.?nodePort.orValue(0) > 0, "+
@@ -88,13 +85,13 @@ func (g *generator) serviceRules() []rule {
 	if r := s.NodePortRange; !r.IsEmpty() {
 		list = append(list,
 			g.rule(check.OutsideRange, finding("$judged.filter(e, !"+within(r)+" && !(e.n in variables.had))", numberKey,
-				eachNumber(check.Finding{Code: check.OutsideRange, Range: r}, nil))),
+				eachNumber(check.Finding{Code: check.OutsideRange, Detail: check.PortRange{Range: r}}, nil))),
 			g.rule(check.OutsideSmaller, finding("$judged.filter(e, !"+within(r)+" && e.n in variables.had)", numberKey,
-				eachNumber(check.Finding{Code: check.OutsideSmaller, Range: r}, nil))))
+				eachNumber(check.Finding{Code: check.OutsideSmaller, Detail: check.PortRange{Range: r}}, nil))))
 	}
 	if r := s.Ephemeral; !r.IsEmpty() {
 		list = append(list, g.rule(check.InEphemeral, finding("$judged.filter(e, "+within(r)+" && !"+within(s.ReservedLocal...)+")", numberKey,
-			eachNumber(check.Finding{Code: check.InEphemeral, Range: r}, nil))))
+			eachNumber(check.Finding{Code: check.InEphemeral, Detail: check.PortRange{Range: r}}, nil))))
 	}
 	return list
 }
@@ -112,7 +109,7 @@ func split() string {
 	entries := fmt.Sprintf("(request.operation != 'UPDATE' || $type == 'ExternalName' || $ports.size() > %d ? [] : "+
 		"$ports.transformList(i, p, p.?nodePort.orValue(0) > 0 && $ports.exists(j, q, %s), "+
 		"{'f': 'spec.ports[' + string(i) + '].nodePort', 'n': string(p.nodePort), 'j': string($ports.transformList(j, q, %s, j)[0])}))", maxPolicyEntries, other, other)
-	return finding(entries, "e.n", said(check.Finding{Code: check.CreateRefuses, Field: "⟨f⟩", Other: "spec.ports[⟨j⟩].nodePort", Value: "⟨n⟩"}, map[string]string{"j": "e.j"}))
+	return finding(entries, "e.n", said(check.Finding{Code: check.CreateRefuses, Field: "⟨f⟩", Detail: check.Sibling{Field: "spec.ports[⟨j⟩]", Value: "⟨n⟩"}}, map[string]string{"j": "e.j"}))
 }
 
 // nodePortDaemons asks for node ports that are a daemon's socket, on the addresses on which node ports are served.
@@ -170,13 +167,13 @@ func (p policyRules) nodePorts() []rule {
 	case check.ModeForbidden:
 		add("$all", "'none ' + string(e.n)", check.Finding{Case: check.NoNodePorts}, nil)
 	case check.ModeRestricted:
-		add("$judged.filter(e, !"+within(n.Allowed...)+")", "string(e.n)", check.Finding{Case: check.NumberNotAllowed, Value: n.Allowed.String()}, nil)
+		add("$judged.filter(e, !"+within(n.Allowed...)+")", "string(e.n)", check.Finding{Case: check.NumberNotAllowed, Detail: check.AllowedPorts{Ports: n.Allowed.String()}}, nil)
 	case check.ModePoolOnly:
 		pooled, serving, given := p.pooled()
-		add("$madeUp.filter(e, !"+given+")", "'none given'", check.Finding{Case: check.NumberOfNoPool, Other: noNumber}, nil)
+		add("$madeUp.filter(e, !"+given+")", "'none given'", check.Finding{Case: check.NumberOfNoPool, Detail: check.MissingPort{}}, nil)
 		// One rule: what was of no pool before is no news, whichever pool would serve the Service now.
 		ask(found("("+serving+" == '' ? $judged.filter(e, !"+pooled+") : [])", "string(e.n)", check.Finding{Case: check.NumberOfNoPool}, nil) + " + " +
-			found("("+serving+" != '' ? $judged.filter(e, !"+pooled+") : [])", "string(e.n)", check.Finding{Case: check.NumberOfNoPool, Value: "⟨v⟩"}, map[string]string{"v": serving}))
+			found("("+serving+" != '' ? $judged.filter(e, !"+pooled+") : [])", "string(e.n)", check.Finding{Case: check.NumberOfNoPool, Detail: check.ServingPool{Name: "⟨v⟩"}}, map[string]string{"v": serving}))
 	case check.ModeAllowed, check.ModeNodeAddressesForbidden:
 	}
 	if n.NoWritten {
@@ -231,14 +228,14 @@ func (g *generator) poolRules(about func() subjectKind) []rule {
 			continue
 		}
 		who := pool.Requester{For: kind, Namespace: "⟨ns⟩"}
-		f := check.Finding{Code: check.ForeignPool, Chosen: kind == pool.NodePorts}
+		f, chosen := check.Finding{Code: check.ForeignPool}, kind == pool.NodePorts
 		f.Enforcement, _ = check.ParseEnforcement(string(m.Enforcement))
 		enact := g.enforced(f)
 		of := entries + ".filter(e, " + within(m.Effective...)
-		f.Objection = &pool.ForeignError{Port: somePort, Pool: m, Requester: who}
+		f.Detail = check.PoolObjection{Err: &pool.ForeignError{Port: somePort, Pool: m, Requester: who}, Chosen: chosen}
 		found := finding(of+" && !"+g.selectsBy(m)+")", "'foreign ' + "+key, words(f, map[string]string{"ns": "request.namespace"}))
 		if m.State == pool.Draining {
-			f.Objection = &pool.DrainingError{Port: somePort, Pool: m, Requester: who}
+			f.Detail = check.PoolObjection{Err: &pool.DrainingError{Port: somePort, Pool: m, Requester: who}, Chosen: chosen}
 			is := " && " + g.selectsBy(m)
 			if kind == pool.NodePorts {
 				is += " && !(e.n in variables.had)"

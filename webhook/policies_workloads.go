@@ -126,7 +126,7 @@ func (g *generator) workloadRules() []rule {
 	list := []rule{
 		g.manyPorts(),
 		g.rule(check.HostIPInvalid, finding("$entries.filter(e, e.w == '!')", "'! ' + e.a",
-			said(check.Finding{Code: check.HostIPInvalid, Field: "⟨b⟩.hostIP", Value: "⟨a⟩", Other: "⟨socket⟩"}, map[string]string{"b": "e.b", "a": "strings.quote(e.a)"}))),
+			said(check.Finding{Code: check.HostIPInvalid, Field: "⟨b⟩.hostIP", Detail: check.HostIPText{Text: "⟨a⟩", Port: "⟨socket⟩"}}, map[string]string{"b": "e.b", "a": "strings.quote(e.a)"}))),
 		g.rule(check.SocketTwice, twice()),
 		g.rule(check.DaemonSocket, daemons(s.ReservedEverywhere(), s.Trusted)),
 		g.rule(check.NeverMapped, finding("($hostNetwork ? [] : $lasting.filter(e, e.sidecar))", entryKey,
@@ -135,11 +135,11 @@ func (g *generator) workloadRules() []rule {
 	}
 	if !s.NodePortRange.IsEmpty() {
 		list = append(list, g.rule(check.InNodePorts, finding("$mapped.filter(e, "+within(s.NodePortRange)+")", entryKey,
-			eachKind(check.Finding{Code: check.InNodePorts, Range: s.NodePortRange}, nil))))
+			eachKind(check.Finding{Code: check.InNodePorts, Detail: check.PortRange{Range: s.NodePortRange}}, nil))))
 	}
 	if !s.Ephemeral.IsEmpty() {
 		list = append(list, g.rule(check.InEphemeral, finding("$mapped.filter(e, "+within(s.Ephemeral)+" && !"+within(s.ReservedLocal...)+")", entryKey,
-			eachKind(check.Finding{Code: check.InEphemeral, Range: s.Ephemeral}, nil))))
+			eachKind(check.Finding{Code: check.InEphemeral, Detail: check.PortRange{Range: s.Ephemeral}}, nil))))
 	}
 	return list
 }
@@ -166,7 +166,7 @@ func twice() string {
 	earlier := "d.o < e.o && d.n == e.n && d.p == e.p && (e.init ? d.c == e.c || $hostNetwork && !d.init : !d.init) && " + overlap("d.w", "e.w")
 	first := "$same.filter(d, " + earlier + ")"
 	return fmt.Sprintf("$same.size() > %d ? [] : ", maxSamePorts) + finding("$same.filter(e, $same.exists(d, "+earlier+"))", entryKey,
-		eachKind(check.Finding{Code: check.SocketTwice, Other: "⟨d⟩"},
+		eachKind(check.Finding{Code: check.SocketTwice, Detail: check.Sibling{Field: "⟨d⟩"}},
 			map[string]string{"socket": "e.t + ':' + string(e.n) + '/' + e.p", "d": first + "[0].f"}))
 }
 
@@ -269,12 +269,12 @@ func (p policyRules) hostPorts() []rule {
 			add(check.PolicyHostPort, p.told("$claims", entryKey, check.Finding{Code: check.PolicyHostPort, Case: check.NoHostPorts}, nil))
 		case check.ModeRestricted:
 			add(check.PolicyHostPort, p.told("$claims.filter(e, !"+areAllowed(h.Allowed)+")", entryKey,
-				check.Finding{Code: check.PolicyHostPort, Case: check.SocketNotAllowed, Value: toldRanges(h.Allowed)}, socket))
+				check.Finding{Code: check.PolicyHostPort, Case: check.SocketNotAllowed, Detail: check.AllowedPorts{Ports: toldRanges(h.Allowed)}}, socket))
 		case check.ModeAllowed, check.ModePoolOnly, check.ModeNodeAddressesForbidden:
 		}
 		if r := p.Settings.Check.NodePortRange; h.NoNodePortRange && h.Mode != check.ModeForbidden && !r.IsEmpty() {
 			add(check.PolicyHostPort, p.told("$claims.filter(e, "+within(r)+")", entryKey,
-				check.Finding{Code: check.PolicyHostPort, Case: check.InRangeForbidden, Range: r}, nil))
+				check.Finding{Code: check.PolicyHostPort, Case: check.InRangeForbidden, Detail: check.PortRange{Range: r}}, nil))
 		}
 		if h.NoHostNetwork {
 			add(check.PolicyHostPort, p.told("[{'f': variables.prefix + '.hostNetwork', 'n': '', 'p': ''}].filter(e, $hostNetwork)", "'hostNetwork'",
@@ -287,7 +287,7 @@ func (p policyRules) hostPorts() []rule {
 			continue
 		}
 		add(check.PolicyReserved, p.told("$lasting.filter(e, "+takes(r.Sockets)+")", entryKey,
-			check.Finding{Code: check.PolicyReserved, Case: check.ReservedAll, Value: r.Name, Other: r.Reason}, nil))
+			check.Finding{Code: check.PolicyReserved, Case: check.ReservedAll, Detail: check.Reservation{Name: r.Name, Reason: r.Reason}}, nil))
 	}
 	return rules
 }

@@ -214,7 +214,7 @@ func (in *input) unread() []located {
 func (in *input) unreadFiles() []located {
 	var all []located
 	for _, err := range in.Unread {
-		all = append(all, located{finding(check.Unread, "", ports.Ref{}, "", err.Err), report.Source{Path: err.Path, Line: err.Line}})
+		all = append(all, located{finding(check.Unread, "", ports.Ref{}, "", check.Unreadable{Err: err.Err}), report.Source{Path: err.Path, Line: err.Line}})
 	}
 	return all
 }
@@ -236,9 +236,11 @@ func unreadOf(o *manifest.Object) []check.Finding {
 		case claimsPorts(o.Object) && isPortNumber(m.Field):
 			code, named = check.PortInvalid, check.NotANumber
 		}
-		f := finding(code, named, refOf(o), m.Field, m.Err)
-		f.Other = m.Known
-		all = append(all, f)
+		var detail check.Detail = check.Unreadable{Err: m.Err}
+		if code == check.FieldWrongCase {
+			detail = check.Text{Known: m.Known}
+		}
+		all = append(all, finding(code, named, refOf(o), m.Field, detail))
 	}
 	return all
 }
@@ -273,17 +275,18 @@ func (in *input) twins(isTaken func(*manifest.Object) bool) []located {
 		if isTaken(t.later) {
 			named = check.FormTaken
 		}
-		f := finding(check.NameTwice, named, refOf(t.later), "metadata.name", nil)
-		if f.Other = t.first.Position(); t.first.Path == t.later.Path {
-			f.Other = fmt.Sprintf("line %d", t.first.Line)
+		position := t.first.Position()
+		if t.first.Path == t.later.Path {
+			position = fmt.Sprintf("line %d", t.first.Line)
 		}
+		f := finding(check.NameTwice, named, refOf(t.later), "metadata.name", check.Duplicate{Position: position})
 		all = append(all, located{f, report.Source{Path: t.later.Path, Line: t.later.LineOf(f.Field)}})
 	}
 	return all
 }
 
-func finding(code check.Code, named check.Case, object ports.Ref, field string, err error) check.Finding {
-	return check.Finding{Code: code, Case: named, Severity: check.SeverityOf(code, named), Object: object, Field: field, Objection: err}
+func finding(code check.Code, named check.Case, object ports.Ref, field string, detail check.Detail) check.Finding {
+	return check.Finding{Code: code, Case: named, Severity: check.SeverityOf(code, named), Object: object, Field: field, Detail: detail}
 }
 
 // refOf names an object as reports do.

@@ -272,9 +272,8 @@ func tooWide(object *manifest.Object) []check.Finding {
 	if !are {
 		return nil
 	}
-	f := finding(check.FieldUnread, check.TooManySockets, refOf(object), "spec.externalIPs", nil)
-	f.Value, f.Other = fmt.Sprint(sockets), fmt.Sprint(extract.MaxExternalSockets)
-	return []check.Finding{f}
+	detail := check.SocketCount{Sockets: sockets, Most: extract.MaxExternalSockets}
+	return []check.Finding{finding(check.FieldUnread, check.TooManySockets, refOf(object), "spec.externalIPs", detail)}
 }
 
 // tellTooWide tells on the terminal what is not looked at.

@@ -103,6 +103,6 @@ func invalid(err error, objects []*manifest.Object) ([]located, error) {
 		return nil, err
 	}
 	what := strings.TrimPrefix(wrong.Err.Error(), wrong.Field+": ")
-	f := finding(check.RestrictionInvalid, "", refOf(objects[i]), wrong.Field, errors.New(what))
+	f := finding(check.RestrictionInvalid, "", refOf(objects[i]), wrong.Field, check.Unreadable{Err: errors.New(what)})
 	return []located{{f, report.Source{Path: objects[i].Path, Line: objects[i].LineOf(wrong.Field)}}}, nil
 }

@@ -267,7 +267,7 @@ func sinceEither(findings, more []check.Finding) []check.Finding {
 }
 
 func isSame(f, g check.Finding) bool {
-	return f.Compare(g) == 0 && f.Case == g.Case && f.Value == g.Value
+	return f.Compare(g) == 0 && f.Case == g.Case && f.Key() == g.Key()
 }
 
 // add puts an input into the ledger. Of two of one name either is in the way of others: nobody knows which one will be there.

@@ -20,7 +20,7 @@ func daemonSockets(s subject) []Finding {
 			}
 			if nodes, meets := s.meetsDaemon(c, r); meets {
 				findings = append(findings, Finding{
-					Code: DaemonSocket, Object: c.Owner.Ref, Field: c.Field, Claim: c, Nodes: nodes, Other: r.NodeLabel,
+					Code: DaemonSocket, Object: c.Owner.Ref, Field: c.Field, Detail: DaemonNodes{Label: r.NodeLabel}, Claim: c, Nodes: nodes,
 					Holder: &Holder{Ref: ports.Ref{Kind: DaemonKind, Name: r.Name}, Claim: reservedClaim(r.Socket), Nodes: nodes},
 				})
 			}
@@ -62,7 +62,7 @@ func (s subject) meetsDaemon(c ports.Claim, r Reserved) (nodes []string, meets b
 
 // ReservationFinding is that an entry of a node's annotation reserves nothing; bad says which entry, and what it is not.
 func ReservationFinding(node ports.Ref, field string, bad error) Finding {
-	return Finding{Code: BadReservation, Severity: SeverityOf(BadReservation, ""), Object: node, Field: field, Value: bad.Error()}
+	return Finding{Code: BadReservation, Severity: SeverityOf(BadReservation, ""), Object: node, Field: field, Detail: Unreadable{Err: bad}}
 }
 
 // reachesNode reports whether a claim takes packets that are sent to a node: an external IP only if a node has it.

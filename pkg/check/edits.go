@@ -23,7 +23,7 @@ func numberChanges(s subject) []Finding {
 		if !lost {
 			continue
 		}
-		f := Finding{Code: NumberChanges, Case: how, Object: s.service.Owner.Ref, Value: fmt.Sprint(was.NodePort), Other: was.Name}
+		f := Finding{Code: NumberChanges, Case: how, Object: s.service.Owner.Ref, Detail: LostPort{NodePort: was.NodePort, Name: was.Name}}
 		if f.Field = nodePortField(i); e.keepsBy(was.Name) {
 			f.Field = fmt.Sprintf("spec.ports[%d].name", i)
 		}
@@ -145,7 +145,7 @@ func createRefuses(s subject) []Finding {
 		}
 		if how, j, ok := seen.clash(p, true); ok && how == SameNodePortSplit {
 			findings = append(findings, Finding{
-				Code: CreateRefuses, Object: s.service.Owner.Ref, Field: nodePortField(i), Other: nodePortField(j), Value: fmt.Sprint(p.NodePort),
+				Code: CreateRefuses, Object: s.service.Owner.Ref, Field: nodePortField(i), Detail: Sibling{Field: entryField(j), Value: fmt.Sprint(p.NodePort)},
 			})
 		}
 		seen.add(i)
@@ -160,7 +160,7 @@ func oneMergeKeys(s subject) []Finding {
 	if s.workload != nil {
 		for _, k := range s.workload.OneKey {
 			findings = append(findings, Finding{
-				Code: OneMergeKey, Case: ContainerEntries, Object: s.workload.Owner.Ref, Field: k.Field, Other: k.Other, Value: k.Value,
+				Code: OneMergeKey, Case: ContainerEntries, Object: s.workload.Owner.Ref, Field: k.Field, Detail: Sibling{Field: k.Other, Value: k.Value},
 			})
 		}
 	}
@@ -174,7 +174,7 @@ func oneMergeKeys(s subject) []Finding {
 			first[p.Port] = i
 		} else if p.Port != 0 && p.Protocol != s.service.Ports[j].Protocol {
 			findings = append(findings, Finding{
-				Code: OneMergeKey, Case: ServiceEntries, Object: s.service.Owner.Ref, Field: portField(i), Other: portField(j), Value: fmt.Sprint(p.Port),
+				Code: OneMergeKey, Case: ServiceEntries, Object: s.service.Owner.Ref, Field: portField(i), Detail: Sibling{Field: entryField(j), Value: fmt.Sprint(p.Port)},
 			})
 		}
 	}
@@ -192,6 +192,6 @@ func trafficPolicyChanges(s subject) []Finding {
 		return nil
 	}
 	return []Finding{{
-		Code: TrafficPolicy, Object: s.service.Owner.Ref, Field: "spec.externalTrafficPolicy", Value: is, Other: was,
+		Code: TrafficPolicy, Object: s.service.Owner.Ref, Field: "spec.externalTrafficPolicy", Detail: Change{was, is},
 	}}
 }

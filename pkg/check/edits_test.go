@@ -85,12 +85,12 @@ func foundEdits() map[check.Code][]scene {
 		},
 		check.CreateRefuses: {
 			{why: "one number for two ports, reached by an update", old: "Service a NodePort a=53:30053/TCP", now: "Service a NodePort a=53:30053/TCP b=54:30053/UDP",
-				want: []string{"PC0502 warning spec.ports[1].nodePort and spec.ports[0].nodePort"}},
+				want: []string{"PC0502 warning spec.ports[1].nodePort and spec.ports[0]"}},
 			{why: "and kept", old: "Service a NodePort a=53:30053/TCP b=54:30053/UDP", now: "Service a NodePort a=53:30053/TCP b=54:30053/UDP",
-				want: []string{"PC0502 warning standing spec.ports[1].nodePort and spec.ports[0].nodePort"}},
+				want: []string{"PC0502 warning standing spec.ports[1].nodePort and spec.ports[0]"}},
 		},
 		check.OneMergeKey: {
-			{why: "DNS", now: "Service a ClusterIP 53/TCP 53/UDP", want: []string{"PC0503 info spec.ports[1].port (entries of a Service) and spec.ports[0].port"}},
+			{why: "DNS", now: "Service a ClusterIP 53/TCP 53/UDP", want: []string{"PC0503 info spec.ports[1].port (entries of a Service) and spec.ports[0]"}},
 			{why: "a container's", now: "Pod a: hostPort 10.0.0.1 80/TCP @?; onekey=8080",
 				want: []string{"PC0503 info ports[1] (entries of a container) and ports[0]"}},
 		},

@@ -17,14 +17,14 @@ func foreignIPs(s subject) []Finding {
 	}
 	var findings []Finding
 	for i, addr := range s.service.ExternalIPs {
-		f := Finding{Code: ForeignIP, Object: s.service.Owner.Ref, Field: externalIPField(i), Value: addr.String()}
+		f := Finding{Code: ForeignIP, Object: s.service.Owner.Ref, Field: externalIPField(i), Detail: ExternalIP{Addr: addr}}
 		within := slices.IndexFunc(s.ranges, func(p netip.Prefix) bool { return p.Contains(addr) })
 		owner, is := s.held.ServiceAt(addr, s.service.Owner.Ref)
 		switch {
 		case is:
 			f.Holder = &Holder{Ref: owner.Ref, Claim: ports.Claim{Owner: owner}, Field: "spec.clusterIP"}
 		case within >= 0 && !slices.Contains(s.service.Owner.ClusterIPs, addr):
-			f.Case, f.Other = NotGivenYet, s.ranges[within].String()
+			f.Case, f.Detail = NotGivenYet, ExternalIP{Addr: addr, Range: s.ranges[within]}
 		default:
 			continue
 		}

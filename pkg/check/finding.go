@@ -16,20 +16,15 @@ type Finding struct {
 	Case        Case // "" where the code has one meaning only
 	Object      ports.Ref
 	Field       string      // the path in the object, "spec.ports[0].nodePort"
-	Other       string      // the path of the other side where an object collides with itself
-	Value       string      // the value that is refused, where it is not the claim's port
+	Detail      Detail      // what else its code says; nil where nothing is
 	Claim       ports.Claim // what the object wants; the zero Claim where no socket is concerned
-	Range       ports.Range // the range that the number is outside of
 	Holder      *Holder     // who is in the way; nil where nobody else is
 	Others      []Holder    // who else is, where several are in one way, sorted
 	Nodes       []string    // where the two meet, sorted; nil: on every node, or not known
 	Eligible    int         // how many nodes the object could run on, where Nodes are a part of them
-	Left        int         // on how many of them its ports are free
 	Packets     *Packets    // who gets the packets of the two; nil: not known, or no matter of rules
-	Objection   error       // what a pool objects to, or is wrong with what is read, in its own words
 	Enforcement Enforcement // what the pool or policy that objects does to a request; 0: by severity
 	Remark      string      // what the owner of the policy adds
-	Chosen      bool        // the API server or the webhook may have chosen the number: nobody wrote it
 	Instead     uint16      // a free number to have in place of one that is held; 0: none is offered
 	Standing    bool        // the object had it before this change, or its controller stands with it: never refused
 }
@@ -67,6 +62,14 @@ func (f Finding) Holders() []Holder {
 	return append([]Holder{*f.Holder}, f.Others...)
 }
 
+// Key tells findings of one code, case and claim apart; "" where there is one.
+func (f Finding) Key() string {
+	if f.Detail == nil {
+		return ""
+	}
+	return f.Detail.key()
+}
+
 // sortHolders puts first who is met on most nodes.
 func (f *Finding) sortHolders() {
 	if len(f.Others) == 0 {
@@ -80,7 +83,7 @@ func (f *Finding) sortHolders() {
 // Compare orders findings by object, field, code, claim and holder.
 func (f Finding) Compare(o Finding) int {
 	return cmp.Or(f.Object.Compare(o.Object), compareFields(f.Field, o.Field), strings.Compare(string(f.Code), string(o.Code)),
-		f.Claim.Socket.Compare(o.Claim.Socket), strings.Compare(f.Other, o.Other), f.holder().Compare(o.holder()),
+		f.Claim.Socket.Compare(o.Claim.Socket), strings.Compare(f.Key(), o.Key()), f.holder().Compare(o.holder()),
 		slices.Compare(f.Nodes, o.Nodes))
 }
 
@@ -106,7 +109,7 @@ func (f Finding) identity() identity {
 	if f.Code == ForeignPool || f.Code == PolicyNodePort {
 		socket = ports.Socket{Port: socket.Port} // they know numbers only: one that moves from TCP to UDP is no new one
 	}
-	value := f.Value
+	value := f.Key()
 	if f.Case == NumberOfNoPool {
 		value = "" // which pool would serve it now does not matter
 	}

@@ -147,22 +147,22 @@ func foundSelfClashes() []scene {
 		{
 			why:  "one number and one protocol for two ports",
 			now:  "Service a NodePort 80:30080/TCP 81:30080/TCP",
-			want: []string{"PC0103 error spec.ports[1].nodePort (same nodePort twice) and spec.ports[0].nodePort"},
+			want: []string{"PC0103 error spec.ports[1].nodePort (same nodePort twice) and spec.ports[0]"},
 		},
 		{
 			why:  "one number for two ports is refused on create, whatever the protocols",
 			now:  "Service a NodePort 80:30080/TCP 81:30080/UDP",
-			want: []string{"PC0103 error spec.ports[1].nodePort (one nodePort for two ports) and spec.ports[0].nodePort"},
+			want: []string{"PC0103 error spec.ports[1].nodePort (one nodePort for two ports) and spec.ports[0]"},
 		},
 		{
 			why:  "an ExternalName's ports are validated, though nothing serves them",
 			now:  "Service a ExternalName 80/TCP 80/TCP",
-			want: []string{"PC0103 error spec.ports[1].port (same port twice) and spec.ports[0].port"},
+			want: []string{"PC0103 error spec.ports[1].port (same port twice) and spec.ports[0]"},
 		},
 		{
 			why:  "one number for TCP and UDP, but not the first that the port has",
 			now:  "Service a NodePort 80:30001/SCTP 80:30080/TCP 80:30080/UDP",
-			want: []string{"PC0103 error spec.ports[2].nodePort (one nodePort for two ports) and spec.ports[1].nodePort"},
+			want: []string{"PC0103 error spec.ports[2].nodePort (one nodePort for two ports) and spec.ports[1]"},
 		},
 		{
 			why:  "the health check's number is a nodePort of the Service",
@@ -172,13 +172,13 @@ func foundSelfClashes() []scene {
 		{
 			why:  "one port twice",
 			now:  "Service a ClusterIP 80/TCP 443/TCP 80/TCP",
-			want: []string{"PC0103 error spec.ports[2].port (same port twice) and spec.ports[0].port"},
+			want: []string{"PC0103 error spec.ports[2].port (same port twice) and spec.ports[0]"},
 		},
 		{
 			why:  "an update adds a second entry with the number",
 			old:  "Service a NodePort 80:30080/TCP",
 			now:  "Service a NodePort 80:30080/TCP 81:30080/TCP",
-			want: []string{"PC0103 error spec.ports[1].nodePort (same nodePort twice) and spec.ports[0].nodePort"},
+			want: []string{"PC0103 error spec.ports[1].nodePort (same nodePort twice) and spec.ports[0]"},
 		},
 	}
 }

@@ -8,7 +8,7 @@ func hostIPs(s subject) []Finding {
 	}
 	var findings []Finding
 	for _, u := range s.workload.Unparsed {
-		findings = append(findings, Finding{Code: HostIPInvalid, Object: s.workload.Owner.Ref, Field: u.Field, Value: u.Value, Other: u.Port})
+		findings = append(findings, Finding{Code: HostIPInvalid, Object: s.workload.Owner.Ref, Field: u.Field, Detail: HostIPText{Text: u.Value, Port: u.Port}})
 	}
 	return findings
 }

@@ -18,7 +18,7 @@ func hostPortRequests(s subject) []Finding {
 	}
 	var findings []Finding
 	for _, r := range s.workload.Requests {
-		f := Finding{Code: HostPortRequested, Object: s.workload.Owner.Ref, Field: r.Field, Value: r.Name}
+		f := Finding{Code: HostPortRequested, Object: s.workload.Owner.Ref, Field: r.Field, Detail: PortRequest{Name: r.Name}}
 		switch {
 		case r.Ports == 0:
 			f.Case = NoSuchPort
@@ -36,6 +36,6 @@ func hostPortRequests(s subject) []Finding {
 func RequestFinding(pod ports.Ref, r HostPortRequest, objection error) Finding {
 	return Finding{
 		Code: HostPortRequested, Severity: SeverityOf(HostPortRequested, NoPoolGives), Case: NoPoolGives,
-		Object: pod, Field: r.Field, Value: r.Name, Objection: objection,
+		Object: pod, Field: r.Field, Detail: PortRequest{Name: r.Name, Err: objection},
 	}
 }

@@ -3,11 +3,10 @@ package check
 // Invalid is a field about a port that the API server's validation refuses, whatever else there is. Only objects that no API
 // server has seen have any: at admission it answers itself.
 type Invalid struct {
-	Code  Code
-	Case  Case
-	Field string
-	Value string
-	Other string // the path, or the value, that Value does not go with
+	Code   Code
+	Case   Case
+	Field  string
+	Detail Detail
 }
 
 // invalid reports what the API server refuses.
@@ -15,7 +14,7 @@ func invalid(s subject) []Finding {
 	var findings []Finding
 	add := func(f Finding, list []Invalid) {
 		for _, i := range list {
-			f.Code, f.Case, f.Field, f.Value, f.Other = i.Code, i.Case, i.Field, i.Value, i.Other
+			f.Code, f.Case, f.Field, f.Detail = i.Code, i.Case, i.Field, i.Detail
 			findings = append(findings, f)
 		}
 	}

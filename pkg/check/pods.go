@@ -28,7 +28,7 @@ func hostAddresses(s subject) []Finding {
 		if c.Kind != ports.HostPort || c.InitOnly || c.Sidecar {
 			continue
 		}
-		f := Finding{Object: c.Owner.Ref, Field: hostIPField(c.Field), Claim: c, Value: c.Address.String()}
+		f := Finding{Object: c.Owner.Ref, Field: hostIPField(c.Field), Claim: c, Detail: HostIP{c.Address}}
 		if how, mismatch := s.mismatch(c.Address); mismatch {
 			f.Code, f.Case = FamilyMismatch, how
 			findings = append(findings, f)

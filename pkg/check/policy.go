@@ -130,7 +130,7 @@ func (s subject) under(p *Policy) []Finding {
 	}
 	told := broken[0]
 	told.Code, told.Case, told.Claim, told.Nodes, told.Eligible = ExceptionEnds, EndsSoon, ports.Claim{}, nil, 0
-	told.Value, told.Other, told.Range = x.Name, x.Ends.UTC().Format(time.RFC3339), ports.Range{}
+	told.Detail = ExceptionEnd{x.Name, x.Ends}
 	told.Enforcement = min(told.Enforcement, Warn)
 	told.Remark = strings.TrimPrefix(p.Message+"; it was given for: "+x.Reason, "; ")
 	if x.Reason == "" {
@@ -208,10 +208,10 @@ func (s subject) brokenBy(rule *NodePortRule) []Finding {
 		case rule.Mode == ModeForbidden:
 			add(NoNodePorts, f)
 		case rule.Mode == ModeRestricted && !rule.Allowed.Contains(c.Port):
-			f.Value = rule.Allowed.String()
+			f.Detail = AllowedPorts{rule.Allowed.String()}
 			add(NumberNotAllowed, f)
 		case rule.Mode == ModePoolOnly && !s.isPooled(c.Port):
-			f.Value = s.serving()
+			f.Detail = ServingPool{s.serving()}
 			add(NumberOfNoPool, f)
 		}
 		if rule.NoWritten && !s.service.Chosen && !had[c.Port] {
@@ -219,7 +219,7 @@ func (s subject) brokenBy(rule *NodePortRule) []Finding {
 		}
 	}
 	for _, g := range Gaps(s.service, s.previous) {
-		f := Finding{Field: g.Field, Claim: ports.Claim{Kind: g.Kind}, Value: g.Key}
+		f := Finding{Field: g.Field, Claim: ports.Claim{Kind: g.Kind}, Detail: MissingPort{g.Key}}
 		switch {
 		case rule.Mode == ModeForbidden:
 			add(NoNodePorts, f)
@@ -282,11 +282,11 @@ func (s subject) brokenByHost(rule *HostPortRule) []Finding {
 		case rule.Mode == ModeForbidden:
 			add(NoHostPorts, f)
 		case rule.Mode == ModeRestricted && !areAllowed(rule.Allowed, c.Socket):
-			f.Value = allowed
+			f.Detail = AllowedPorts{allowed}
 			add(SocketNotAllowed, f)
 		}
 		if rule.NoNodePortRange && rule.Mode != ModeForbidden && s.settings.NodePortRange.Contains(c.Port) {
-			f.Value, f.Range = "", s.settings.NodePortRange
+			f.Detail = PortRange{s.settings.NodePortRange}
 			add(InRangeForbidden, f)
 		}
 	}
@@ -297,7 +297,7 @@ func (s subject) brokenByHost(rule *HostPortRule) []Finding {
 func (s subject) brokenByExternal(mode RuleMode) []Finding {
 	var findings []Finding
 	for i, addr := range s.service.ExternalIPs {
-		f := Finding{Code: PolicyExternalIP, Object: s.service.Owner.Ref, Field: externalIPField(i), Value: addr.String()}
+		f := Finding{Code: PolicyExternalIP, Object: s.service.Owner.Ref, Field: externalIPField(i), Detail: ExternalIP{Addr: addr}}
 		switch mode {
 		case ModeForbidden:
 			f.Case = NoExternalIPs
@@ -366,7 +366,7 @@ func (s subject) reserved(r *ReservedSockets) []Finding {
 			continue
 		}
 		if f, is := s.reservedFor(c, r.Nodes); is {
-			f.Code, f.Object, f.Field, f.Claim, f.Value, f.Other = PolicyReserved, c.Owner.Ref, c.Field, c, r.Name, r.Reason
+			f.Code, f.Object, f.Field, f.Claim, f.Detail = PolicyReserved, c.Owner.Ref, c.Field, c, Reservation{r.Name, r.Reason}
 			findings = append(findings, f)
 		}
 	}

@@ -31,14 +31,15 @@ func foreignNumbers(s subject) []Finding {
 	var findings []Finding
 	had := s.had()
 	for _, c := range s.pooled() {
-		f := Finding{Code: ForeignPool, Object: c.Owner.Ref, Field: c.Field, Claim: c, Chosen: s.service != nil && s.service.Chosen}
-		f.Objection = s.pools.Set.Judge(s.pools.Who, c.Port, s.pools.Book)
-		if foreign, is := errors.AsType[*pool.ForeignError](f.Objection); is {
+		f := Finding{Code: ForeignPool, Object: c.Owner.Ref, Field: c.Field, Claim: c}
+		objection := s.pools.Set.Judge(s.pools.Who, c.Port, s.pools.Book)
+		f.Detail = PoolObjection{objection, s.service != nil && s.service.Chosen}
+		if foreign, is := errors.AsType[*pool.ForeignError](objection); is {
 			f.Case = NumberOfOthers
 			f.by(foreign.Pool)
 			findings = append(findings, f)
 		}
-		if draining, is := errors.AsType[*pool.DrainingError](f.Objection); is && !had[c.Port] {
+		if draining, is := errors.AsType[*pool.DrainingError](objection); is && !had[c.Port] {
 			f.Case = NumberOfDraining
 			f.by(draining.Pool)
 			findings = append(findings, f)
@@ -152,7 +153,7 @@ func (s subject) had() map[uint16]bool {
 // LimitFinding says that an object exceeds a limit of a pool; field is the path of the first number that does. Who chooses
 // numbers for an object raises it by this; the numbers that an object names are Check's.
 func LimitFinding(object ports.Ref, field string, e *pool.LimitError) Finding {
-	f := Finding{Code: PoolLimit, Severity: SeverityOf(PoolLimit, ""), Object: object, Field: field, Objection: e}
+	f := Finding{Code: PoolLimit, Severity: SeverityOf(PoolLimit, ""), Object: object, Field: field, Detail: PoolObjection{Err: e}}
 	f.by(e.Pool)
 	return f
 }
@@ -160,7 +161,7 @@ func LimitFinding(object ports.Ref, field string, e *pool.LimitError) Finding {
 // ExhaustedFinding says that no pool has the numbers that an object lacks; field is the path of the first of them. Who
 // chooses numbers for an object raises it by this: Check never does.
 func ExhaustedFinding(object ports.Ref, field string, e *pool.ExhaustedError) Finding {
-	f := Finding{Code: PoolExhausted, Severity: SeverityOf(PoolExhausted, ""), Object: object, Field: field, Objection: e}
+	f := Finding{Code: PoolExhausted, Severity: SeverityOf(PoolExhausted, ""), Object: object, Field: field, Detail: PoolObjection{Err: e}}
 	if len(e.Tried) > 0 {
 		f.by(e.Tried[0].Pool)
 	}

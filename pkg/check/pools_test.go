@@ -142,11 +142,12 @@ func TestChoiceFindings(t *testing.T) {
 		m, _ := set.Named(name)
 		return m
 	}
+	objection := func(f check.Finding) error { return f.Detail.(check.PoolObjection).Err }
 	object := mustOwner("Service s").Ref
 	over := check.LimitFinding(object, "f", &pool.LimitError{Pool: member("a"), PerService: true, Limit: 1, Has: 1, More: 1})
 	full := check.ExhaustedFinding(object, "f", &pool.ExhaustedError{Wanted: 1, Tried: []pool.Shortfall{{Pool: member("a")}, {Pool: member("b")}, {Pool: member("c")}}})
 	want := []string{"PC0308 warning Warn f < PortPool a", "PC0309 warning Deny f < PortPool a"}
-	if diff := cmp.Diff(want, spoken([]check.Finding{over, full})); diff != "" || over.Objection == nil || full.Objection == nil {
-		t.Errorf("%v, %v (-want +got):\n%s", over.Objection, full.Objection, diff)
+	if diff := cmp.Diff(want, spoken([]check.Finding{over, full})); diff != "" || objection(over) == nil || objection(full) == nil {
+		t.Errorf("%v, %v (-want +got):\n%s", objection(over), objection(full), diff)
 	}
 }

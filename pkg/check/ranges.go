@@ -23,7 +23,7 @@ func outsideRange(s subject) []Finding {
 		if !c.Kind.InNodePortBook() || s.settings.NodePortRange.Contains(c.Port) {
 			continue
 		}
-		f := Finding{Code: OutsideRange, Object: s.service.Owner.Ref, Field: c.Field, Claim: c, Range: s.settings.NodePortRange}
+		f := Finding{Code: OutsideRange, Object: s.service.Owner.Ref, Field: c.Field, Detail: PortRange{Range: s.settings.NodePortRange}, Claim: c}
 		if slices.ContainsFunc(had, func(h ports.Claim) bool { return h.Kind.InNodePortBook() && h.Port == c.Port }) {
 			f.Code = OutsideSmaller
 		}
@@ -84,7 +84,7 @@ func (s subject) within(code Code, r ports.Range, except []ports.Range, isOf fun
 		if unmapped || !isOf(c) || !r.Contains(c.Port) || slices.ContainsFunc(except, func(e ports.Range) bool { return e.Contains(c.Port) }) {
 			continue
 		}
-		findings = append(findings, Finding{Code: code, Object: c.Owner.Ref, Field: c.Field, Claim: c, Range: r})
+		findings = append(findings, Finding{Code: code, Object: c.Owner.Ref, Field: c.Field, Claim: c, Detail: PortRange{r}})
 	}
 	return findings
 }

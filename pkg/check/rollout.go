@@ -1,7 +1,6 @@
 package check
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -19,16 +18,16 @@ func rollouts(s subject) []Finding {
 		return nil // no claim keeps a second pod from a node: those of plain init containers are not asked about
 	}
 	r := s.workload.Rollout
-	f := Finding{Object: s.workload.Owner.Ref, Field: r.Field, Claim: s.met[0].wanted, Value: fmt.Sprint(r.Replicas)}
+	f := Finding{Object: s.workload.Owner.Ref, Field: r.Field, Claim: s.met[0].wanted}
 	if r.Kind == OnEachNode {
 		if r.Surge == 0 {
 			return nil
 		}
-		f.Code, f.Field, f.Value = SurgeInPlace, "spec.updateStrategy.rollingUpdate.maxSurge", fmt.Sprint(r.Surge)
+		f.Code, f.Field, f.Detail = SurgeInPlace, "spec.updateStrategy.rollingUpdate.maxSurge", Replicas{Pods: r.Surge}
 		return []Finding{f}
 	}
 	left, known := s.places()
-	f.Left, f.Eligible = left, len(s.workload.nodes())
+	f.Detail, f.Eligible = Replicas{r.Replicas, left}, len(s.workload.nodes())
 	switch {
 	case !known || s.taken.everywhere || left == 0 && f.Eligible > 0:
 		return nil // or nothing is left, which is said by naming who holds it

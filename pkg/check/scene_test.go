@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -117,8 +118,8 @@ func spoken(findings []check.Finding) []string {
 		if f.Case != "" {
 			line += fmt.Sprintf(" (%s)", f.Case)
 		}
-		if f.Other != "" {
-			line += " and " + f.Other
+		if other := otherOf(f.Detail); other != "" {
+			line += " and " + other
 		}
 		if f.Holder != nil {
 			line += fmt.Sprintf(" < %s %s %s", f.Holder.Kind, f.Holder.Name, f.Holder.Field)
@@ -135,6 +136,37 @@ func spoken(findings []check.Finding) []string {
 		lines = append(lines, strings.TrimSpace(line))
 	}
 	return lines
+}
+
+// otherOf is what a detail says beside the value that is wrong.
+func otherOf(detail check.Detail) string {
+	switch d := detail.(type) {
+	case check.HostIPText:
+		return d.Port
+	case check.Sibling:
+		return d.Field
+	case check.UnusedPort:
+		return d.Type
+	case check.Text:
+		return d.Known
+	case check.Change:
+		return d.From
+	case check.ExternalIP:
+		if d.Range.IsValid() {
+			return d.Range.String()
+		}
+	case check.DaemonNodes:
+		return d.Label
+	case check.ExceptionEnd:
+		return d.Ends.UTC().Format(time.RFC3339)
+	case check.Reservation:
+		return d.Reason
+	case check.PortName:
+		return d.Protocol.String()
+	case check.LostPort:
+		return d.Name
+	}
+	return ""
 }
 
 func settings() *check.Settings {
@@ -283,7 +315,7 @@ func mustInvalid(text string) check.Invalid {
 		panic(fmt.Sprintf("invalid %q: want CODE=FIELD", text))
 	}
 	field, named, _ := strings.Cut(field, "=")
-	return check.Invalid{Code: check.Code(code), Case: check.Case(strings.ReplaceAll(named, "_", " ")), Field: field, Value: "0"}
+	return check.Invalid{Code: check.Code(code), Case: check.Case(strings.ReplaceAll(named, "_", " ")), Field: field, Detail: check.Text{Text: "0"}}
 }
 
 // mustRollout reads what stands behind an owner: "rolls 3/1/0".

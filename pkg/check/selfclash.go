@@ -27,15 +27,17 @@ func selfClashes(s subject) []Finding {
 		}
 		f := Finding{Code: ServiceSelfClash, Object: s.service.Owner.Ref}
 		if named, j, ok := seen.clash(p, allocates); ok {
-			f.Case, f.Field, f.Other = named, nodePortField(i), nodePortField(j)
+			other := Sibling{Field: entryField(j)}
+			f.Case, f.Field = named, nodePortField(i)
 			switch named {
 			case SamePortTwice:
-				f.Field, f.Other, f.Value = portField(i), portField(j), fmt.Sprintf("%d/%s", p.Port, p.Protocol)
+				f.Field, other.Value = portField(i), fmt.Sprintf("%d/%s", p.Port, p.Protocol)
 			case SameNodePortTwice:
-				f.Value = fmt.Sprintf("%d/%s", p.NodePort, p.Protocol)
+				other.Value = fmt.Sprintf("%d/%s", p.NodePort, p.Protocol)
 			default:
-				f.Value = fmt.Sprint(p.NodePort)
+				other.Value = fmt.Sprint(p.NodePort)
 			}
+			f.Detail = other
 			findings = append(findings, f)
 		}
 		seen.add(i)
@@ -72,7 +74,7 @@ func (s subject) numbered() []ports.ServicePort {
 func (s subject) healthCheckIsOwn(number uint16, i int) Finding {
 	return Finding{
 		Code: ServiceSelfClash, Case: HealthCheckIsOwn, Object: s.service.Owner.Ref,
-		Field: "spec.healthCheckNodePort", Other: nodePortField(i), Value: fmt.Sprint(number),
+		Field: "spec.healthCheckNodePort", Detail: Sibling{Field: nodePortField(i), Value: fmt.Sprint(number)},
 	}
 }
 
@@ -153,6 +155,8 @@ func (e entries) clash(p ports.ServicePort, creating bool) (Case, int, bool) {
 	return named, first - 1, first != 0
 }
 
-func nodePortField(i int) string { return fmt.Sprintf("spec.ports[%d].nodePort", i) }
+func entryField(i int) string { return fmt.Sprintf("spec.ports[%d]", i) }
 
-func portField(i int) string { return fmt.Sprintf("spec.ports[%d].port", i) }
+func nodePortField(i int) string { return entryField(i) + ".nodePort" }
+
+func portField(i int) string { return entryField(i) + ".port" }

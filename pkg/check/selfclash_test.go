@@ -31,7 +31,7 @@ func clashes(list []ports.ServicePort, creating bool) []string {
 			default:
 				continue
 			}
-			all = append(all, fmt.Sprintf("PC0103 error spec.ports[%d].%s (%s) and spec.ports[%d].%s", i, field, named, j, field))
+			all = append(all, fmt.Sprintf("PC0103 error spec.ports[%d].%s (%s) and spec.ports[%d]", i, field, named, j))
 			break
 		}
 	}

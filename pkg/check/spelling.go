@@ -8,7 +8,7 @@ func wrongCases(s subject) []Finding {
 	var findings []Finding
 	add := func(f Finding, list []Misspelled) {
 		for _, m := range list {
-			f.Code, f.Field, f.Value, f.Other = WrongCase, m.Field, m.Value, m.Known
+			f.Code, f.Field, f.Detail = WrongCase, m.Field, Text{m.Value, m.Known}
 			findings = append(findings, f)
 		}
 	}
@@ -31,6 +31,6 @@ func healthCheckChanges(s subject) []Finding {
 		return nil // left out, the API server puts it back
 	}
 	return []Finding{{
-		Code: HealthCheckFixed, Object: s.service.Owner.Ref, Field: "spec.healthCheckNodePort", Value: fmt.Sprint(is), Other: fmt.Sprint(was),
+		Code: HealthCheckFixed, Object: s.service.Owner.Ref, Field: "spec.healthCheckNodePort", Detail: Change{fmt.Sprint(was), fmt.Sprint(is)},
 	}}
 }

@@ -24,7 +24,7 @@ func socketsTwice(s subject) []Finding {
 			first, again = atOnce.add(c)
 		}
 		if again {
-			f.Other = first.Field
+			f.Detail = Sibling{Field: first.Field}
 			findings = append(findings, f)
 		}
 	}

@@ -1,9 +1,7 @@
 package check
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -74,9 +72,9 @@ func undeclaredSockets(s subject) []Finding {
 	if w.IsPod && w.Owner.Controller != nil {
 		return nil // the template is where to list them
 	}
-	var probed []string
+	var probed []uint16
 	for _, c := range w.Probed {
-		probed = append(probed, fmt.Sprint(c.Port))
+		probed = append(probed, c.Port)
 	}
-	return []Finding{{Code: UndeclaredSockets, Object: w.Owner.Ref, Field: w.HostNetworkField, Value: strings.Join(probed, ", ")}}
+	return []Finding{{Code: UndeclaredSockets, Object: w.Owner.Ref, Field: w.HostNetworkField, Detail: ProbedPorts{probed}}}
 }

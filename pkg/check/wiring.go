@@ -18,8 +18,7 @@ func targetPortNames(s subject) []Finding {
 			continue
 		}
 		f := Finding{
-			Code: TargetPortName, Object: s.service.Owner.Ref, Field: fmt.Sprintf("spec.ports[%d].targetPort", i),
-			Value: p.TargetPort.Name, Other: p.Protocol.String(),
+			Code: TargetPortName, Object: s.service.Owner.Ref, Field: fmt.Sprintf("spec.ports[%d].targetPort", i), Detail: PortName{Name: p.TargetPort.Name, Protocol: p.Protocol},
 		}
 		offers, otherwise := 0, 0
 		for _, b := range s.service.Backends {
@@ -70,15 +69,14 @@ func endpointsApart(s subject) []Finding {
 	if len(here) == 0 {
 		return []Finding{{
 			Code: EndpointsApart, Case: OtherNamespace, Object: ref, Field: "metadata.namespace",
-			Value: ref.Namespace, Holder: &Holder{Ref: s.service.Endpoints[0].Ref},
+			Holder: &Holder{Ref: s.service.Endpoints[0].Ref},
 		}}
 	}
 	var findings []Finding
 	for i, p := range s.service.Ports {
 		if !slices.ContainsFunc(here, func(e Endpoints) bool { return slices.Contains(e.Ports, EndpointPort{p.Name, p.Protocol}) }) {
 			findings = append(findings, Finding{
-				Code: EndpointsApart, Case: OtherPortName, Object: ref, Field: fmt.Sprintf("spec.ports[%d].name", i),
-				Value: p.Name, Other: p.Protocol.String(), Holder: &Holder{Ref: here[0].Ref},
+				Code: EndpointsApart, Case: OtherPortName, Object: ref, Field: fmt.Sprintf("spec.ports[%d].name", i), Detail: PortName{Name: p.Name, Protocol: p.Protocol}, Holder: &Holder{Ref: here[0].Ref},
 			})
 		}
 	}

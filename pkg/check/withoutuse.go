@@ -1,7 +1,6 @@
 package check
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -16,9 +15,10 @@ func nodePortsWithoutUse(s subject) []Finding {
 		return nil
 	}
 	var findings []Finding
-	f := Finding{Code: NodePortWithoutUse, Object: s.service.Owner.Ref, Other: s.service.Type}
+	f := Finding{Code: NodePortWithoutUse, Object: s.service.Owner.Ref}
+	unused := func(port uint16) UnusedPort { return UnusedPort{int(port), s.service.Type} }
 	if n := s.service.UnusedHealthCheck; n != 0 {
-		f.Field, f.Value = "spec.healthCheckNodePort", fmt.Sprint(n)
+		f.Field, f.Detail = "spec.healthCheckNodePort", unused(n)
 		if s.previous != nil && s.previous.HealthCheckNodePort == n {
 			f.Case = NodePortIsLeftOver
 		}
@@ -35,7 +35,7 @@ func nodePortsWithoutUse(s subject) []Finding {
 	}
 	for i, p := range s.service.Ports {
 		if p.NodePort != 0 {
-			f.Field, f.Value = nodePortField(i), fmt.Sprint(p.NodePort)
+			f.Field, f.Detail = nodePortField(i), unused(p.NodePort)
 			findings = append(findings, f)
 		}
 	}

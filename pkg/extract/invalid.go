@@ -35,7 +35,7 @@ func Invalid(object runtime.Object) []check.Invalid {
 type validator struct{ found []check.Invalid }
 
 func (v *validator) add(named check.Case, value any, field string, args ...any) {
-	v.found = append(v.found, check.Invalid{Code: check.PortInvalid, Case: named, Field: fmt.Sprintf(field, args...), Value: fmt.Sprint(value)})
+	v.found = append(v.found, check.Invalid{Code: check.PortInvalid, Case: named, Field: fmt.Sprintf(field, args...), Detail: check.Text{Text: fmt.Sprint(value)}})
 }
 
 func isPort(number int32) bool { return len(validation.IsValidPortNum(int(number))) == 0 }
@@ -90,8 +90,7 @@ func (v *validator) besideInvalid(spec *corev1.ServiceSpec) {
 			seen[k] = i + 1
 		case isPort(k.number) && !(isSeen(i) && isSeen(first-1)):
 			v.found = append(v.found, check.Invalid{
-				Code: check.ServiceSelfClash, Case: named, Field: fmt.Sprintf("spec.ports[%d].%s", i, name), Value: fmt.Sprintf("%d/%s", k.number, k.protocol),
-				Other: fmt.Sprintf("spec.ports[%d].%s", first-1, name),
+				Code: check.ServiceSelfClash, Case: named, Field: fmt.Sprintf("spec.ports[%d].%s", i, name), Detail: check.Sibling{Field: fmt.Sprintf("spec.ports[%d]", first-1), Value: fmt.Sprintf("%d/%s", k.number, k.protocol)},
 			})
 		}
 	}
@@ -101,7 +100,7 @@ func (v *validator) besideInvalid(spec *corev1.ServiceSpec) {
 		clash(byNodePort, key{orTCP(p.Protocol), p.NodePort}, i, check.SameNodePortTwice, "nodePort")
 		if isPort(p.NodePort) && !isSeen(i) && (spec.Type == "" || spec.Type == corev1.ServiceTypeClusterIP) {
 			v.found = append(v.found, check.Invalid{
-				Code: check.NodePortWithoutUse, Field: fmt.Sprintf("spec.ports[%d].nodePort", i), Value: fmt.Sprint(p.NodePort), Other: string(corev1.ServiceTypeClusterIP),
+				Code: check.NodePortWithoutUse, Field: fmt.Sprintf("spec.ports[%d].nodePort", i), Detail: check.UnusedPort{Port: int(p.NodePort), Type: string(corev1.ServiceTypeClusterIP)},
 			})
 		}
 	}
@@ -110,7 +109,7 @@ func (v *validator) besideInvalid(spec *corev1.ServiceSpec) {
 // name finds a name that another port of a list has.
 func (v *validator) name(names map[string]string, name, path string) {
 	if other, again := names[name]; again {
-		v.found = append(v.found, check.Invalid{Code: check.PortNameTwice, Field: path + ".name", Value: name, Other: other})
+		v.found = append(v.found, check.Invalid{Code: check.PortNameTwice, Field: path + ".name", Detail: check.Sibling{Field: other, Value: name}})
 	} else if name != "" {
 		names[name] = path
 	}
@@ -155,7 +154,7 @@ func (v *validator) pod(path string, spec *corev1.PodSpec) {
 		for j := range c.Ports {
 			if p := &c.Ports[j]; spec.HostNetwork && p.HostPort != 0 && p.HostPort != p.ContainerPort {
 				v.found = append(v.found, check.Invalid{
-					Code: check.HostPortDiffers, Field: fmt.Sprintf("%s.ports[%d].hostPort", at, j), Value: fmt.Sprint(p.HostPort), Other: fmt.Sprint(p.ContainerPort),
+					Code: check.HostPortDiffers, Field: fmt.Sprintf("%s.ports[%d].hostPort", at, j), Detail: check.Mapping{HostPort: p.HostPort, ContainerPort: p.ContainerPort},
 				})
 			}
 		}

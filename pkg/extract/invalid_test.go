@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/extract/specimen"
 )
@@ -47,7 +48,7 @@ func TestInvalid(t *testing.T) {
 		{"no ports, ExternalName in any case", service("{type: externalName}"), ""},
 		{"a health check's", service("{type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 70000, ports: [{port: 80}]}"), "PC0108 spec.healthCheckNodePort 70000"},
 		{"twice, and one of them wrong besides", service("{ports: [{name: a, port: 80, protocol: X}, {name: b, port: 80, protocol: X}]}"),
-			"PC0108 spec.ports[0].protocol X\nPC0108 spec.ports[1].protocol X\nPC0103 spec.ports[1].port 80/X spec.ports[0].port"},
+			"PC0108 spec.ports[0].protocol X\nPC0108 spec.ports[1].protocol X\nPC0103 spec.ports[1].port 80/X spec.ports[0]"},
 
 		{"a pod as it should be", pod(container("{containerPort: 80, name: http, hostPort: 8080}, {containerPort: 81, name: fifteen-letters}")), ""},
 		{"numbers of a pod", pod(container("{containerPort: 0}, {containerPort: -1, hostPort: 65536}")),
@@ -69,11 +70,24 @@ func TestInvalid(t *testing.T) {
 	} {
 		var got []string
 		for _, i := range extract.Invalid(c.object) {
-			got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", i.Code, i.Field, i.Value, i.Other)))
+			got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s", i.Code, i.Field, values(i.Detail))))
 		}
 		if diff := cmp.Diff(c.want, strings.Join(got, "\n")); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.why, diff)
 		}
+	}
+}
+
+func values(detail check.Detail) string {
+	switch d := detail.(type) {
+	case check.Text:
+		return d.Text
+	case check.Sibling:
+		return d.Value + " " + d.Field
+	case check.Mapping:
+		return fmt.Sprint(d.HostPort, " ", d.ContainerPort)
+	default:
+		return fmt.Sprintf("%+v", d)
 	}
 }
 

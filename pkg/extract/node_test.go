@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
@@ -115,7 +116,7 @@ func TestReservedPorts(t *testing.T) {
 		}
 		var values []string
 		for _, f := range extract.BadReservations(node) {
-			values = append(values, f.Value)
+			values = append(values, f.Detail.(check.Unreadable).Err.Error())
 		}
 		if !slices.Equal(held, got) || strings.Join(values, "\n") != wrong {
 			t.Errorf("%q is held as %v, and reported as %q", c.annotation, held, values)

@@ -264,7 +264,8 @@ func (o *Observer) reserve(node *corev1.Node) {
 	}
 	if before := o.Node(node.Name); before == nil || before.Annotations[extract.ReservedPortsAnnotation] != node.Annotations[extract.ReservedPortsAnnotation] {
 		for _, f := range extract.BadReservations(node) {
-			logf.Log.Info("An entry of a node's annotation reserves nothing", "node", node.Name, "annotation", extract.ReservedPortsAnnotation, "error", f.Value)
+			bad, _ := f.Detail.(check.Unreadable)
+			logf.Log.Info("An entry of a node's annotation reserves nothing", "node", node.Name, "annotation", extract.ReservedPortsAnnotation, "error", bad.Err.Error())
 		}
 	}
 }

@@ -79,22 +79,23 @@ func (k KindCount) String() string {
 func ofReading(f check.Finding) (what, way string) {
 	switch {
 	case f.Code == check.Unread:
-		return f.Objection.Error(), "correct it, or exclude the file with --exclude"
+		return detail[check.Unreadable](f).Err.Error(), "correct it, or exclude the file with --exclude"
 	case f.Code == check.RestrictionInvalid:
-		return f.Objection.Error(), "until it is corrected nothing is held to it"
+		return detail[check.Unreadable](f).Err.Error(), "until it is corrected nothing is held to it"
 	case f.Code == check.NameTwice && f.Case == check.FormTaken:
-		return fmt.Sprintf("%s at %s is another one of this name, and only one of them can exist", f.Object, f.Other),
+		return fmt.Sprintf("%s at %s is another one of this name, and only one of them can exist", f.Object, detail[check.Duplicate](f).Position),
 			"this one is taken, being the later; leave one of the two out"
 	case f.Code == check.NameTwice:
-		return fmt.Sprintf("%s at %s is another one of this name, and only one of them can exist", f.Object, f.Other),
+		return fmt.Sprintf("%s at %s is another one of this name, and only one of them can exist", f.Object, detail[check.Duplicate](f).Position),
 			"both are judged, but not against each other; leave one of the two out, or rename it"
 	case f.Case == check.TooManySockets:
-		return fmt.Sprintf("the %s sockets of these addresses are more than %s, and not looked at", f.Value, f.Other), "split the Service into several"
+		d := detail[check.SocketCount](f)
+		return fmt.Sprintf("the %d sockets of these addresses are more than %d, and not looked at", d.Sockets, d.Most), "split the Service into several"
 	case f.Case == check.WholeObject:
-		return f.Objection.Error(), "until it is corrected nothing is held to the " + f.Object.Kind
+		return detail[check.Unreadable](f).Err.Error(), "until it is corrected nothing is held to the " + f.Object.Kind
 	case f.Case == check.NoMatterOfPorts:
-		return f.Objection.Error(), "no port depends on it"
+		return detail[check.Unreadable](f).Err.Error(), "no port depends on it"
 	default:
-		return f.Objection.Error(), "everything else in the object is judged"
+		return detail[check.Unreadable](f).Err.Error(), "everything else in the object is judged"
 	}
 }

@@ -21,21 +21,21 @@ func readingSentences() []said {
 	web := ports.Ref{APIVersion: "v1", Kind: "Service", Namespace: "default", Name: "web"}
 	wrong := errors.New(`want text, not 5: put it in quotes`)
 	return []said{
-		{check.Finding{Code: check.Unread, Objection: errors.New("no valid YAML: did not find expected key")},
+		{check.Finding{Code: check.Unread, Detail: check.Unreadable{Err: errors.New("no valid YAML: did not find expected key")}},
 			"no valid YAML: did not find expected key; correct it, or exclude the file with --exclude (PC0701)"},
-		{check.Finding{Code: check.FieldUnread, Object: web, Field: "metadata.labels.a", Objection: wrong},
+		{check.Finding{Code: check.FieldUnread, Object: web, Field: "metadata.labels.a", Detail: check.Unreadable{Err: wrong}},
 			"metadata.labels.a: want text, not 5: put it in quotes; everything else in the object is judged (PC0702)"},
-		{check.Finding{Code: check.FieldUnread, Case: check.NoMatterOfPorts, Field: "data.a", Objection: wrong},
+		{check.Finding{Code: check.FieldUnread, Case: check.NoMatterOfPorts, Field: "data.a", Detail: check.Unreadable{Err: wrong}},
 			"data.a: want text, not 5: put it in quotes; no port depends on it (PC0702)"},
-		{check.Finding{Code: check.FieldUnread, Case: check.WholeObject, Object: pool, Field: "spec.range", Objection: errors.New("no such field; correct or remove it")},
+		{check.Finding{Code: check.FieldUnread, Case: check.WholeObject, Object: pool, Field: "spec.range", Detail: check.Unreadable{Err: errors.New("no such field; correct or remove it")}},
 			"spec.range: no such field; correct or remove it; until it is corrected nothing is held to the PortPool (PC0702)"},
-		{check.Finding{Code: check.FieldUnread, Case: check.TooManySockets, Field: "spec.externalIPs", Value: "10302", Other: "10000"},
+		{check.Finding{Code: check.FieldUnread, Case: check.TooManySockets, Field: "spec.externalIPs", Detail: check.SocketCount{Sockets: 10302, Most: 10000}},
 			"spec.externalIPs: the 10302 sockets of these addresses are more than 10000, and not looked at; split the Service into several (PC0702)"},
-		{check.Finding{Code: check.NameTwice, Object: web, Field: "metadata.name", Other: "a.yaml:1"},
+		{check.Finding{Code: check.NameTwice, Object: web, Field: "metadata.name", Detail: check.Duplicate{Position: "a.yaml:1"}},
 			"metadata.name: Service default/web at a.yaml:1 is another one of this name, and only one of them can exist; both are judged, but not against each other; leave one of the two out, or rename it (PC0703)"},
-		{check.Finding{Code: check.NameTwice, Case: check.FormTaken, Object: web, Field: "metadata.name", Other: "a.yaml:1"},
+		{check.Finding{Code: check.NameTwice, Case: check.FormTaken, Object: web, Field: "metadata.name", Detail: check.Duplicate{Position: "a.yaml:1"}},
 			"metadata.name: Service default/web at a.yaml:1 is another one of this name, and only one of them can exist; this one is taken, being the later; leave one of the two out (PC0703)"},
-		{check.Finding{Code: check.RestrictionInvalid, Object: pool, Field: "spec.ranges", Objection: errors.New("[0]: 2-1 is not a range of ports")},
+		{check.Finding{Code: check.RestrictionInvalid, Object: pool, Field: "spec.ranges", Detail: check.Unreadable{Err: errors.New("[0]: 2-1 is not a range of ports")}},
 			"spec.ranges: [0]: 2-1 is not a range of ports; until it is corrected nothing is held to it (PC0704)"},
 	}
 }
@@ -70,7 +70,7 @@ func TestInputs(t *testing.T) {
 // TestUnread: what cannot be read has a file, and no object, in every form of a report.
 func TestUnread(t *testing.T) {
 	r := report.NewLintReport()
-	f := r.Add(check.Finding{Code: check.Unread, Severity: check.Error, Objection: errors.New("torn")}, report.Source{Path: "a.yaml", Line: 3})
+	f := r.Add(check.Finding{Code: check.Unread, Severity: check.Error, Detail: check.Unreadable{Err: errors.New("torn")}}, report.Source{Path: "a.yaml", Line: 3})
 	r.Inputs = counts(1, 2, 3, 4, "Web")
 	const said = "torn; correct it, or exclude the file with --exclude (PC0701)"
 	const table = "SEVERITY  CODE    OBJECT  SOURCE\nerror     PC0701  -       a.yaml:3\n\na.yaml:3: " + said + "\n\n1 error\n" +

@@ -21,9 +21,9 @@ func webReport() *report.LintReport {
 	web := ports.Ref{APIVersion: "v1", Kind: "Service", Namespace: "ns", Name: "<web>"}
 	r.Add(check.Finding{Code: check.Held, Severity: check.Error, Object: web, Field: "spec.ports[0].nodePort", Claim: nodePort("30080/TCP"),
 		Holder: by("Deployment", "a", podField, hostPort("30080/TCP")), Nodes: []string{"n1"}}, report.Source{Path: "a,b:c.yaml", Line: 7})
-	r.Add(check.Finding{Code: check.NodePortWithoutUse, Case: check.NodePortIsLeftOver, Severity: check.Warning, Object: web, Field: "spec.ports[1].nodePort", Value: "30081"},
+	r.Add(check.Finding{Code: check.NodePortWithoutUse, Case: check.NodePortIsLeftOver, Severity: check.Warning, Object: web, Field: "spec.ports[1].nodePort", Detail: check.UnusedPort{Port: 30081}},
 		report.Source{Path: "-", Line: 1})
-	r.Add(check.Finding{Code: check.HostIPInvalid, Severity: check.Info, Object: ports.Ref{APIVersion: "v1", Kind: "Node", Name: "n1"}, Field: "f", Value: "100%\n", Other: "80/TCP"}, report.Source{Path: "./a 100%.yaml"})
+	r.Add(check.Finding{Code: check.HostIPInvalid, Severity: check.Info, Object: ports.Ref{APIVersion: "v1", Kind: "Node", Name: "n1"}, Field: "f", Detail: check.HostIPText{Text: "100%\n", Port: "80/TCP"}}, report.Source{Path: "./a 100%.yaml"})
 	return r
 }
 

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -10,8 +11,9 @@ import (
 
 // ofPools tells in pkg/pool's words, which end with the way out.
 func ofPools(f check.Finding) (what, way string) {
-	what, way, _ = strings.Cut(f.Objection.Error(), "; ")
-	if f.Code == check.ForeignPool && f.Chosen {
+	d := detail[check.PoolObjection](f)
+	what, way, _ = strings.Cut(d.Err.Error(), "; ")
+	if f.Code == check.ForeignPool && d.Chosen {
 		way = "if you named none, create the Service again to get another, or " + way
 	}
 	return what, way
@@ -38,7 +40,7 @@ func nodePortPolicy(f check.Finding) (what, way string) {
 		}
 		return what, "make the type ClusterIP, or expose it by an Ingress or a Gateway"
 	case check.NumberNotAllowed:
-		return fmt.Sprintf("%d is not in %s, which is what %s allows", number, f.Value, by(f)), "choose a number of these"
+		return fmt.Sprintf("%d is not in %s, which is what %s allows", number, detail[check.AllowedPorts](f).Ports, by(f)), "choose a number of these"
 	case check.NumberOfNoPool:
 		return ofNoPool(f)
 	case check.NumberWritten:
@@ -60,10 +62,11 @@ func ofNoPool(f check.Finding) (what, way string) {
 			"have a PortPool select namespace " + f.Object.Namespace
 	}
 	what = fmt.Sprintf("%d is of no PortPool that serves this Service, and %s allows no other", f.Claim.Port, by(f))
-	if f.Value == "" {
+	serving := detail[check.ServingPool](f).Name
+	if serving == "" {
 		return what, "have a PortPool select namespace " + f.Object.Namespace
 	}
-	return what, fmt.Sprintf("choose a number of PortPool %s, or leave %s out to get one", f.Value, f.Claim.Kind)
+	return what, fmt.Sprintf("choose a number of PortPool %s, or leave %s out to get one", serving, f.Claim.Kind)
 }
 
 func hostPortPolicy(f check.Finding) (what, way string) {
@@ -72,24 +75,25 @@ func hostPortPolicy(f check.Finding) (what, way string) {
 		return fmt.Sprintf("%s allows pods of namespace %s no host ports, and this is %s", by(f), f.Object.Namespace, f.Claim.Number()),
 			withoutHostPort(f)
 	case check.SocketNotAllowed:
-		return fmt.Sprintf("%s is not among the host ports that %s allows: %s", socketOf(f.Claim), by(f), f.Value),
+		return fmt.Sprintf("%s is not among the host ports that %s allows: %s", socketOf(f.Claim), by(f), detail[check.AllowedPorts](f).Ports),
 			elsewhere(f.Claim, "among these")
 	case check.NoHostNetwork:
 		return fmt.Sprintf("%s allows pods of namespace %s no host network", by(f), f.Object.Namespace),
 			"remove hostNetwork, and expose the pod by a Service"
 	default:
-		return fmt.Sprintf("%d is inside the node port range %s, where %s allows no host port", f.Claim.Port, f.Range, by(f)),
+		return fmt.Sprintf("%d is inside the node port range %s, where %s allows no host port", f.Claim.Port, detail[check.PortRange](f).Range, by(f)),
 			elsewhere(f.Claim, "outside it")
 	}
 }
 
 func externalIPPolicy(f check.Finding) (what, way string) {
 	const otherwise = ", or expose the Service by a LoadBalancer, an Ingress or a Gateway"
+	addr := detail[check.ExternalIP](f).Addr
 	if f.Case == check.NoNodesExternalIP {
-		return fmt.Sprintf("%s is an address of %s, and %s allows Services of namespace %s none of a node", f.Value, nodes(f.Nodes), by(f), f.Object.Namespace),
+		return fmt.Sprintf("%s is an address of %s, and %s allows Services of namespace %s none of a node", addr, nodes(f.Nodes), by(f), f.Object.Namespace),
 			"choose an address of no node" + otherwise
 	}
-	return fmt.Sprintf("%s allows Services of namespace %s no external IP, and this is %s", by(f), f.Object.Namespace, f.Value),
+	return fmt.Sprintf("%s allows Services of namespace %s no external IP, and this is %s", by(f), f.Object.Namespace, addr),
 		"remove it" + otherwise
 }
 
@@ -109,7 +113,8 @@ func withoutHostPort(f check.Finding) string {
 }
 
 func reserved(f check.Finding) string {
-	s := fmt.Sprintf("%s is reserved for %s", f.Claim.Number(), f.Value)
+	d := detail[check.Reservation](f)
+	s := fmt.Sprintf("%s is reserved for %s", f.Claim.Number(), d.Name)
 	switch {
 	case f.Case == check.ReservedLater:
 		s += " on the nodes that it selects, of which there is none yet,"
@@ -123,18 +128,20 @@ func reserved(f check.Finding) string {
 		s += " on " + nodes(f.Nodes)
 	}
 	s += " by " + by(f)
-	if f.Other != "" {
+	if d.Reason != "" {
 		const most = 60 // of up to 200 characters, so that the way out stays
-		s += " (" + cut(f.Other, most) + ")"
+		s += " (" + cut(d.Reason, most) + ")"
 	}
 	return s
 }
 
 // exception tells of the one under which the object passes, or passed.
 func exception(f check.Finding) (what, way string) {
-	what = fmt.Sprintf("passes %s by the exception %s alone, which ends at %s", by(f), f.Value, f.Other)
+	d := detail[check.ExceptionEnd](f)
+	ends := d.Ends.UTC().Format(time.RFC3339)
+	what = fmt.Sprintf("passes %s by the exception %s alone, which ends at %s", by(f), d.Name, ends)
 	if f.Case == check.HasEnded {
-		what = fmt.Sprintf("passed %s by the exception %s, which ended at %s", by(f), f.Value, f.Other)
+		what = fmt.Sprintf("passed %s by the exception %s, which ended at %s", by(f), d.Name, ends)
 	}
 	return what, "comply with the policy, or have the exception prolonged"
 }

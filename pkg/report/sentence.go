@@ -94,21 +94,28 @@ func cut(s string, limit int) string {
 	return string([]rune(s)[:max(0, limit-1)]) + "…"
 }
 
+// detail returns what a finding of a code says beyond its claim and holder; nothing, if that was not filled in.
+func detail[D check.Detail](f check.Finding) D {
+	d, _ := f.Detail.(D)
+	return d
+}
+
 // words returns what is wrong and with whom, and the way out.
 func words(f check.Finding) (what, way string) {
 	switch f.Code {
 	case check.HostIPInvalid:
-		return fmt.Sprintf("%q is not an IP address: port %s would never be reachable", f.Value, f.Other),
+		d := detail[check.HostIPText](f)
+		return fmt.Sprintf("%q is not an IP address: port %s would never be reachable", d.Text, d.Port),
 			"write an address of the node, or leave hostIP out for all of its addresses"
 	case check.SocketTwice:
-		return fmt.Sprintf("%s is already claimed by %s of the same pod", f.Claim.Socket, f.Other),
+		return fmt.Sprintf("%s is already claimed by %s of the same pod", f.Claim.Socket, detail[check.Sibling](f).Field),
 			"give one of the two another " + fieldName(f.Claim)
 	case check.ServiceSelfClash:
 		return selfClash(f)
 	case check.NodePortWithoutUse:
 		return withoutUse(f)
 	case check.InitContainersMeet:
-		return fmt.Sprintf("%s is also used by %s, an init container that runs at another time", f.Claim.Socket, f.Other),
+		return fmt.Sprintf("%s is also used by %s, an init container that runs at another time", f.Claim.Socket, detail[check.Sibling](f).Field),
 			"nothing needs to be done"
 	case check.Held:
 		return heldBy(f), instead(f)
@@ -122,29 +129,35 @@ func words(f check.Finding) (what, way string) {
 	case check.InFlight:
 		return f.Claim.Number() + " is claimed by another request in progress", "try again in a second"
 	case check.ForeignIP:
+		d := detail[check.ExternalIP](f)
 		if f.Case == check.NotGivenYet {
-			return fmt.Sprintf("%s is in %s, from which cluster IPs are allocated", f.Value, f.Other), "choose an address that is routed to the nodes"
+			return fmt.Sprintf("%s is in %s, from which cluster IPs are allocated", d.Addr, d.Range), "choose an address that is routed to the nodes"
 		}
-		return fmt.Sprintf("%s is the cluster IP of %s", f.Value, holder(f.Holder)), "choose an address that is routed to the nodes, or reach the Service by its own cluster IP"
+		return fmt.Sprintf("%s is the cluster IP of %s", d.Addr, holder(f.Holder)), "choose an address that is routed to the nodes, or reach the Service by its own cluster IP"
 	case check.OutsideRange:
-		return fmt.Sprintf("%d is outside the node port range %s", f.Claim.Port, f.Range),
+		return fmt.Sprintf("%d is outside the node port range %s", f.Claim.Port, detail[check.PortRange](f).Range),
 			fmt.Sprintf("choose a port inside it, or leave %s out to get one", f.Claim.Kind)
 	case check.DaemonSocket:
 		return fmt.Sprintf("%s belongs to %s, a daemon of %s", f.Claim.Number(), f.Holder.Name, daemonNodes(f)), wayOut(f.Claim)
 	case check.PortInvalid:
 		return invalidPort(f)
 	case check.PortNameTwice:
-		return fmt.Sprintf("%q is already the name of %s", f.Value, f.Other), "give one of the two another name"
+		d := detail[check.Sibling](f)
+		return fmt.Sprintf("%q is already the name of %s", d.Value, d.Field), "give one of the two another name"
 	case check.HostPortDiffers:
-		return fmt.Sprintf("%s is not the containerPort, %s, and on the host network both are the port that the process listens on", f.Value, f.Other),
+		d := detail[check.Mapping](f)
+		return fmt.Sprintf("%d is not the containerPort, %d, and on the host network both are the port that the process listens on", d.HostPort, d.ContainerPort),
 			"leave hostPort out, or correct one of the two"
 	case check.FieldWrongCase:
-		return fmt.Sprintf("the API does not know this field (it knows %s) and ignores it", f.Other), "write " + f.Other
+		known := detail[check.Text](f).Known
+		return fmt.Sprintf("the API does not know this field (it knows %s) and ignores it", known), "write " + known
 	case check.WrongCase:
-		return fmt.Sprintf("the API does not know %q, it knows %s", f.Value, f.Other), "write " + f.Other
+		d := detail[check.Text](f)
+		return fmt.Sprintf("the API does not know %q, it knows %s", d.Text, d.Known), "write " + d.Known
 	case check.HealthCheckFixed:
-		return fmt.Sprintf("%s cannot replace %s while it is in use", f.Value, f.Other),
-			"keep " + f.Other + ", or change externalTrafficPolicy to Cluster first"
+		d := detail[check.Change](f)
+		return fmt.Sprintf("%s cannot replace %s while it is in use", d.To, d.From),
+			"keep " + d.From + ", or change externalTrafficPolicy to Cluster first"
 	case check.InNodePorts, check.InEphemeral, check.InDynamicBand, check.OutsideSmaller:
 		return inRanges(f)
 	case check.ForeignPool, check.PoolLimit, check.PoolExhausted:
@@ -160,7 +173,7 @@ func words(f check.Finding) (what, way string) {
 	case check.ExceptionEnds:
 		return exception(f)
 	case check.BadReservation:
-		return f.Value + ", so it reserves no port", "correct the entry; the other entries still count"
+		return detail[check.Unreadable](f).Err.Error() + ", so it reserves no port", "correct the entry; the other entries still count"
 	case check.TooFewNodes, check.RolloutStalls, check.SurgeInPlace:
 		return inRollouts(f)
 	case check.StricterThere:
@@ -175,7 +188,7 @@ func words(f check.Finding) (what, way string) {
 	case check.HostPortRequested:
 		return requested(f)
 	case check.UndeclaredSockets:
-		return fmt.Sprintf("the pod is on the host network and declares no ports, but its probes connect to %s, which the scheduler does not reserve", f.Value),
+		return fmt.Sprintf("the pod is on the host network and declares no ports, but its probes connect to %s, which the scheduler does not reserve", detail[check.ProbedPorts](f)),
 			"list what it listens on under ports"
 	case check.Captured:
 		return fmt.Sprintf("with ipvs, the rules of this host port take the packets for port %s of every cluster IP on the pod's node", f.Claim.Number()),
@@ -190,62 +203,65 @@ func words(f check.Finding) (what, way string) {
 }
 
 func daemonNodes(f check.Finding) string {
-	switch {
-	case f.Other == "":
+	switch label := detail[check.DaemonNodes](f).Label; {
+	case label == "":
 		return "every node"
 	case len(f.Nodes) > 0:
 		return nodes(f.Nodes)
 	default:
-		return "the nodes with the label " + f.Other
+		return "the nodes with the label " + label
 	}
 }
 
 func requested(f check.Finding) (what, way string) {
+	d := detail[check.PortRequest](f)
 	switch f.Case {
 	case check.NoSuchPort:
-		return fmt.Sprintf("no container port has the name %q", f.Value), "give a port that name, or correct the annotation"
+		return fmt.Sprintf("no container port has the name %q", d.Name), "give a port that name, or correct the annotation"
 	case check.OnHostNetwork:
-		return fmt.Sprintf("port %q is on the host network: the process itself listens on it", f.Value),
+		return fmt.Sprintf("port %q is on the host network: the process itself listens on it", d.Name),
 			"remove the annotation, or hostNetwork"
 	default:
-		return f.Objection.Error(), "see the pools with kubectl get portpools"
+		return d.Err.Error(), "see the pools with kubectl get portpools"
 	}
 }
 
 func selfClash(f check.Finding) (what, way string) {
+	d := detail[check.Sibling](f)
 	switch f.Case {
 	case check.HealthCheckIsOwn:
-		return fmt.Sprintf("%s is also the Service's own nodePort, %s", f.Value, f.Other),
+		return fmt.Sprintf("%s is also the Service's own nodePort, %s", d.Value, d.Field),
 			"choose another healthCheckNodePort, or leave it out to get one"
 	case check.SameNodePortTwice:
-		return fmt.Sprintf("%s is already the nodePort of %s", f.Value, strings.TrimSuffix(f.Other, ".nodePort")),
+		return fmt.Sprintf("%s is already the nodePort of %s", d.Value, d.Field),
 			"choose another nodePort, or leave it out to get one"
 	case check.SameNodePortSplit:
 		return fmt.Sprintf("%s is already the nodePort of %s, and one nodePort cannot serve two different ports",
-			f.Value, strings.TrimSuffix(f.Other, ".nodePort")), "choose another nodePort, or leave it out to get one"
+			d.Value, d.Field), "choose another nodePort, or leave it out to get one"
 	default:
-		return fmt.Sprintf("%s is already the port of %s", f.Value, strings.TrimSuffix(f.Other, ".port")),
+		return fmt.Sprintf("%s is already the port of %s", d.Value, d.Field),
 			"remove one of the two, or give it another port or protocol"
 	}
 }
 
 func withoutUse(f check.Finding) (what, way string) {
+	d := detail[check.UnusedPort](f)
 	isHealthCheck := f.Field == "spec.healthCheckNodePort"
 	if isHealthCheck && f.Case == check.NodePortIsLeftOver {
-		return fmt.Sprintf("%s is left over from externalTrafficPolicy Local; the API server drops it now and refuses it next time", f.Value),
+		return fmt.Sprintf("%d is left over from externalTrafficPolicy Local; the API server drops it now and refuses it next time", d.Port),
 			"remove healthCheckNodePort from the manifest"
 	}
 	if isHealthCheck {
-		return fmt.Sprintf("%s is set, but only a LoadBalancer with externalTrafficPolicy Local has a healthCheckNodePort", f.Value), "remove it"
+		return fmt.Sprintf("%d is set, but only a LoadBalancer with externalTrafficPolicy Local has a healthCheckNodePort", d.Port), "remove it"
 	}
 	if f.Case == check.NodePortIsIgnored {
-		return fmt.Sprintf("%s is set, but an ExternalName Service has no node ports, and the API server drops it silently", f.Value), "remove nodePort from the manifest"
+		return fmt.Sprintf("%d is set, but an ExternalName Service has no node ports, and the API server drops it silently", d.Port), "remove nodePort from the manifest"
 	}
 	if f.Case == check.NodePortIsLeftOver {
-		return fmt.Sprintf("%s is left over from a type with node ports; the API server drops it now and refuses it next time", f.Value),
+		return fmt.Sprintf("%d is left over from a type with node ports; the API server drops it now and refuses it next time", d.Port),
 			"remove nodePort from the manifest"
 	}
-	return fmt.Sprintf("%s is set, but a Service of type %s has no node ports", f.Value, f.Other),
+	return fmt.Sprintf("%d is set, but a Service of type %s has no node ports", d.Port, d.Type),
 		"remove nodePort, or make the type NodePort or LoadBalancer"
 }
 

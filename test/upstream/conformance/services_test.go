@@ -473,7 +473,7 @@ func (c *serviceCases) compareNumbers(t *testing.T, old, file, got *corev1.Servi
 		f, said := changes[i]
 		c.f.saw(lostByReplace, said && f.Case == check.LostByReplace)
 		c.f.saw(lostAnyway, said && f.Case == check.LostAnyway)
-		if said && fmt.Sprint(now) == f.Value {
+		if said && int(now) == int(f.Detail.(check.LostPort).NodePort) {
 			c.wrongly(t, "replace %s\nover %s\ngives %s\nspec.ports[%d] keeps its number, we find %+v", summary(file), summary(old), summary(got), i, f)
 		}
 		for _, was := range old.Spec.Ports {
@@ -520,7 +520,7 @@ func (c *serviceCases) compareApplied(t *testing.T, s *serviceCase, file, got *c
 	}
 	for i, f := range numberChanges(findings) {
 		kept := slices.ContainsFunc(got.Spec.Ports, func(p corev1.ServicePort) bool {
-			return p.Port == file.Spec.Ports[i].Port && fmt.Sprint(p.NodePort) == f.Value
+			return p.Port == file.Spec.Ports[i].Port && fmt.Sprint(p.NodePort) == f.Key()
 		})
 		wrote := slices.ContainsFunc(s.applied.Spec.Ports, func(p corev1.ServicePort) bool {
 			return p.Port == file.Spec.Ports[i].Port && p.NodePort != 0

@@ -144,7 +144,7 @@ func isAt(f check.Finding, prefix string, refused *field.Error) bool {
 	case path == "spec.ports":
 		return f.Code == check.WrongCase && f.Field == "spec.type"
 	default:
-		return f.Field == from && f.Value == fmt.Sprint(refused.BadValue)
+		return f.Field == from && f.Key() == fmt.Sprint(refused.BadValue)
 	}
 }
 
