@@ -40,6 +40,7 @@ type decision struct {
 	busy      bool           // it could be told in a moment
 	probe     bool           // it was only asked whether the webhook answers
 	refused   *metav1.Status // the API server's own refusal, in its own words
+	number    uint64         // of the write that is in flight by it; 0: none is
 	malformed error          // the request is no request that this hook can read
 }
 

@@ -22,8 +22,9 @@ const (
 	maxWrites = 20000
 	// maxOwnerWrites bounds what is remembered of one object.
 	maxOwnerWrites = 16
-	// sharedTime is how long the other replicas certainly know of a write: they forget it after its grace.
-	sharedTime = 2 * time.Second
+	// sharedTime is how long the other replicas certainly know of a write: they forget it after its grace, which may be the short
+	// one where they have counted other failures than this replica.
+	sharedTime = shortGrace / 2
 	// A namespace with maxFailures writes within failureTime that never were stored has next to no grace: a tenant whose
 	// quota is used up could keep any port from others by creating in a loop.
 	maxFailures   = 10
@@ -62,6 +63,7 @@ type write struct {
 	at     time.Time // of the last answer to it
 	first  time.Time // of the first answer to it, or to the one that it repeats
 	stored bool      // a live read has found it
+	isOpen bool      // it may yet be refused: the other replicas have not agreed
 	shared time.Time // when the other replicas were known to know of it
 	isFree bool      // the other replicas need not know of it
 	number uint64    // flight.version when it was recorded
@@ -84,11 +86,11 @@ func newFlight(now func() time.Time) *flight {
 	return &flight{now: now, owners: map[ports.Ref]*inFlight{}, latest: map[uint16]uint64{}, failures: map[string]failures{}}
 }
 
-// record remembers a write. It takes the place of earlier ones that it covers: those of the mutating webhook, of which it is
-// the outcome, among them.
-func (f *flight) record(owner ports.Owner, w write) {
+// record remembers a write, and returns its number. It takes the place of earlier ones that it covers, those of the mutating
+// webhook, of which it is the outcome, among them: at once, or once it is admitted if it is still open.
+func (f *flight) record(owner ports.Owner, w write) uint64 {
 	if len(w.claims) == 0 {
-		return
+		return 0
 	}
 	w.at = f.now()
 	w.first = w.at
@@ -99,19 +101,19 @@ func (f *flight) record(owner ports.Owner, w write) {
 	}
 	e.owner = owner
 	e.writes = slices.DeleteFunc(e.writes, func(earlier write) bool {
-		if earlier.uid != "" && earlier.uid != w.uid || !covers(w.claims, earlier.claims) {
+		if !w.replaces(earlier) {
 			return false
 		}
 		if earlier.uid == w.uid && earlier.shared.After(w.shared) && covers(earlier.claims, w.claims) {
 			w.shared = earlier.shared
 		}
-		if !earlier.stored {
+		if !earlier.stored && earlier.uid == w.uid && earlier.after == w.after {
 			// A request that is repeated again and again, and never stored, has one grace and not one each time.
 			if w.first = earlier.first; w.at.Sub(w.first) > graceTime {
 				w.at = earlier.at
 			}
 		}
-		return true
+		return !w.isOpen
 	})
 	w.number = f.version + 1
 	e.writes = append(e.writes, w)
@@ -125,6 +127,35 @@ func (f *flight) record(owner ports.Owner, w write) {
 		f.queue = f.queue[1:]
 	}
 	f.refresh(owner.Ref)
+	return w.number
+}
+
+// replaces reports whether nothing of an earlier write to the same owner is left to remember beside w.
+func (w write) replaces(earlier write) bool {
+	return (earlier.uid == "" || earlier.uid == w.uid) && covers(w.claims, earlier.claims)
+}
+
+// admit notes that a write that was open is let through.
+func (f *flight) admit(owner ports.Ref, number uint64) {
+	w := f.numbered(owner, number)
+	if w == nil {
+		return
+	}
+	w.isOpen = false
+	admitted := *w
+	f.deleteWrites(owner, func(earlier write) bool { return earlier.number < number && admitted.replaces(earlier) })
+}
+
+// numbered returns a write by its number; nil if it is no longer remembered, as a later one has taken its place.
+func (f *flight) numbered(owner ports.Ref, number uint64) *write {
+	if e, ok := f.owners[owner]; ok {
+		for i := range e.writes {
+			if e.writes[i].number == number {
+				return &e.writes[i]
+			}
+		}
+	}
+	return nil
 }
 
 // find returns the last write to an owner with all of claims and a uid: one with another uid is about an object that had the name

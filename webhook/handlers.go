@@ -123,8 +123,11 @@ func (h *Handlers) admit(ctx context.Context, in check.Input, owner ports.Owner,
 		if d.verdict == check.Denied || d.busy || w == nil {
 			return d
 		}
-		if h.record(owner, *w, w.claims, version) {
-			return h.agree(ctx, d, in, owner, *w)
+		made := *w
+		made.isOpen = h.journal != nil
+		if number, ok := h.record(owner, made, w.claims, version); ok {
+			d.number = number
+			return h.agree(ctx, d, in, owner, made)
 		}
 	}
 	return later(h.settings, "other requests for its ports came first")
@@ -140,15 +143,15 @@ func (h *Handlers) look() (base, flying *ledger.Snapshot, version uint64) {
 	return h.cluster.Snapshot(), h.flight.ledger.Snapshot(), h.flight.version
 }
 
-// record remembers a write, unless a port of claims was recorded since the version that they were judged or chosen at.
-func (h *Handlers) record(owner ports.Owner, w write, claims []ports.Claim, version uint64) bool {
+// record remembers a write, and returns its number, unless a port of claims was recorded since the version that they were judged or
+// chosen at.
+func (h *Handlers) record(owner ports.Owner, w write, claims []ports.Claim, version uint64) (number uint64, ok bool) {
 	h.deciding.Lock()
 	defer h.deciding.Unlock()
 	if h.flight.changed(claims, version) {
-		return false
+		return 0, false
 	}
-	h.flight.record(owner, w)
-	return true
+	return h.flight.record(owner, w), true
 }
 
 // judge asks every question about an object.

@@ -77,7 +77,11 @@ func (h *Handlers) assignHostPorts(pod *corev1.Pod, w *check.Workload) ([]jsonpa
 		w := extract.Pod(attempt, h.cluster, h.settings.Check.Trusted)
 		numbers := hostPortsOf(pod)
 		fresh := slices.DeleteFunc(slices.Clone(w.Claims), func(c ports.Claim) bool { return slices.Contains(numbers, c.Port) })
-		if len(given) == 0 || h.record(unnamedPod(attempt), *writeOf(attempt, nil, w.Claims), fresh, version) {
+		isRecorded := len(given) == 0
+		if !isRecorded {
+			_, isRecorded = h.record(unnamedPod(attempt), *writeOf(attempt, nil, w.Claims), fresh, version)
+		}
+		if isRecorded {
 			*pod = *attempt
 			return given, findings, true
 		}

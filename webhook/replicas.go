@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -45,36 +46,34 @@ func (h *Handlers) Merge(entries []journal.Entry) {
 	}
 }
 
-// agree has the other replicas know of a write that was let through by d and is in flight, before the client gets the
-// answer. If another replica was first, the write yields: it is judged again, and not shared unless it stands. Of two writes that
-// meet, the one that was shared first is therefore never refused for the other.
+// agree has the other replicas know of the write that d let through and that is in flight, before the client gets the answer. If
+// another replica was first, the write yields: it is judged again, and not shared unless it can still be let through. Of two
+// writes that meet, the one that was shared first is therefore never refused for the other.
 func (h *Handlers) agree(ctx context.Context, d decision, in check.Input, owner ports.Owner, made write) decision {
-	w, ok := h.toShare(in, owner.Ref, made)
+	w, ok := h.toShare(in, owner.Ref, made, d.number)
 	if !ok {
+		h.admitted(owner.Ref, d.number, time.Time{})
 		return d
 	}
 	entry := journal.Entry{Owner: owner, UID: w.uid, After: w.after, Claims: made.claims}
 	judgedAt := w.number
 	for range admitRounds {
-		overtaken, known := false, false
+		var isOvertaken bool
 		err := h.journal.Append(ctx, entry, func() bool {
-			overtaken, known = h.standing(owner.Ref, made, judgedAt)
-			return !overtaken && !known
+			isOvertaken = !h.stands(in, made.claims, judgedAt)
+			return !isOvertaken && !h.isShared(owner.Ref, made)
 		})
 		if err != nil {
 			h.undo(owner.Ref, w.number)
 			return later(h.settings, "the replicas cannot agree on it: "+err.Error())
 		}
-		if !overtaken {
-			h.shared(owner.Ref, w)
+		if !isOvertaken {
+			h.admitted(owner.Ref, w.number, h.now())
 			return d
 		}
 		base, flying, version := h.look()
 		if again := h.settleDenial(ctx, in, base, flying); again.verdict == check.Denied || again.busy {
 			h.undo(owner.Ref, w.number)
-			if known {
-				h.journal.Withdraw(entry)
-			}
 			return again
 		}
 		judgedAt = version
@@ -83,10 +82,24 @@ func (h *Handlers) agree(ctx context.Context, d decision, in check.Input, owner 
 	return later(h.settings, "other requests for its ports came first")
 }
 
+// stands reports whether what was recorded since a write was judged, at a version, lets it pass all the same. It reads nothing: what
+// is refused here may turn out not to exist.
+func (h *Handlers) stands(in check.Input, claims []ports.Claim, judgedAt uint64) bool {
+	h.deciding.Lock()
+	isAsJudged := !h.flight.changed(claims, judgedAt)
+	h.deciding.Unlock()
+	if isAsJudged {
+		return true
+	}
+	base, flying, _ := h.look()
+	in.Held = flying.Over(base)
+	return h.judge(in).verdict != check.Denied
+}
+
 // toShare returns the write that was made and is in flight, if other replicas must know of it and do not. Those that cannot be
 // refused by what another replica lets through need not be known: what claims nothing now or nothing new, what a template has
 // agreed on for its pods, and pods that may go to another node.
-func (h *Handlers) toShare(in check.Input, owner ports.Ref, made write) (write, bool) {
+func (h *Handlers) toShare(in check.Input, owner ports.Ref, made write, number uint64) (write, bool) {
 	claims := made.claims
 	if h.journal == nil || len(claims) == 0 || claims[0].Idle {
 		return write{}, false
@@ -103,7 +116,7 @@ func (h *Handlers) toShare(in check.Input, owner ports.Ref, made write) (write, 
 	}
 	h.deciding.Lock()
 	defer h.deciding.Unlock()
-	w := h.flight.find(owner, made.uid, claims)
+	w := h.flight.numbered(owner, number)
 	if w == nil || w.isFree || h.isKnownToAll(w) {
 		return write{}, false
 	}
@@ -133,30 +146,26 @@ func (h *Handlers) isOfTemplate(ctx context.Context, object metav1.Object, w *ch
 	return ok && h.excuses(h.cluster.Shown(ctx, ref), uid, w)
 }
 
-// standing reports whether one of the ports of a write was recorded since a version that it was judged at, and whether the other
-// replicas know of the write. It is not enough that they know of the mutating webhook's, which has no uid: that may have been
-// about an object that had the name before.
-func (h *Handlers) standing(owner ports.Ref, made write, judgedAt uint64) (overtaken, known bool) {
+// isShared reports whether the other replicas know of a write. It is not enough that they know of the mutating webhook's, which has
+// no uid: that may have been about an object that had the name before.
+func (h *Handlers) isShared(owner ports.Ref, made write) bool {
 	h.deciding.Lock()
 	defer h.deciding.Unlock()
 	w := h.flight.find(owner, made.uid, made.claims)
-	return h.flight.changed(made.claims, judgedAt), w != nil && h.isKnownToAll(w)
+	return w != nil && h.isKnownToAll(w)
 }
 
-// shared notes that the other replicas know of a write.
-func (h *Handlers) shared(owner ports.Ref, w write) {
+// admitted notes that a write is let through, and since when the other replicas know of it, if they do.
+func (h *Handlers) admitted(owner ports.Ref, number uint64, shared time.Time) {
 	h.deciding.Lock()
 	defer h.deciding.Unlock()
-	if e, ok := h.flight.owners[owner]; ok {
-		for i := range e.writes {
-			if e.writes[i].number == w.number {
-				e.writes[i].shared = h.now()
-			}
-		}
+	if w := h.flight.numbered(owner, number); w != nil && !shared.IsZero() {
+		w.shared = shared
 	}
+	h.flight.admit(owner, number)
 }
 
-// undo forgets a write.
+// undo forgets a write that is not let through after all.
 func (h *Handlers) undo(owner ports.Ref, number uint64) {
 	h.deciding.Lock()
 	defer h.deciding.Unlock()

@@ -46,7 +46,7 @@ func (h *Handlers) mutateService(ctx context.Context, req admission.Request) dec
 		if len(bookings) > 0 {
 			var err error
 			taken, err = h.claims.bookAll(ctx, bookings)
-			h.booked(attempt, old, bookings, err == nil && len(taken) == 0)
+			d.number = h.booked(attempt, old, bookings, err == nil && len(taken) == 0)
 			if err != nil {
 				return later(h.settings, err.Error())
 			}
@@ -120,7 +120,8 @@ func (h *Handlers) choose(svc, old *corev1.Service, d decision, claims []ports.C
 	}
 	d.patches = a.patches
 	bookings := a.bookings()
-	if !h.recordChosen(svc, old, claims, version, chosenAt, len(bookings) == 0) {
+	var ok bool
+	if d.number, ok = h.recordChosen(svc, old, claims, version, chosenAt, len(bookings) == 0); !ok {
 		return d, nil, false
 	}
 	for _, b := range bookings {
@@ -130,24 +131,24 @@ func (h *Handlers) choose(svc, old *corev1.Service, d decision, claims []ports.C
 	return d, bookings, true
 }
 
-// recordChosen remembers, if isFinal, a Service whose claims were judged at one version, and whose missing numbers were chosen
+// recordChosen remembers, if isFinal, and returns the number of, a Service whose claims were judged at one version, and whose missing numbers were chosen
 // at another. It reports false if one of them was recorded since.
-func (h *Handlers) recordChosen(svc, old *corev1.Service, claims []ports.Claim, judgedAt, chosenAt uint64, isFinal bool) bool {
+func (h *Handlers) recordChosen(svc, old *corev1.Service, claims []ports.Claim, judgedAt, chosenAt uint64, isFinal bool) (number uint64, ok bool) {
 	now := extract.Service(svc, h.settings.NodePorts)
 	h.deciding.Lock()
 	defer h.deciding.Unlock()
 	if h.flight.changed(claims, judgedAt) || h.flight.changed(now.Claims, chosenAt) {
-		return false
+		return 0, false
 	}
 	if isFinal {
-		h.recordService(now, svc, old)
+		number = h.recordService(now, svc, old)
 	}
-	return true
+	return number, true
 }
 
-// booked ends what assign began. Numbers that are only about to be booked are not in flight yet: another replica may have
+// booked ends what assign began, and returns the number of the write that is in flight then. Numbers that are only about to be booked are not in flight yet: another replica may have
 // booked them for a Service that this one is asked to validate.
-func (h *Handlers) booked(svc, old *corev1.Service, bookings []Booking, isDone bool) {
+func (h *Handlers) booked(svc, old *corev1.Service, bookings []Booking, isDone bool) (number uint64) {
 	h.choosing.Lock()
 	defer h.choosing.Unlock()
 	for _, b := range bookings {
@@ -159,8 +160,9 @@ func (h *Handlers) booked(svc, old *corev1.Service, bookings []Booking, isDone b
 		now := extract.Service(svc, h.settings.NodePorts)
 		h.deciding.Lock()
 		defer h.deciding.Unlock()
-		h.recordService(now, svc, old)
+		number = h.recordService(now, svc, old)
 	}
+	return number
 }
 
 // validateService judges what the API server has made of a Service: its own choice of nodePorts among it.
@@ -275,12 +277,13 @@ func (h *Handlers) serviceInput(svc, old *corev1.Service) check.Input {
 }
 
 // recordService remembers a Service that the mutating webhook lets through. Before it has a name, its first nodePort stands
-// in for one. now is what is extracted of it. Its caller holds Handlers.deciding.
-func (h *Handlers) recordService(now *check.Service, svc, old *corev1.Service) {
-	if svc.Name == "" {
+// in for one. now is what is extracted of it. It returns the number of the write. Its caller holds Handlers.deciding.
+func (h *Handlers) recordService(now *check.Service, svc, old *corev1.Service) (number uint64) {
+	w := *writeOf(svc, oldOf(old), now.Claims)
+	if w.isOpen = h.journal != nil && svc.Name != ""; svc.Name == "" {
 		now.Owner = h.placeholder(svc)
 	}
-	h.flight.record(now.Owner, *writeOf(svc, oldOf(old), now.Claims))
+	return h.flight.record(now.Owner, w)
 }
 
 // placeholder is the owner that stands for a Service between the mutating hook, which sees generateName only, and the

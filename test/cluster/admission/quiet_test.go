@@ -190,9 +190,9 @@ func (c *cluster) testMalformed(t *testing.T) {
 		body       []byte
 		want       string // in the answer
 	}{
-		{"empty", webhook.PathValidatePods, nil, "no JSON object"},
+		{"empty", webhook.PathValidatePods, nil, "not a JSON object"},
 		{"truncated", webhook.PathValidatePods, good[:len(good)/2], `"allowed":false`},
-		{"no JSON", webhook.PathValidateServices, []byte("hello"), "no JSON object"},
+		{"no JSON", webhook.PathValidateServices, []byte("hello"), "not a JSON object"},
 		{"another kind of review", webhook.PathValidatePods, []byte(`{"apiVersion":"v1","kind":"Pod"}`), `"allowed":false`},
 		{"a pod at the hook of Services", webhook.PathValidateServices, good, "this hook judges services"},
 		{"a pod at the hook of templates", webhook.PathValidateWorkload, good, "this hook judges objects with a pod template"},
