@@ -112,9 +112,9 @@ func TestBecomesActive(t *testing.T) {
 			want     string
 		}{
 			{"it begins", idle(kind, "w", 30777), workload(kind, "w", 30777), "deny: " + conflict},
-			{"it ends", workload(kind, "w", 30777), idle(kind, "w", 30777), "warn: " + conflict + " before"},
+			{"it ends", workload(kind, "w", 30777), idle(kind, "w", 30777), "allow: " + conflict + " before"},
 			{"it goes on", workload(kind, "w", 30777), workload(kind, "w", 30777), "warn: " + conflict + " before"},
-			{"it stays idle", idle(kind, "w", 30777), idle(kind, "w", 30777), "warn: " + conflict + " before"},
+			{"it stays idle", idle(kind, "w", 30777), idle(kind, "w", 30777), "allow: " + conflict + " before"},
 		} {
 			t.Run(kind+" "+c.name, func(t *testing.T) {
 				b := newBench(t, "").holds(nodePortService("s", 30777))

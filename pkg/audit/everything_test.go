@@ -284,3 +284,51 @@ func TestReservations(t *testing.T) {
 		}
 	}
 }
+
+// TestIdleEverywhere: what a workload that wants no pods would meet is worth knowing, whichever of the two is judged against the
+// other, and whoever judges.
+func TestIdleEverywhere(t *testing.T) {
+	service, idle := parsed(t, "Service s type=NodePort ports=80:30080"), parsed(t, "Deployment w ports=30080 replicas=0")
+	both := append(slices.Clone(service), idle...)
+	const want = "info PC0201 Deployment/w < Service/s"
+	judged := func(state, input []runtime.Object) string {
+		j, err := New(settings(t), state, input, time.Unix(0, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, findings := range j.All(input, nil) {
+			for _, f := range findings {
+				if f.Code == check.Held {
+					got = append(got, line(f))
+				}
+			}
+		}
+		return strings.Join(got, "\n")
+	}
+	for name, got := range map[string]string{
+		"lint of both":                     judged(nil, both),
+		"lint of both, the idle one first": judged(nil, []runtime.Object{both[1], both[0]}),
+		"lint of the idle one":             judged(service, idle),
+	} {
+		if got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	if got := judged(idle, service); got != "" {
+		t.Errorf("lint of the Service: %q", got)
+	}
+	var audited []string
+	findings, err := Everything(settings(t), both, time.Unix(0, 0), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range findings {
+		if f.Code == check.Held {
+			audited = append(audited, line(f))
+		}
+	}
+	if got := strings.Join(audited, "\n"); got != want {
+		t.Errorf("audit: %q, want %q", got, want)
+	}
+}

@@ -48,9 +48,7 @@ func (j *Judge) All(inputs []runtime.Object, tell func(judged, all int)) [][]che
 	}
 	for _, i := range order {
 		s := subjects[i]
-		found[i] = c.told(s.owner(), found[i], func(holder ports.Ref) bool {
-			return s.workload.IsIdle() && j.comesToo(holder)
-		})
+		found[i] = c.told(s.owner(), found[i])
 	}
 	fuller := map[clash]told{}
 	for _, i := range order {
@@ -110,17 +108,15 @@ func (c *clashes) add(owner ports.Owner, findings []check.Finding) {
 	}
 }
 
-// told returns the findings about an input without those that are told of the other side, and without those whose holders all are
-// outlived: it wants no pods, and would have met none of these had it come first.
-func (c *clashes) told(owner ports.Owner, findings []check.Finding, outlived func(holder ports.Ref) bool) []check.Finding {
+// told returns the findings about an input without those that are told of the other side.
+func (c *clashes) told(owner ports.Owner, findings []check.Finding) []check.Finding {
 	root := c.held.Root(&owner)
 	return slices.DeleteFunc(findings, func(f check.Finding) bool {
 		all := c.of(root, f)
 		if len(all) == 0 {
 			return false
 		}
-		isOutlived := !slices.ContainsFunc(f.Holders(), func(h check.Holder) bool { return !outlived(h.Ref) })
-		return isOutlived || !slices.ContainsFunc(all, func(key clash) bool { return c.worst[key].of == root })
+		return !slices.ContainsFunc(all, func(key clash) bool { return c.worst[key].of == root })
 	})
 }
 

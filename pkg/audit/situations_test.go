@@ -78,7 +78,6 @@ func certain() []situation {
 		{"two pods by hostname", three, "Pod one host=n1 ports=80; Pod two host=n1 ports=80", []string{"error PC0201 Pod/two < Pod/one"}},
 		{"two pods by field, without Nodes", "", "Pod one field=n1 ports=80; Pod two field=n1 ports=80", []string{"error PC0201 Pod/two < Pod/one"}},
 		{"on the host network", three, "Deployment osd-0 host=n2 net=host ports=6800; Deployment osd-1 host=n2 net=host ports=6800", []string{"error PC0202 Deployment/osd-1 < Deployment/osd-0"}},
-		{"an idle one is judged by what it would take", three + "; Deployment one host=n1 ports=80", "Deployment two host=n1 ports=80 replicas=0", []string{"error PC0202 Deployment/two < Deployment/one"}},
 		{"a DaemonSet and then a StatefulSet", three, "DaemonSet node net=host ports=9808; StatefulSet controller net=host ports=9808", []string{"error PC0202 StatefulSet/controller < DaemonSet/node"}},
 		{"a StatefulSet and then a DaemonSet", three, "StatefulSet controller net=host ports=9808; DaemonSet node net=host ports=9808", []string{"error PC0202 DaemonSet/node < StatefulSet/controller"}},
 		{"and without Nodes", "", "StatefulSet controller net=host ports=9808; DaemonSet node net=host ports=9808", []string{"error PC0202 DaemonSet/node < StatefulSet/controller"}},
@@ -118,7 +117,6 @@ func crowded() []situation {
 		{"and in the other  ", "", "Deployment two node=w1 ports=8080; DaemonSet one node=w1 ports=8080", []string{"error PC0202 DaemonSet/one < Deployment/two"}},
 		{"a number that a Service has for another protocol", "", "StatefulSet w ports=30080; Service s type=NodePort ports=80:30080/UDP", nil},
 		{"and before", "", "Service s type=NodePort ports=80:30080/UDP; StatefulSet w ports=30080", nil},
-		{"what is scaled to nothing after what has its port", three, "Deployment two host=n1 ports=80; Deployment one host=n1 ports=80 replicas=0", nil},
 		{"a DaemonSet in place of a Deployment that still runs", three + "; Deployment web ports=80; Pod web-x node=n1 ports=80 of=Deployment/web", "DaemonSet edge ports=80", []string{"warning PC0202 DaemonSet/edge < Deployment/web"}},
 		{"one whose pods are not there yet", three + "; Deployment web ports=80", "DaemonSet edge ports=80", []string{"warning PC0202 DaemonSet/edge < Deployment/web"}},
 		{"two of three are a warning", three + "; Deployment x1 host=n1 ports=80; Deployment x2 host=n2 ports=80", "Deployment web ports=80 strategy=Recreate", []string{"warning PC0202 Deployment/web < Deployment/x1 + Deployment/x2"}},
@@ -170,12 +168,14 @@ func ofServices() []situation {
 func quiet() []situation {
 	silent := func(why, state, input string) situation { return situation{why, state, input, nil} }
 	return []situation{
+		silent("one that is scaled to nothing, beside one of the state", three+"; Deployment one host=n1 ports=80", "Deployment two host=n1 ports=80 replicas=0"),
+		silent("one that is scaled to nothing, before one with its port", three, "Deployment one host=n1 ports=80 replicas=0; Deployment two host=n1 ports=80"),
+		silent("one that is scaled to nothing, after one with its port", three, "Deployment two host=n1 ports=80; Deployment one host=n1 ports=80 replicas=0"),
 		silent("two hosts", three, "Deployment one host=n1 ports=80; Deployment two host=n2 ports=80"),
 		silent("two hosts, without Nodes", "", "Deployment one host=n1 ports=80; Deployment two host=n2 ports=80"),
 		silent("two nodes by name", three, "Pod one node=n1 ports=80; Pod two node=n2 ports=80"),
 		silent("two protocols", three, "Deployment one host=n1 ports=53; Deployment two host=n1 ports=53/UDP"),
 		silent("two addresses", three, "Deployment one host=n1 ports=10.0.0.1@80; Deployment two host=n1 ports=10.0.0.2@80"),
-		silent("one that is scaled to nothing holds nothing", three, "Deployment one host=n1 ports=80 replicas=0; Deployment two host=n1 ports=80"),
 		silent("two containers' ports on one pod network", three, "Deployment one host=n1 ports=8080>80; Deployment two host=n1 ports=8081>80"),
 		silent("an update of itself", three+"; Deployment one host=n1 ports=80", "Deployment one host=n1 ports=80"),
 		silent("its own pods", three+"; Deployment one host=n1 ports=80; Pod one-x node=n1 ports=80 of=Deployment/one", "Deployment one host=n1 ports=80,81"),

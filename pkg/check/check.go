@@ -168,6 +168,10 @@ func ask(s subject) []Finding {
 	for i := range findings {
 		f := &findings[i]
 		f.Severity = SeverityOf(f.Code, f.Case)
+		// Two that take turns may want one port, as blue and green do. Who begins to want pods is judged then.
+		if f.Idle = s.workload.IsIdle() && (f.Code == Held || f.Code == WorkloadsMeet); f.Idle {
+			f.Severity = Info
+		}
 	}
 	slices.SortFunc(findings, Finding.Compare)
 	return withoutRepeats(findings)

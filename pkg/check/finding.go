@@ -26,6 +26,7 @@ type Finding struct {
 	Enforcement Enforcement // what the pool or policy that objects does to a request; 0: by severity
 	Remark      string      // what the owner of the policy adds
 	Instead     uint16      // a free number to have in place of one that is held; 0: none is offered
+	Idle        bool        // the object wants no pods: its future ones would meet the holder
 	Standing    bool        // the object had it before this change, or its controller stands with it: never refused
 }
 

@@ -300,8 +300,8 @@ func foundHeldByPods() []scene {
 				"PC0201 error ports[0].hostPort < Pod b ports[0].hostPort on n1",
 				"PC0201 error ports[0].hostPort < Pod c ports[0].hostPort on n1",
 			}},
-		{why: "an idle Deployment holds nothing, but what it wants is judged", held: []string{"Service b NodePort 80:30080/TCP"},
-			now: "Deployment a: hostPort,idle * 30080/TCP @?", want: []string{"PC0201 error ports[0].hostPort < Service b spec.ports[0].nodePort"}},
+		{why: "an idle Deployment holds nothing, and what it would want is worth knowing", held: []string{"Service b NodePort 80:30080/TCP"},
+			now: "Deployment a: hostPort,idle * 30080/TCP @?", want: []string{"PC0201 info ports[0].hostPort < Service b spec.ports[0].nodePort"}},
 	}
 }
 

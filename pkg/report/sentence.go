@@ -43,6 +43,9 @@ func Message(f check.Finding) string { return message(f, present()) }
 func message(f check.Finding, as voice) string {
 	limit := MaxSentence - utf8.RuneCountInString(Field(f)) - len(": ")
 	what, way := words(f)
+	if f.Idle {
+		what = "its future pods conflict: " + what
+	}
 	what, way = Escape(what), Escape(way)
 	code := " (" + string(f.Code) + ")"
 	if f.Standing {

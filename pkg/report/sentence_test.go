@@ -91,6 +91,8 @@ func sentences() []said {
 		{check.Finding{Code: check.Held, Field: "spec.ports[0].port", Claim: claim(ports.ExternalIP, "192.0.2.1:80/TCP", ports.AddressScope()),
 			Holder: by("Service", "web", "spec.ports[0].port", claim(ports.LoadBalancerIP, "192.0.2.1:80/TCP", ports.AddressScope()))},
 			"spec.ports[0].port: 80/TCP is held by Service default/web (spec.ports[0].port) at 192.0.2.1; choose another port or address (PC0201)"},
+		{check.Finding{Code: check.Held, Idle: true, Field: port0, Claim: nodePort("30080/TCP"), Holder: by("Service", "web", port1, nodePort("30080/TCP"))},
+			"spec.ports[0].nodePort: its future pods conflict: 30080/TCP is held by Service default/web (spec.ports[1].nodePort) on every node; choose another nodePort, or leave it out to get a free one (PC0201)"},
 		{check.Finding{Code: check.Held, Standing: true, Field: podField, Claim: hostPort("9000/TCP"), Holder: by("Pod", "a", podField, hostPort("9000/TCP")), Nodes: n5},
 			podField + ": 9000/TCP is held by Pod default/a (" + podField + ") on nodes n1, n2, n3 and 2 more; choose another hostPort; already the case before this change; not blocked (PC0201)"},
 		{check.Finding{Code: check.WorkloadsMeet, Case: check.EveryNodeTaken, Field: podField, Claim: hostPort("9000/TCP"), Holder: tomcat, Nodes: n1, Eligible: 1},
