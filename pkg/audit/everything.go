@@ -32,6 +32,11 @@ func Everything(settings *extract.Settings, objects []runtime.Object, now time.T
 			findings = append(findings, extract.BadReservations(node)...)
 		}
 	}
+	var everyone ledger.Ledger
+	for _, e := range existing {
+		everyone.Replace(e.owner(), withForm(&everyone, e.owner().Ref, e.claims()))
+	}
+	j.limits.everyone = everyone.Snapshot()
 	for i, e := range existing {
 		findings = append(findings, j.exists(e)...)
 		if tell != nil {
@@ -94,10 +99,20 @@ func (e entity) idle() int {
 	return 0
 }
 
-// byAge reads objects and sorts them by their age, what controllers have made after these, and what is idle last.
+// planned is 1 for an object that nobody has created yet: a manifest beside what exists.
+func (e entity) planned() int {
+	if e.since.IsZero() {
+		return 1
+	}
+	return 0
+}
+
+// byAge reads objects and sorts them by their age, what controllers have made after these, then what is not created yet, and what is
+// idle last.
 func (j *Judge) byAge(objects []runtime.Object) []entity {
 	var all []entity
 	var owners ledger.Ledger
+	named := map[ports.Ref]bool{}
 	for _, object := range objects {
 		if pod, ok := object.(*corev1.Pod); ok && isOfNoConcern(pod) {
 			continue
@@ -109,6 +124,8 @@ func (j *Judge) byAge(objects []runtime.Object) []entity {
 		e := entity{subject: s, stored: isStored(object)}
 		if !e.stored {
 			s.validate(object)
+			s.name(named)
+			named[s.owner().Ref] = true
 		}
 		if m, err := meta.Accessor(object); err == nil {
 			e.created = m.GetCreationTimestamp().Time
@@ -136,7 +153,7 @@ func (j *Judge) byAge(objects []runtime.Object) []entity {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b entity) int {
-		return cmp.Or(cmp.Compare(a.idle(), b.idle()), a.since.Compare(b.since), a.root().Compare(b.root()), cmp.Compare(len(a.chain), len(b.chain)),
+		return cmp.Or(cmp.Compare(a.idle(), b.idle()), cmp.Compare(a.planned(), b.planned()), a.since.Compare(b.since), a.root().Compare(b.root()), cmp.Compare(len(a.chain), len(b.chain)),
 			a.created.Compare(b.created), a.owner().Compare(b.owner().Ref),
 			slices.CompareFunc(a.claims(), b.claims(), ports.Claim.Compare))
 	})

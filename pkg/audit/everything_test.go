@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
+	"github.com/portcullis-k8s/portcullis/pkg/pool"
 )
 
 func settings(t testing.TB) *extract.Settings {
@@ -115,6 +117,7 @@ func TestEverything(t *testing.T) {
 		{"nothing wrong", []string{nodes, nodePort("s", 1, 30001), bare("p", 2, "n1", 8080)}, nil},
 		{"the younger is the offender", []string{nodes, nodePort("s", 2, 30001), bare("p", 1, "n1", 30001)}, []string{"PC0201 Service default/s <- Pod default/p n1"}},
 		{"whichever it is", []string{nodes, nodePort("s", 1, 30001), bare("p", 2, "n1", 30001)}, []string{"PC0201 Pod default/p <- Service default/s n1"}},
+		{"what does not exist yet is the offender", []string{nodes, strings.ReplaceAll(nodePort("a", 1, 30001), "creationTimestamp", "generation_"), bare("p", 2, "n1", 30001)}, []string{"PC0201 Service default/a <- Pod default/p n1"}},
 		{"of one age it is the name that decides", []string{nodes, nodePort("s", 1, 30001), nodePort("r", 1, 30001)}, []string{"PC0201 Service default/s <- Service default/r"}},
 		{"pods on one node", []string{nodes, bare("p", 1, "n1", 80), bare("q", 2, "n1", 80), bare("r", 3, "n2", 80)}, []string{"PC0201 Pod default/q <- Pod default/p n1"}},
 		{"a pod that has ended", []string{nodes, bare("p", 1, "n1", 80), strings.Replace(bare("q", 2, "n1", 80), "spec:", "status: {phase: Failed}, spec:", 1)}, nil},
@@ -330,5 +333,21 @@ func TestIdleEverywhere(t *testing.T) {
 	}
 	if got := strings.Join(audited, "\n"); got != want {
 		t.Errorf("audit: %q, want %q", got, want)
+	}
+}
+
+// TestNextFree: a number that another object of the audit holds is not named as free, whichever of the two is older.
+func TestNextFree(t *testing.T) {
+	pools := []string{
+		"{apiVersion: portcullis.dev/v1alpha1, kind: PortPool, metadata: {name: pay}, spec: {ranges: [{port: 30010, endPort: 30019}], namespaceSelector: {matchLabels: {team: pay}}, sharing: Exclusive}}",
+		"{apiVersion: portcullis.dev/v1alpha1, kind: PortPool, metadata: {name: shop}, spec: {ranges: [{port: 30020, endPort: 30021}], namespaceSelector: {}, sharing: Exclusive}}",
+	}
+	findings, err := Everything(settings(t), objects(t, append(pools, nodePort("b", 1, 30011), nodePort("c", 2, 30020))...), time.Now(), nil)
+	if err != nil || len(findings) == 0 {
+		t.Fatal(findings, err)
+	}
+	objection, _ := findings[0].Detail.(check.PoolObjection)
+	if foreign, is := errors.AsType[*pool.ForeignError](objection.Err); !is || foreign.Instead.Next != 30021 {
+		t.Errorf("%s: %v", findings[0].Code, objection.Err)
 	}
 }

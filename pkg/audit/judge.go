@@ -128,14 +128,20 @@ func (s subject) evidence() []ports.Claim {
 	return s.workload.Probed
 }
 
-// name tells a pod whose name is yet to be generated from those before it that are to be called likewise.
+// name tells an object whose name is yet to be generated from those before it that are to be called likewise.
 func (s subject) name(judged map[ports.Ref]bool) {
-	if m, err := meta.Accessor(s.object); err != nil || m.GetName() != "" || s.workload == nil {
+	if m, err := meta.Accessor(s.object); err != nil || m.GetName() != "" {
 		return
 	}
-	like := s.workload.Owner.Name
-	for n := 2; judged[s.workload.Owner.Ref]; n++ {
-		s.workload.Owner.Name = fmt.Sprintf("%s (%d)", like, n)
+	var owner *ports.Owner
+	if s.service != nil {
+		owner = &s.service.Owner
+	} else {
+		owner = &s.workload.Owner
+	}
+	like := owner.Name
+	for n := 2; judged[owner.Ref]; n++ {
+		owner.Name = fmt.Sprintf("%s (%d)", like, n)
 	}
 }
 

@@ -34,6 +34,7 @@ type restrictions struct {
 	numbers  map[string]map[ports.Ref][]uint16 // by namespace, of the Services that exist, or were judged
 	promised map[uint16]ports.Ref              // what Services that leave their numbers out would be given
 	offered  map[uint16]bool                   // what is wanted, promised or offered already
+	everyone *ledger.Snapshot                  // what all hold, where what exists is judged in turn; nil: what is held is all there is
 }
 
 // newRestrictions reads what restricts the inputs. An input that stands in the state too takes its place. The error joins an
@@ -162,6 +163,9 @@ func (r *restrictions) inNamespace(object ports.Ref, m *pool.Member) int {
 // book tells which numbers a Service could have.
 func (r *restrictions) book(s *check.Service, held *ledger.Snapshot) pool.Book {
 	like := nodePortClaims(s, r.settings.NodePorts)
+	if r.everyone != nil {
+		held = r.everyone
+	}
 	return func(port uint16) pool.Use {
 		if by, promised := r.promised[port]; promised && by != s.Owner.Ref {
 			return pool.Allocated

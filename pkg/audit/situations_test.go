@@ -87,6 +87,7 @@ func certain() []situation {
 		{"a CronJob whose nodes are taken", three, "CronJob nightly ports=80; DaemonSet all ports=80", []string{"error PC0202 DaemonSet/all < CronJob/nightly"}},
 		{"a new pod where a DaemonSet is", three + "; DaemonSet all ports=80", "Pod one node=n2 ports=80", []string{"error PC0201 Pod/one < DaemonSet/all"}},
 		{"a pod that has no node left", three + "; DaemonSet all ports=80", "Pod one ports=80", []string{"error PC0202 Pod/one < DaemonSet/all"}},
+		{"two Services of one generateName", "", "Service web- type=NodePort ports=80:30080; Service web- type=NodePort ports=81:30080", []string{"error PC0201 Service/web-* (2) < Service/web-*"}},
 		{"two pods of one generateName", "", "Pod job- node=n1 ports=80; Pod job- node=n1 ports=80", []string{"error PC0201 Pod/job-* (2) < Pod/job-*"}},
 		{"a third", "", "Pod job- node=n1 ports=80; Pod job- node=n2 ports=80; Pod job- node=n2 ports=80", []string{"error PC0201 Pod/job-* (3) < Pod/job-* (2)"}},
 		{"the scheduler's port on the control plane", three + "; Node cp labels=node-role.kubernetes.io/control-plane:x", "DaemonSet agent net=host ports=10259", []string{"error PC0302 DaemonSet/agent < node daemon/kube-scheduler"}},
