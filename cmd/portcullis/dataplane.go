@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
@@ -24,6 +26,7 @@ const portmapMarkBit = 13
 type dataPlane struct {
 	reading
 	files             []string
+	configFile        string
 	node              string
 	serviceProxy      string
 	hostPort          string
@@ -33,6 +36,7 @@ type dataPlane struct {
 	masqueradeAll     bool
 	cniNetwork        string
 	podPrefixLength   int
+	isListed          bool // the rules are those of a listing
 }
 
 func (d *dataPlane) addFlags(cmd *cobra.Command) {
@@ -40,9 +44,10 @@ func (d *dataPlane) addFlags(cmd *cobra.Command) {
 	f.StringArrayVarP(&d.files, "filename", "f", nil, "`PATH` of the objects: a file, a folder (with all below it) or -; may be repeated")
 	d.reading.addFlags(f)
 	f.StringVar(&d.node, "node", "", "`NAME` of the node; may be left out where there is only one")
-	f.StringVar(&d.serviceProxy, "service-proxy", string(explain.IPTables), "kube-proxy's `MODE`: iptables, nftables, ipvs, userspace, none or unknown")
-	f.StringVar(&d.hostPort, "host-port", string(explain.PortmapIPTables), "`WHAT` maps host ports: portmap-iptables, portmap-nftables, none or unknown")
-	f.StringSliceVar(&d.clusterCIDRs, "cluster-cidr", nil, "kube-proxy's --cluster-cidr, one `CIDR` a family")
+	f.StringVar(&d.configFile, "config", "", "read the configuration from `FILE`: its data plane counts where no flag is given")
+	f.StringVar(&d.serviceProxy, "service-proxy", "", "kube-proxy's `MODE`: iptables, nftables, ipvs, userspace, none or unknown; without it what the objects or the configuration say, else iptables")
+	f.StringVar(&d.hostPort, "host-port", "", "`WHAT` maps host ports: portmap-iptables, portmap-nftables, none or unknown; without it what the objects or the configuration say, else portmap-iptables")
+	f.StringSliceVar(&d.clusterCIDRs, "cluster-cidr", nil, "kube-proxy's --cluster-cidr, one `CIDR` a family; without it what the objects say")
 	f.StringSliceVar(&d.nodePortAddresses, "node-port-addresses", nil, "kube-proxy's --nodeport-addresses: `CIDR`s, primary (the default with nftables), localhost or all (the default else)")
 	f.StringSliceVar(&d.nodeAddresses, "node-address", nil, "`IP` that is local to the node beside those of the Node object")
 	f.BoolVar(&d.masqueradeAll, "masquerade-all", false, "kube-proxy's --masquerade-all")
@@ -50,10 +55,37 @@ func (d *dataPlane) addFlags(cmd *cobra.Command) {
 	f.IntVar(&d.podPrefixLength, "pod-prefix-length", 0, "prefix `LENGTH` of the pods' addresses in the CNI result; without it that of the node's podCIDR, else the whole address")
 }
 
-// plane returns what the flags say of the components.
-func (d *dataPlane) plane() (explain.Plane, error) {
-	p := explain.Plane{ServiceProxy: explain.ServiceProxy(d.serviceProxy), HostPorts: explain.HostPortMapper(d.hostPort)}
-	return p, p.Validate()
+// validate reports what the flags cannot mean.
+func (d *dataPlane) validate() error {
+	p := explain.Plane{
+		ServiceProxy: cmp.Or(explain.ServiceProxy(d.serviceProxy), explain.IPTables),
+		HostPorts:    cmp.Or(explain.HostPortMapper(d.hostPort), explain.PortmapIPTables),
+	}
+	return p.Validate()
+}
+
+// settle returns the settings with the data plane that counts: of the flags, else of the configuration, else of the objects, else
+// kube-proxy and portmap with iptables, which is said.
+func (d *dataPlane) settle(objects []runtime.Object, stderr io.Writer) (*extract.Settings, error) {
+	settings, err := readSettings(d.configFile)
+	if err != nil {
+		return nil, err
+	}
+	s := settings.WithEvidence(objects)
+	serviceProxy, hostPort := configv1alpha1.ServiceProxy(d.serviceProxy), configv1alpha1.HostPortMapper(d.hostPort)
+	var assumed, flags []string
+	if serviceProxy == "" && s.ServiceProxy == string(configv1alpha1.ServiceProxyUnknown) {
+		serviceProxy = configv1alpha1.ServiceProxyIPTables
+		assumed, flags = append(assumed, "kube-proxy in iptables mode"), append(flags, "--service-proxy")
+	}
+	if hostPort == "" && s.HostPorts == string(configv1alpha1.HostPortUnknown) {
+		hostPort = configv1alpha1.HostPortPortmapIPTables
+		assumed, flags = append(assumed, "portmap with iptables"), append(flags, "--host-port")
+	}
+	if assumed != nil && !d.isListed {
+		printLine(stderr, "assumed, as no object tells: %s (%s)", strings.Join(assumed, ", "), strings.Join(flags, ", "))
+	}
+	return s.With(serviceProxy, hostPort), nil
 }
 
 // unknown returns an error where it is not known what a plane installs: a packet cannot be followed through that.
@@ -85,28 +117,73 @@ func (d *dataPlane) objects(stdin io.Reader, stderr io.Writer) (objects []runtim
 	return bare(found), incomplete, err
 }
 
-// world makes of the objects what the node's components see. incomplete is as for objects.
-func (d *dataPlane) world(stdin io.Reader, stderr io.Writer) (w *rules.World, incomplete, err error) {
+// world makes of the objects what the node's components see, and says which they are. incomplete is as for objects.
+func (d *dataPlane) world(stdin io.Reader, stderr io.Writer) (p explain.Plane, w *rules.World, incomplete, err error) {
 	objects, incomplete, err := d.objects(stdin, stderr)
 	if err != nil {
-		return nil, nil, err
+		return p, nil, nil, err
 	}
-	options, err := d.options(objects)
+	settings, err := d.settle(objects, stderr)
 	if err != nil {
-		return nil, nil, err
+		return p, nil, nil, err
 	}
-	if w, err = extract.World(objects, options); err != nil {
-		return nil, nil, err
+	p = explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback)
+	options, err := d.options(objects, settings)
+	if err != nil {
+		return p, nil, nil, err
+	}
+	if w, err = extract.World(withEndpoints(objects, stderr), options); err != nil {
+		return p, nil, nil, err
 	}
 	for _, pod := range w.Pods {
 		if len(pod.Addresses) == 0 {
 			printLine(stderr, "%s has no address yet, so that nothing is mapped for it", pod.Ref)
 		}
 	}
-	return w, incomplete, nil
+	return p, w, incomplete, nil
 }
 
-func (d *dataPlane) options(objects []runtime.Object) (extract.WorldOptions, error) {
+// withEndpoints adds to objects the EndpointSlices that the control plane makes of the pods among them, for Services of which none
+// is given, and says of which Services nothing is known.
+func withEndpoints(objects []runtime.Object, stderr io.Writer) []runtime.Object {
+	services := extract.NewServices(objects)
+	all := slices.Clone(objects)
+	given := map[runtime.Object]bool{}
+	for _, o := range objects {
+		given[o] = true
+	}
+	var unknown []string
+	for _, o := range objects {
+		svc, ok := o.(*corev1.Service)
+		if !ok || svc.Spec.Type == corev1.ServiceTypeExternalName || svc.Spec.ClusterIP == corev1.ClusterIPNone {
+			continue
+		}
+		endpoints, known := services.Endpoints(svc)
+		if !known {
+			unknown = append(unknown, svc.Namespace+"/"+svc.Name)
+		}
+		for _, e := range endpoints {
+			if !given[e] {
+				all = append(all, e)
+			}
+		}
+	}
+	if unknown != nil {
+		printLine(stderr, "assumed to have no endpoints, as neither they nor ready pods are among the objects: %s", shortened(unknown))
+	}
+	return all
+}
+
+// shortened names the first few of many.
+func shortened(names []string) string {
+	const few = 3
+	if len(names) <= few {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
+}
+
+func (d *dataPlane) options(objects []runtime.Object, settings *extract.Settings) (extract.WorldOptions, error) {
 	o := extract.WorldOptions{PodPrefixLength: d.podPrefixLength, Portmap: rules.Portmap{Network: d.cniNetwork, MarkBit: portmapMarkBit}}
 	var err error
 	if o.Node, err = nodeNamed(d.node, objects); err != nil {
@@ -115,12 +192,15 @@ func (d *dataPlane) options(objects []runtime.Object) (extract.WorldOptions, err
 	if o.Addresses, err = parseAll("--node-address", d.nodeAddresses, netip.ParseAddr); err != nil {
 		return o, err
 	}
-	o.Proxy = rules.Proxy{
-		MasqueradeAll: d.masqueradeAll, LocalhostNodePorts: true, Counters: true,
-		PrimaryNodePorts: d.serviceProxy == string(explain.NFTables) && len(d.nodePortAddresses) == 0,
+	o.Proxy = rules.Proxy{MasqueradeAll: d.masqueradeAll, LocalhostNodePorts: true, Counters: true}
+	if len(d.nodePortAddresses) == 0 {
+		o.Proxy.PrimaryNodePorts, o.Proxy.NodePortAddresses = settings.NodePorts.Primary, settings.NodePorts.Prefixes
 	}
 	if o.Proxy.Detector.CIDRs, err = parseAll("--cluster-cidr", d.clusterCIDRs, netip.ParsePrefix); err != nil {
 		return o, err
+	}
+	if o.Proxy.Detector.CIDRs == nil {
+		o.Proxy.Detector.CIDRs = extract.ClusterCIDRs(objects)
 	}
 	var networks []string
 	for _, word := range d.nodePortAddresses {
@@ -135,7 +215,9 @@ func (d *dataPlane) options(objects []runtime.Object) (extract.WorldOptions, err
 			networks = append(networks, word)
 		}
 	}
-	o.Proxy.NodePortAddresses, err = parseAll("--node-port-addresses", networks, netip.ParsePrefix)
+	if networks != nil {
+		o.Proxy.NodePortAddresses, err = parseAll("--node-port-addresses", networks, netip.ParsePrefix)
+	}
 	return o, err
 }
 

@@ -123,7 +123,7 @@ func TestHostileNames(t *testing.T) {
 				rules = exitUsage
 			}
 			for _, form := range []string{"save", "restore", "ipset"} {
-				hold("", rules, "rules", "-f", "cluster.yaml", "-o", form)
+				hold("", rules, "rules", "-f", "cluster.yaml", "--service-proxy", "ipvs", "-o", form)
 			}
 			hold("", rules, "rules", "-f", "sandbox.yaml")
 			hold("*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n", exitFindings, "rules", "-f", "cluster.yaml", "--diff", "-")

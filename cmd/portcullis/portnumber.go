@@ -377,7 +377,7 @@ func (h *holdings) walker(plane explain.Plane, node *corev1.Node, objects []runt
 		Node: node.Name, Portmap: rules.Portmap{MarkBit: portmapMarkBit},
 		Proxy: rules.Proxy{
 			LocalhostNodePorts: h.settings.NodePorts.IPv4Loopback, PrimaryNodePorts: h.settings.NodePorts.Primary,
-			NodePortAddresses: h.settings.NodePorts.Prefixes, Counters: true, Detector: rules.Detector{CIDRs: podNetworks(node)},
+			NodePortAddresses: h.settings.NodePorts.Prefixes, Counters: true, Detector: rules.Detector{CIDRs: h.clusterCIDRs(node)},
 		},
 	})
 	return &walker{plane, w, held}, err
@@ -468,6 +468,10 @@ func (h *holdings) situations(plane explain.Plane, g *group, port uint16, protoc
 		w.All = len(walks) == 1
 		all = append(all, report.NewPortSituation(*w, h.rootOf))
 	}
+	ofService := slices.ContainsFunc(g.held, func(one report.HeldPort) bool { return !one.Claim.Kind.OfPod() })
+	if ofService && h.clusterCIDR == nil && podNetworks(st.node) != nil {
+		simulated = append(simulated, "kube-proxy's cluster CIDR, the node's podCIDR")
+	}
 	return all, append(simulated, st.simulated...), nil
 }
 
@@ -487,6 +491,14 @@ func addressesOn(nodes []*corev1.Node, d destination) []netip.Addr {
 		return []netip.Addr{d.addr} // a simulated one
 	}
 	return all
+}
+
+// clusterCIDRs are those by which kube-proxy knows pods: the node's own, where no object tells.
+func (h *holdings) clusterCIDRs(node *corev1.Node) []netip.Prefix {
+	if h.clusterCIDR != nil {
+		return h.clusterCIDR
+	}
+	return podNetworks(node)
 }
 
 func podNetworks(node *corev1.Node) []netip.Prefix {

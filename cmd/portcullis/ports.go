@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -157,15 +158,16 @@ func (n number) is(s ports.Socket) bool {
 // holdings are what holds ports.
 type holdings struct {
 	*view
-	settings *extract.Settings
-	known    *extract.Services
-	ledger   ledger.Ledger
-	pods     map[ports.Ref]*check.Workload // those that hold ports
-	objects  map[ports.Ref]metav1.Object   // the pods and Services that do
+	settings    *extract.Settings
+	known       *extract.Services
+	ledger      ledger.Ledger
+	clusterCIDR []netip.Prefix                // kube-proxy's; nil: no object tells
+	pods        map[ports.Ref]*check.Workload // those that hold ports
+	objects     map[ports.Ref]metav1.Object   // the pods and Services that do
 }
 
 func holdingsOf(objects []*manifest.Object, settings *extract.Settings) *holdings {
-	h := &holdings{view: viewOf(objects), settings: settings, known: extract.NewServices(bare(objects)), pods: map[ports.Ref]*check.Workload{}, objects: map[ports.Ref]metav1.Object{}}
+	h := &holdings{view: viewOf(objects), settings: settings, known: extract.NewServices(bare(objects)), clusterCIDR: extract.ClusterCIDRs(bare(objects)), pods: map[ports.Ref]*check.Workload{}, objects: map[ports.Ref]metav1.Object{}}
 	for _, node := range h.nodes {
 		h.ledger.ReplaceNode(node.Name, extract.NodeAddresses(node))
 	}

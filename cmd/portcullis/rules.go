@@ -74,12 +74,8 @@ func (o *rulesOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	plane, err := o.plane()
-	if err != nil {
+	if err := o.validate(); err != nil {
 		return err
-	}
-	if err := unknown(plane); err != nil {
-		printLine(stderr, "not all rules are here: %v", err)
 	}
 	write, ok := map[string]func(*rules.Ruleset) error{
 		"restore": printed(stdout, func(r *rules.Ruleset) string { return text.Restore(r, rules.XTables, family) }),
@@ -92,9 +88,12 @@ func (o *rulesOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	if !ok {
 		return fmt.Errorf("--output %q is not one of restore, save, nft, ipvsadm, ipset, json", o.output)
 	}
-	w, incomplete, err := o.world(stdin, stderr)
+	plane, w, incomplete, err := o.world(stdin, stderr)
 	if err != nil {
 		return err
+	}
+	if err := unknown(plane); err != nil {
+		printLine(stderr, "not all rules are here: %v", err)
 	}
 	rs := plane.Rules(w)
 	if o.diff != "" {
@@ -105,7 +104,24 @@ func (o *rulesOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
+	if err := o.prints(plane); err != nil {
+		return err
+	}
 	return cmp.Or(write(rs), incomplete)
+}
+
+// prints returns an error if a form shows nothing of what a plane installs: it would look as if there were no rules.
+func (o *rulesOptions) prints(p explain.Plane) error {
+	const save, nft, ipvs = 1, 2, 4
+	proxies := map[explain.ServiceProxy]int{explain.IPTables: save, explain.NFTables: nft, explain.IPVS: save | ipvs, explain.Userspace: save}
+	mappers := map[explain.HostPortMapper]int{explain.PortmapIPTables: save, explain.PortmapNFTables: nft}
+	forms := map[string]int{"save": save, "restore": save, "nft": nft, "ipvsadm": ipvs, "ipset": ipvs}
+	installed := proxies[p.ServiceProxy] | mappers[p.HostPorts]
+	if shown, ok := forms[o.output]; !ok || installed == 0 || installed&shown != 0 {
+		return nil
+	}
+	return fmt.Errorf("--output %s shows nothing of kube-proxy in mode %s and host ports by %s: use another form, or name others with --service-proxy and --host-port",
+		o.output, p.ServiceProxy, p.HostPorts)
 }
 
 // holdNames refuses names that Kubernetes does not accept: what is behind a newline would be a rule of its own to the tool that
@@ -180,6 +196,9 @@ func readListing(path string, family rules.Family, stdin io.Reader) (*rules.Rule
 	}
 	if len(data) > limit {
 		return nil, fmt.Errorf("%s: is larger than %d MiB", path, limit>>20)
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, fmt.Errorf("%s: the listing is empty: iptables-save and nft print nothing unless root runs them, on the node", path)
 	}
 	var rs *rules.Ruleset
 	if listing := string(bytes.TrimSpace(data)); strings.HasPrefix(listing, "{") {

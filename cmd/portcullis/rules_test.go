@@ -213,7 +213,7 @@ func TestTraceListing(t *testing.T) {
 }
 
 func TestTraceUsage(t *testing.T) {
-	folder(t, map[string]string{"w.yaml": node1 + and + node2, "none.yaml": served})
+	folder(t, map[string]string{"w.yaml": node1 + and + node2, "none.yaml": served, "empty.txt": "\n"})
 	for _, c := range []struct{ args, want string }{
 		{"trace -f w.yaml --node n1", "where to? Write --to"},
 		{"trace -f w.yaml --node n1 --to nowhere", "write ADDRESS:PORT/PROTOCOL"},
@@ -227,6 +227,9 @@ func TestTraceUsage(t *testing.T) {
 		{"trace -f w.yaml --node n1 --to 1.2.3.4:80 --service-proxy x", "not one of iptables"},
 		{"trace -f w.yaml --node n1 --to 1.2.3.4:80 -o xml", "not one of text, json"},
 		{"rules -f w.yaml --node n1 -o xml", "not one of restore"},
+		{"rules -f w.yaml --node n1 -o nft", "--output nft shows nothing of kube-proxy in mode iptables"},
+		{"rules -f w.yaml --node n1 --diff empty.txt", "empty.txt: the listing is empty"},
+		{"trace -f w.yaml --node n1 --to 1.2.3.4:80 --listing empty.txt", "empty.txt: the listing is empty"},
 		{"rules -f w.yaml --node n1 --family ipx", "not one of ipv4, ipv6"},
 		{"rules -f w.yaml --node n1 --cluster-cidr x", "--cluster-cidr"},
 		{"rules -f w.yaml --node n1 --diff missing.txt", "missing.txt"},
@@ -239,5 +242,45 @@ func TestTraceUsage(t *testing.T) {
 	}
 	if o := runCommand(t, "-A nowhere\n", "rules", "-f", "w.yaml", "--node", "n1", "--diff", "-"); o.exit != exitUsage || !strings.Contains(o.stderr, "line 1") {
 		t.Errorf("a broken listing: exit %d, %q", o.exit, o.stderr)
+	}
+}
+
+// TestTraceFindsOut: which components there are, the cluster CIDR and the endpoints come from the objects, as for ports, unless
+// flags or the configuration say them. What is assumed is said.
+func TestTraceFindsOut(t *testing.T) {
+	const proxied = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: kube-proxy, namespace: kube-system}, spec: {template: {spec: {containers: [{name: p, command: [kube-proxy, --config=/c]}]}}}}\n"
+	file := func(mode string) string {
+		return "{apiVersion: v1, kind: ConfigMap, metadata: {name: kube-proxy, namespace: kube-system}, data: {config.conf: \"mode: " + mode + "\\nclusterCIDR: 10.244.0.0/16\\n\"}}\n"
+	}
+	const cni = "{apiVersion: v1, kind: ConfigMap, metadata: {name: kube-flannel-cfg, namespace: kube-flannel}, data: {cni-conf.json: '{\"plugins\": [{\"type\": \"portmap\"}]}'}}\n"
+	const ready = "{apiVersion: v1, kind: Pod, metadata: {name: w, labels: {app: b}}, spec: {nodeName: n1, containers: [{name: c}]}, status: {podIP: 10.244.1.30, conditions: [{type: Ready, status: \"True\"}]}}\n"
+	selecting := strings.Replace(served, "spec: {", "spec: {selector: {app: b}, ", 1)
+	folder(t, map[string]string{
+		"bare.yaml": node1 + and + mapped + and + selecting + and + ready,
+		"ipvs.yaml": proxied + and + file("ipvs") + and + cni, "iptables.yaml": proxied + and + file("iptables") + and + cni,
+		"none.yaml": node1 + and + served,
+		"c.yaml":    "{apiVersion: config.portcullis.dev/v1alpha1, kind: PortcullisConfiguration, dataplane: {serviceProxy: none, hostPort: portmap-iptables}}",
+	})
+	const service, pod = "10.244.1.30:80, Service default/b", "10.244.1.10:80, Pod default/a"
+	const assumed = "assumed, as no object tells: "
+	for _, c := range []struct{ args, to, says string }{
+		{"-f bare.yaml", service, assumed + "kube-proxy in iptables mode, portmap with iptables (--service-proxy, --host-port)\n"},
+		{"-f bare.yaml -f iptables.yaml", service, ""},
+		{"-f bare.yaml -f ipvs.yaml", pod, ""},
+		{"-f bare.yaml -f ipvs.yaml --service-proxy iptables", service, ""},
+		{"-f bare.yaml --config c.yaml", pod, ""},
+		{"-f none.yaml", "reject, Service default/b", "assumed to have no endpoints, as neither they nor ready pods are among the objects: /b\n"},
+	} {
+		o := runCommand(t, "", strings.Fields("trace --node n1 --to 192.0.2.1:30007/TCP "+c.args)...)
+		if !strings.Contains(o.stdout, "=> "+c.to) || !strings.Contains(o.stderr, c.says) || c.says == "" && strings.Contains(o.stderr, assumed+"kube-proxy in") {
+			t.Errorf("%s: want %q and %q in\n%s%s", c.args, c.to, c.says, o.stdout, o.stderr)
+		}
+		if ports := runCommand(t, "", strings.Fields("ports 30007 "+c.args)...); !strings.Contains(c.args, "--service-proxy") && c.to == pod && !strings.Contains(ports.stdout, "from outside, from pods, from the node itself, over loopback: Pod default/a") {
+			t.Errorf("%s: ports says\n%s", c.args, ports.stdout)
+		}
+	}
+	with := runCommand(t, "", strings.Fields("rules --node n1 -f bare.yaml -f iptables.yaml")...)
+	if !strings.Contains(with.stdout, "! -s 10.244.0.0/16") {
+		t.Errorf("rules does not know the cluster CIDR:\n%s", with.stdout)
 	}
 }

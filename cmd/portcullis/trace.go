@@ -40,7 +40,7 @@ A packet comes --from external (an address outside of every CIDR given), pod (a 
 process of the node), loopback, or an ADDRESS. If the result depends on the order in which the components started, and
 --started does not give it, both orders are followed.
 
-Exit code: 0, 1 if some of the files could not be read, 2 bad usage, or an unknown data plane.`,
+Exit code: 0, 1 if some of the files could not be read, 2 bad usage, or a data plane that is said to be unknown.`,
 		Example: `  portcullis trace -f cluster.yaml --node n1 --from external --to 192.0.2.1:30007/tcp
   portcullis trace -f cluster.yaml --node n1 --service-proxy nftables --started host-port,service-proxy \
     --from loopback --to 127.0.0.1:8080/TCP -o json
@@ -64,19 +64,26 @@ func (o *traceOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	if o.output != "text" && o.output != "json" {
 		return fmt.Errorf("--output %q is not one of text, json", o.output)
 	}
-	plane, err := o.plane()
+	if err := o.validate(); err != nil {
+		return err
+	}
+	started, err := parseStarted(o.started)
 	if err != nil {
 		return err
 	}
-	if err := unknown(plane); err != nil && len(o.listing) == 0 {
-		return err
-	}
-	if plane.Started, err = parseStarted(o.started); err != nil {
-		return err
-	}
-	w, incomplete, err := o.world(stdin, stderr)
+	o.isListed = len(o.listing) > 0
+	plane, w, incomplete, err := o.world(stdin, stderr)
 	if err != nil {
 		return err
+	}
+	if err := unknown(plane); err != nil && !o.isListed {
+		return err
+	}
+	if plane.Started = started; !o.isListed && w.Proxy.Detector.CIDRs == nil {
+		w.Proxy.Detector.CIDRs = w.Node.PodCIDRs
+		if w.Node.PodCIDRs != nil {
+			printLine(stderr, "assumed, as no object tells: kube-proxy knows pods by the node's podCIDR (--cluster-cidr)")
+		}
 	}
 	packet, err := o.packet(w)
 	if err != nil {

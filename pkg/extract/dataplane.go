@@ -1,6 +1,7 @@
 package extract
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -50,11 +51,54 @@ func (s *Settings) WithEvidence(objects []runtime.Object) *Settings {
 	if d.HostPort == configv1alpha1.HostPortUnknown {
 		d.HostPort = e.hostPort
 	}
+	return s.with(d)
+}
+
+// With returns the settings with a data plane in place of the configuration's; what is "" stays.
+func (s *Settings) With(serviceProxy configv1alpha1.ServiceProxy, hostPort configv1alpha1.HostPortMapper) *Settings {
+	d := s.dataPlane
+	d.ServiceProxy, d.HostPort = cmp.Or(serviceProxy, d.ServiceProxy), cmp.Or(hostPort, d.HostPort)
+	return s.with(d)
+}
+
+func (s *Settings) with(d configv1alpha1.DataPlane) *Settings {
 	with := *s
 	if with.readDataPlane(d) != nil {
 		return s // its addresses were read before: this cannot be
 	}
 	return &with
+}
+
+// ClusterCIDRs returns kube-proxy's --cluster-cidr, as its DaemonSet or its configuration file among objects says; nil: none of them
+// does.
+func ClusterCIDRs(objects []runtime.Object) []netip.Prefix {
+	e := evidenceOf(objects)
+	if e.proxy == nil {
+		return nil
+	}
+	text, hasFile := e.flag("--cluster-cidr")
+	if hasFile {
+		text = ""
+		if e.config != nil {
+			text = fileValue(e.config, "clusterCIDR")
+		}
+	}
+	var all []netip.Prefix
+	for part := range strings.SplitSeq(text, ",") {
+		if p, err := netip.ParsePrefix(strings.TrimSpace(part)); err == nil {
+			all = append(all, p.Masked())
+		}
+	}
+	return all
+}
+
+// fileValue returns a value of kube-proxy's configuration file; "" if it is not there.
+func fileValue(config *corev1.ConfigMap, key string) string {
+	found := regexp.MustCompile(`(?m)^` + key + `:\s*"?([^"\n]*?)"?\s*$`).FindStringSubmatch(config.Data["config.conf"])
+	if found == nil {
+		return ""
+	}
+	return found[1]
 }
 
 // evidence is what objects show of the data plane.
@@ -122,31 +166,12 @@ func (e *evidence) serviceProxy() configv1alpha1.ServiceProxy {
 	if e.proxy == nil || e.another || e.isParked() {
 		return configv1alpha1.ServiceProxyUnknown
 	}
-	mode, hasFile := "", false
-	for i := range e.proxy.Spec.Template.Spec.Containers {
-		c := &e.proxy.Spec.Template.Spec.Containers[i]
-		words := strings.Fields(strings.Join(slices.Concat(c.Command, c.Args), " ")) // a flag and its value may be two
-		for j, word := range words {
-			flag, value, isJoined := strings.Cut(word, "=")
-			if !isJoined && j+1 < len(words) {
-				value = words[j+1]
-			}
-			switch flag {
-			case "--proxy-mode":
-				mode = value
-			case "--config":
-				hasFile = true
-			}
-		}
-	}
+	mode, hasFile := e.flag("--proxy-mode")
 	if hasFile { // then flags do not count
 		if e.config == nil {
 			return configv1alpha1.ServiceProxyUnknown
 		}
-		mode = ""
-		if found := regexp.MustCompile(`(?m)^mode:\s*"?([a-z]*)"?\s*$`).FindStringSubmatch(e.config.Data["config.conf"]); found != nil {
-			mode = found[1]
-		}
+		mode = fileValue(e.config, "mode")
 	}
 	switch found := configv1alpha1.ServiceProxy(mode); found {
 	case "":
@@ -156,6 +181,27 @@ func (e *evidence) serviceProxy() configv1alpha1.ServiceProxy {
 	default:
 		return configv1alpha1.ServiceProxyUnknown
 	}
+}
+
+// flag returns the value of a flag of kube-proxy, and whether it has a configuration file.
+func (e *evidence) flag(name string) (found string, hasFile bool) {
+	for i := range e.proxy.Spec.Template.Spec.Containers {
+		c := &e.proxy.Spec.Template.Spec.Containers[i]
+		words := strings.Fields(strings.Join(slices.Concat(c.Command, c.Args), " ")) // a flag and its value may be two
+		for j, word := range words {
+			flag, value, isJoined := strings.Cut(word, "=")
+			if !isJoined && j+1 < len(words) {
+				value = words[j+1]
+			}
+			switch flag {
+			case name:
+				found = value
+			case "--config":
+				hasFile = true
+			}
+		}
+	}
+	return found, hasFile
 }
 
 // isParked reports whether kube-proxy is kept off the nodes by a selector, as is done where something else takes its place.
