@@ -54,7 +54,7 @@ func Everything(settings *extract.Settings, objects []runtime.Object, now time.T
 	slices.SortFunc(findings, func(a, b check.Finding) int {
 		return cmp.Or(cmp.Compare(b.Severity, a.Severity), a.Compare(b))
 	})
-	return slices.CompactFunc(findings, isSame), err // two forms of one object may have the same wrong
+	return check.Fold(slices.CompactFunc(findings, isSame)), err // two forms of one object may have the same wrong
 }
 
 // exists returns the findings about an object that is there.

@@ -206,7 +206,9 @@ func TestModel(t *testing.T) {
 		got := []string{}
 		for _, f := range findings {
 			if f.Code == check.Held {
-				got = append(got, fmt.Sprintf("%s %s <- %s", f.Object, f.Claim.Number(), f.Holder.Ref))
+				for _, h := range f.Holders() {
+					got = append(got, fmt.Sprintf("%s %s <- %s", f.Object, f.Claim.Number(), h.Ref))
+				}
 				if f.Object.Kind == "StatefulSet" && len(f.Nodes) > 0 {
 					merged++
 				}

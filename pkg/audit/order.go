@@ -55,7 +55,7 @@ func (j *Judge) All(inputs []runtime.Object, tell func(judged, all int)) [][]che
 		c.mention(subjects[i].owner(), found[i], fuller)
 	}
 	for _, i := range order {
-		found[i] = c.once(subjects[i].owner(), found[i], fuller)
+		found[i] = check.Fold(c.once(subjects[i].owner(), found[i], fuller))
 	}
 	return found
 }

@@ -81,6 +81,56 @@ func (f *Finding) sortHolders() {
 	f.Holder, f.Others = &all[0], all[1:]
 }
 
+// Fold makes one finding of those in which an object meets several holders by one field in one way: each of them is in the way
+// until all have gone. Findings stay in their order.
+func Fold(findings []Finding) []Finding {
+	type meeting struct {
+		object   ports.Ref
+		field    string
+		code     Code
+		named    Case
+		number   string
+		severity Severity
+		standing bool
+	}
+	var folded []Finding
+	at := map[meeting]int{}
+	for _, f := range findings {
+		if f.Code != Held || f.Case != "" || f.Holder == nil || f.Holder.Kind == NodeKind {
+			folded = append(folded, f)
+			continue
+		}
+		key := meeting{f.Object, f.Field, f.Code, f.Case, f.Claim.Number(), f.Severity, f.Standing}
+		i, again := at[key]
+		if !again || !folded[i].isAlike(f) {
+			at[key] = len(folded)
+			folded = append(folded, f)
+			continue
+		}
+		into := &folded[i]
+		into.Others = append(slices.Clone(into.Others), f.Holders()...)
+		if into.Nodes = union(into.Nodes, f.Nodes); f.Nodes == nil {
+			into.Nodes = nil
+		}
+		into.sortHolders()
+	}
+	return folded
+}
+
+// isAlike reports whether two findings about one port of an object say the same of it, whoever the holders are.
+func (f Finding) isAlike(o Finding) bool {
+	if (f.Nodes == nil) != (o.Nodes == nil) || f.Holder.Claim.Protocol != o.Holder.Claim.Protocol || (f.Packets == nil) != (o.Packets == nil) {
+		return false
+	}
+	if f.Packets == nil {
+		return true
+	}
+	isOwn := func(w Winner) bool { return w.Who == f.Object }
+	p, q := f.Packets, o.Packets
+	return p.OrderDependent == q.OrderDependent && p.At == q.At && p.Service == q.Service && p.Assumed == q.Assumed && p.Without == q.Without &&
+		slices.Equal(p.Winners, q.Winners) && !slices.ContainsFunc(p.Winners, func(w Winner) bool { return !isOwn(w) })
+}
+
 // Compare orders findings by object, field, code, claim and holder.
 func (f Finding) Compare(o Finding) int {
 	return cmp.Or(f.Object.Compare(o.Object), compareFields(f.Field, o.Field), strings.Compare(string(f.Code), string(o.Code)),

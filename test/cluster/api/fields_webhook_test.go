@@ -247,6 +247,14 @@ func generated(s situation) string {
 // fate is what has become of a claim whose Service does not come, by the time that a later one of that kind, whose life
 // is over, is deleted.
 func fate(s situation) string {
+	// The claim was made with those of all other rows: one that waits for its Service does so for seconds only.
+	switch claim, err := s.claim(s.place.first); {
+	case err != nil:
+		return err.Error()
+	case claim != nil:
+		s.delete(claim)
+	}
+	s.make(s.t, s.version())
 	late := &v1alpha1.PortClaim{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ClaimName(int32(s.place.first + 7))}}
 	late.Spec = v1alpha1.PortClaimSpec{
 		Port: int32(s.place.first + 7), Pool: "none", RequestedAt: metav1.NewTime(s.place.now.Add(-2 * time.Hour)),
