@@ -28,6 +28,7 @@ import (
 // reading are the flags of the commands that read files.
 type reading struct {
 	exclude []string
+	unnamed string // namespace of objects that name none; "": default
 }
 
 func (r *reading) addFlags(f *pflag.FlagSet) {
@@ -60,6 +61,13 @@ func (r *reading) read(paths []string, s streams, p *progress) (*input, error) {
 	for _, skipped := range in.Skipped {
 		if skipped.Line == 0 { // documents that are no objects are counted
 			p.println("skipped " + skipped.String())
+		}
+	}
+	if r.unnamed != "" {
+		for _, o := range in.Objects {
+			if m, err := meta.Accessor(o.Object); err == nil && m.GetNamespace() == "" && !isClusterScoped(o.Object) {
+				m.SetNamespace(r.unnamed)
+			}
 		}
 	}
 	out := &input{Input: in, ofFiles: true}
@@ -298,11 +306,22 @@ func refOf(o *manifest.Object) ports.Ref {
 // existing returns the objects for a command that makes no findings. It prints what was not read, what stands there
 // twice, and of which kinds nothing is known. incomplete ends the command with exitFindings once it has said what it can; err is that there is nothing.
 func (in *input) existing(p *progress) (objects []*manifest.Object, incomplete, err error) {
+	incomplete, err = in.tell(p, isLatest)
+	return in.latest(), incomplete, err
+}
+
+// existingForms is existing with every form of what claims ports.
+func (in *input) existingForms(p *progress) (objects []*manifest.Object, incomplete, err error) {
+	incomplete, err = in.tell(p, isNoForm)
+	return in.forms(), incomplete, err
+}
+
+func (in *input) tell(p *progress, isTaken func(*manifest.Object) bool) (incomplete, err error) {
 	unread := in.unread()
 	for _, f := range unread {
 		p.println(f.line())
 	}
-	tellTwins(p, in, isLatest)
+	tellTwins(p, in, isTaken)
 	if in.ofFiles {
 		tellTooWide(p, in.Objects)
 		if c := in.counts(); len(c.NotJudged) > 0 {
@@ -312,7 +331,7 @@ func (in *input) existing(p *progress) (objects []*manifest.Object, incomplete, 
 	if len(unread) > 0 {
 		incomplete = &findingsError{n: len(unread)}
 	}
-	return in.latest(), incomplete, in.nothingRead()
+	return incomplete, in.nothingRead()
 }
 
 // line is a finding in one line, on the terminal of who runs a command.

@@ -78,6 +78,7 @@ Exit code: 0 clean, 1 findings at or above --fail-on, 2 bad usage, or no object 
 	f.StringVar(&o.failOn, "fail-on", "error", "`LEVEL` of findings that makes the exit code 1: "+words(levels()))
 	f.BoolVar(&o.failOnUnjudged, "fail-on-unjudged", false, "make the exit code 1 if there are objects of kinds that are not judged")
 	o.addFlags(f)
+	f.StringVarP(&o.unnamed, "namespace", "n", "", "`NAMESPACE` of inputs that name none, as kubectl apply -n and helm template leave it out; without it default")
 	f.StringVar(&o.explain, "explain", "", "print the page of `CODE`: why, an example, the fix")
 	completeLint(cmd)
 	return cmd
@@ -183,7 +184,8 @@ func (o *lintOptions) run(s streams) error {
 	if err != nil {
 		return err
 	}
-	state, err := o.read(o.state, s, p)
+	existing := reading{exclude: o.exclude} // it names its namespaces
+	state, err := existing.read(o.state, s, p)
 	if err != nil {
 		return err
 	}

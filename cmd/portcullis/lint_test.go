@@ -130,7 +130,7 @@ func TestLint(t *testing.T) {
 
 func TestLintExitCodes(t *testing.T) {
 	folder(t, map[string]string{
-		"good.yaml": app1, "bad.yaml": app1 + and + app2, "warn.yaml": nodes + and + agentOn1 + and + anywhere,
+		"good.yaml": app1, "pooled.yaml": app1 + and + teamPool, "shop.yaml": strings.Replace(app1, "name: app1", "name: app1, namespace: shop", 1), "bad.yaml": app1 + and + app2, "warn.yaml": nodes + and + agentOn1 + and + anywhere,
 		"broken.yaml": "a: [", "audit.yaml": "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\nenforcement: {PC0201: Audit}\n",
 		"wrong.yaml": "apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\nnodePortRanges: 1-2\n",
 	})
@@ -150,6 +150,10 @@ func TestLintExitCodes(t *testing.T) {
 		{[]string{"lint", "-f", "broken.yaml"}, 2, "broken.yaml:1"},
 		{[]string{"lint", "-f", "missing.yaml"}, 2, "missing.yaml: no such file"},
 		{[]string{"lint", "-f", "good.yaml", "--config", "wrong.yaml"}, 2, "line 3: nodePortRanges"},
+		{[]string{"lint", "-f", "pooled.yaml"}, 1, "portcullis: exit code 1, as PortPool team sets enforcement Deny for PC0307 of Service default/app1\n"},
+		{[]string{"lint", "-f", "good.yaml", "--state", "shop.yaml"}, 1, "PC0201"},
+		{[]string{"lint", "-f", "good.yaml", "--state", "shop.yaml", "-n", "shop"}, 0, "no findings"},
+		{[]string{"pool", "stat"}, 2, `unknown command "stat" for "portcullis pool"`},
 		{[]string{"lint", "-f", "good.yaml", "-o", "xml"}, 2, `--output "xml" is not one of`},
 		{[]string{"lint", "-f", "good.yaml", "--fail-on", "info"}, 2, `--fail-on "info" is not one of`},
 		{[]string{"lint", "-f", "-", "--state", "-"}, 2, "cannot be both"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -21,6 +22,7 @@ type linter struct {
 	report   *report.LintReport
 	judged   []report.Judged // the objects that a port can be the matter of
 	failing  int             // findings that reach failOn
+	raised   []check.Finding // those of them that do so by a pool, a policy or the configuration
 }
 
 // add tells the findings about an object, with the lines of their fields.
@@ -50,7 +52,9 @@ func (l *linter) tell(judged *report.Judged, f located) {
 	told := l.report.Add(f.Finding, f.source)
 	if l.settings.Enforce(f.Finding) >= l.failOn {
 		judged.Failures = append(judged.Failures, told)
-		l.failing++
+		if l.failing++; check.Enforcement(f.Severity) < l.failOn {
+			l.raised = append(l.raised, f.Finding)
+		}
 	} else {
 		judged.Notes = append(judged.Notes, told)
 	}
@@ -63,12 +67,29 @@ func (l *linter) outcome(in *input, failOnUnjudged bool) error {
 	}
 	switch {
 	case l.failing > 0:
-		return &findingsError{n: l.failing}
+		return &findingsError{n: l.failing, why: l.whyRaised()}
 	case failOnUnjudged && len(l.report.Inputs.NotJudged) > 0:
 		return &findingsError{why: l.report.Inputs.Unjudged() + ", and --fail-on-unjudged is given"}
 	default:
 		return nil
 	}
+}
+
+// whyRaised says why findings fail that are not severe enough for it; "" if there are none.
+func (l *linter) whyRaised() string {
+	if len(l.raised) == 0 {
+		return ""
+	}
+	f := l.raised[0]
+	by := "the configuration"
+	if _, configured := l.settings.Enforcement[f.Code]; !configured && f.Holder != nil {
+		by = f.Holder.String()
+	}
+	text := fmt.Sprintf("exit code 1, as %s sets enforcement %s for %s of %s", by, l.settings.Enforce(f), f.Code, f.Object)
+	if more := len(l.raised) - 1; more > 0 {
+		text += fmt.Sprintf(" and %d more findings", more)
+	}
+	return text
 }
 
 // bare returns objects without the places where they stand.

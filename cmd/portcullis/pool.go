@@ -18,12 +18,14 @@ func newPool() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pool",
 		Short: "Suggest PortPools, show their usage, test a change to them",
-		Long: `Work with PortPools, which say which numbers of the nodes a team's Services and pods get.
+		Long: `Work with PortPools, which say which ports of the nodes a team's Services and pods get.
 
 All of it reads and nothing writes: from the cluster, or with -f or --state from files.`,
 		Example: `  portcullis pool suggest > pools.yaml
   portcullis pool status
   portcullis pool check -f pools.yaml`,
+		Args: cobra.NoArgs, // what is no command of it is misspelled
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newPoolSuggest(), newPoolStatus(), newPoolCheck())
 	return cmd

@@ -107,7 +107,7 @@ func (o *portsOptions) run(ctx context.Context, s streams, args []string) error 
 	if err != nil {
 		return err
 	}
-	objects, incomplete, err := in.existing(p)
+	objects, incomplete, err := in.existingForms(p)
 	if err != nil {
 		return err
 	}
@@ -171,9 +171,11 @@ func holdingsOf(objects []*manifest.Object, settings *extract.Settings) *holding
 	for _, node := range h.nodes {
 		h.ledger.ReplaceNode(node.Name, extract.NodeAddresses(node))
 	}
+	held := map[ports.Ref][]ports.Claim{} // by all forms of what is there in several
 	for _, svc := range h.services {
 		if s := extract.Service(svc, settings.NodePorts); len(s.Claims) > 0 {
-			h.ledger.Replace(s.Owner, s.Claims)
+			held[s.Owner.Ref] = append(held[s.Owner.Ref], s.Claims...)
+			h.ledger.Replace(s.Owner, held[s.Owner.Ref])
 			h.objects[s.Owner.Ref] = svc
 		}
 	}
@@ -191,7 +193,8 @@ func holdingsOf(objects []*manifest.Object, settings *extract.Settings) *holding
 		h.controllers.Adopt(w, pod)
 		w.Claims = slices.DeleteFunc(w.Claims, func(c ports.Claim) bool { return c.InitOnly }) // held for a moment only
 		if len(w.Claims) > 0 {
-			h.ledger.Replace(w.Owner, w.Claims)
+			held[w.Owner.Ref] = append(held[w.Owner.Ref], w.Claims...)
+			h.ledger.Replace(w.Owner, held[w.Owner.Ref])
 			h.pods[w.Owner.Ref], h.objects[w.Owner.Ref] = w, pod
 		}
 	}

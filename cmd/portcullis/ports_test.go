@@ -345,3 +345,14 @@ func TestTooWide(t *testing.T) {
 		t.Errorf("lint: exit %d\n%s\n%s", o.exit, o.stdout, o.stderr)
 	}
 }
+
+// TestPortsOfForms: of two forms of one object each holds what it claims, as for lint and audit.
+func TestPortsOfForms(t *testing.T) {
+	folder(t, map[string]string{"a.yaml": app1, "b.yaml": strings.Replace(app1, "30062", "30063", 1)})
+	for _, args := range []string{"ports 30062 -f a.yaml -f b.yaml", "ports 30063 -f a.yaml -f b.yaml", "ports 30062 -f b.yaml -f a.yaml"} {
+		o := runCommand(t, "", strings.Fields(args)...)
+		if !strings.Contains(o.stdout, "A new nodePort "+strings.Fields(args)[1]+"/TCP: refused\n") || strings.Contains(o.stdout, "is free") || !strings.Contains(o.stderr, "both are judged") {
+			t.Errorf("%s:\n%s%s", args, o.stdout, o.stderr)
+		}
+	}
+}

@@ -50,19 +50,24 @@ func portsInEphemeral(s subject) []Finding {
 
 // numbersInDynamicBand checks for numbers that a person wrote where the API server allocates: another Service may have got one
 // before this one is created. Nothing is gained by another number where the Service has it already, or where a pool that
-// serves the Service has it: that keeps the API server's own choice away. A number for both TCP and UDP is one.
+// serves the Service has it: that keeps the API server's own choice away; and a pool that objects says what to choose. A number for both TCP and UDP is one.
 func numbersInDynamicBand(s subject) []Finding {
 	if s.service == nil || s.service.Chosen {
 		return nil
 	}
 	had, seen := s.had(), map[uint16]bool{}
 	return s.within(InDynamicBand, s.settings.DynamicBand, nil, func(c ports.Claim) bool {
-		if !c.Kind.InNodePortBook() || had[c.Port] || seen[c.Port] || s.isOfOwnPool(c.Port) {
+		if !c.Kind.InNodePortBook() || had[c.Port] || seen[c.Port] || s.isOfOwnPool(c.Port) || s.isForeign(c.Port) {
 			return false
 		}
 		seen[c.Port] = true
 		return true
 	})
+}
+
+// isForeign reports whether a pool objects to a number: it says which to choose.
+func (s subject) isForeign(port uint16) bool {
+	return s.pools != nil && s.pools.Set.Judge(s.pools.Who, port, nil) != nil
 }
 
 // isOfOwnPool reports whether a number is one of a pool that serves the object.
