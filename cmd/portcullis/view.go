@@ -78,7 +78,11 @@ func (v *view) holding(seeker *corev1.Pod, settings *extract.Settings) *holding 
 			h.ledger.Replace(w.Owner, w.Claims) // leads to the controllers' controllers, and to the fields of their templates
 		}
 	}
+	of := perNode(seeker)
 	for _, pod := range v.pods {
+		if of != "" && pod.Namespace == seeker.Namespace && daemonSetOf(pod) == of {
+			continue // the one of its node: there is never another beside it
+		}
 		pod = extract.InTheWay(pod, seeker)
 		if pod == nil {
 			continue
@@ -93,6 +97,21 @@ func (v *view) holding(seeker *corev1.Pod, settings *extract.Settings) *holding 
 		}
 	}
 	return h
+}
+
+// perNode is the name of the DaemonSet that a pod to be is of; "" for other pods.
+func perNode(pod *corev1.Pod) string {
+	if pod.Name != "" {
+		return ""
+	}
+	return daemonSetOf(pod)
+}
+
+func daemonSetOf(pod *corev1.Pod) string {
+	if c := metav1.GetControllerOf(pod); c != nil && c.Kind == "DaemonSet" {
+		return c.Name
+	}
+	return ""
 }
 
 // dated adds what the cluster says of a holder.

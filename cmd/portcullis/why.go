@@ -44,7 +44,7 @@ about that, and when a pod waits for older ones of its own rollout.
 It reads nodes, services and pods of all namespaces from the cluster, and the objects that make pods where it may, and writes
 nothing; with -f it reads them from files and needs no cluster.
 
-Exit code: 0 a node fits or the pod is on one, 1 no node fits, or some of the files could not be read, 2 bad usage, or there is
+Exit code: 0 a node fits or the pod is on one, 1 no node fits (of a DaemonSet: a node cannot get its pod), or some of the files could not be read, 2 bad usage, or there is
 no such pod.`,
 		Example: `  portcullis why tomcat-5d8f9c6b7-x2x7k
   portcullis why shop/tomcat-5d8f9c6b7-x2x7k -o json
@@ -83,13 +83,15 @@ func (o *whyOptions) run(ctx context.Context, s streams, name string) error {
 	if err != nil {
 		return err
 	}
-	r := report.NewPodReport(v.placement(subject, settings.WithEvidence(v.all)))
+	placed := v.placement(subject, settings.WithEvidence(v.all))
+	r := report.NewPodReport(placed)
 	r.Inputs = v.inputs
 	stop()
 	if err := o.write(s.out, r, func(w io.Writer) error { return r.WriteTable(w, time.Now()) }); err != nil {
 		return err
 	}
-	if r.Node == "" && r.Summary.Fits == 0 {
+	isMissed := perNode(subject) != "" && slices.ContainsFunc(placed.Nodes, func(c report.Candidate) bool { return len(c.Obstacles) > 0 && len(c.Excluded) == 0 })
+	if r.Node == "" && r.Summary.Fits == 0 || isMissed {
 		return &findingsError{n: r.Summary.Nodes}
 	}
 	return incomplete

@@ -246,3 +246,25 @@ func TestWhyPages(t *testing.T) {
 		}
 	}
 }
+
+// TestWhyDaemonSet: of a DaemonSet it is asked about the pod of each node, not about another one beside it.
+func TestWhyDaemonSet(t *testing.T) {
+	const template = "containers: [{name: c, image: i, ports: [{containerPort: 80, hostPort: 80}]}]"
+	pod := func(name, node, owner string) string {
+		return "{apiVersion: v1, kind: Pod, metadata: {name: " + name + ", namespace: m" + owner + "}, spec: {nodeName: " + node + ", " + template + "}}\n"
+	}
+	set := node1 + and + node2 + and + "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: d, namespace: m, uid: d}, spec: {selector: {matchLabels: {a: d}}, template: {metadata: {labels: {a: d}}, spec: {" + template + "}}}}\n" +
+		and + pod("d-1", "n1", ", labels: {a: d}, ownerReferences: [{apiVersion: apps/v1, kind: DaemonSet, name: d, uid: d, controller: true}]")
+	folder(t, map[string]string{"fits.yaml": set, "held.yaml": set + and + pod("x", "n2", "")})
+	for file, want := range map[string]struct {
+		exit int
+		says string
+	}{
+		"fits.yaml": {0, "2 of 2 nodes fit: n1, n2\nDaemonSet m/d runs on 1 node already, which fit.\n"},
+		"held.yaml": {1, "1 of 2 nodes fits: n1; hostPort 80/TCP is held on 1 by Pod m/x\n"},
+	} {
+		if o := runCommand(t, "", "why", "daemonset/d", "-n", "m", "-f", file); o.exit != want.exit || !strings.Contains(o.stdout, want.says) {
+			t.Errorf("%s: exit %d, want %d and %q in\n%s%s", file, o.exit, want.exit, want.says, o.stdout, o.stderr)
+		}
+	}
+}

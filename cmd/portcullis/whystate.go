@@ -21,7 +21,7 @@ func (v *view) siblings(pod *corev1.Pod, w *check.Workload, h *holding) *report.
 	if root == w.Owner.Ref {
 		return nil
 	}
-	s := &report.Siblings{Of: root, IsNew: pod.Name == ""}
+	s := &report.Siblings{Of: root, IsNew: pod.Name == "", PerNode: perNode(pod) != ""}
 	for _, other := range v.pods {
 		o := extract.Pod(other, nil, nil)
 		v.controllers.Adopt(o, other)

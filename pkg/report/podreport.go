@@ -34,6 +34,7 @@ type Siblings struct {
 	OnNodes, Waiting int
 	Wanted           int    // 0: not known
 	IsNew            bool   // it is asked about one more pod
+	PerNode          bool   // of a DaemonSet: about the pod of each node, whether there is one or not
 	Failure          string // why no more can be created, in the API server's words; "": they can, or it is not known
 	NoneMayGo        bool   // no old pod may go before a new one is ready
 	Older            bool   // an older pod of another revision has a port that the pod waits for

@@ -14,6 +14,8 @@ func (s *Siblings) notes(p Placement) []string {
 	switch {
 	case s.Failure != "":
 		add("%s cannot create pods: %s.", s.Of, s.Failure)
+	case s.PerNode:
+		add("%s runs on %s already, which fit.", s.Of, plural(s.OnNodes, "node"))
 	case s.IsNew && s.Waiting == 0 && s.OnNodes > 0 && s.OnNodes >= s.Wanted:
 		add("All pods of %s have a node (%d); this is about one more.", s.Of, s.OnNodes)
 	case s.Wanted > s.OnNodes+s.Waiting:
