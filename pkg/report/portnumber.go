@@ -282,7 +282,11 @@ func NewPortUse(service ports.Ref, ready int, known bool) PortUse {
 func (n *PortNumber) write(w io.Writer) error {
 	var b textLines
 	number := fmt.Sprintf("%d/%s", n.Port, n.Protocol)
-	if n.Free {
+	isWanted := slices.ContainsFunc(n.New, func(w PortWanted) bool { return w.Kind == ports.HostPort.String() && w.Outcome == PortRefused })
+	switch {
+	case n.Free && isWanted: // by a template that has no pods yet
+		b.add("%s is held on no node yet, but not free", number)
+	case n.Free:
 		b.add("%s is free: nobody holds it on any node", number)
 	}
 	for _, in := range n.LiesIn {

@@ -285,7 +285,15 @@ func taken(f check.Finding) string {
 	if f.Holder.Kind == check.NodeKind && len(f.Others) == 0 {
 		return fmt.Sprintf("%s is reserved (%s)", f.Claim.Number(), f.Holder.Field)
 	}
-	return fmt.Sprintf("%s is held by %s", f.Claim.Number(), holders(f, len(f.Others) > 0))
+	return fmt.Sprintf("%s is held by %s", claimed(f.Claim), holders(f, len(f.Others) > 0))
+}
+
+// claimed is what a claim is about: a port, at the address where a Service claims it at one.
+func claimed(c ports.Claim) string {
+	if c.Kind == ports.ExternalIP || c.Kind == ports.LoadBalancerIP {
+		return c.Socket.String()
+	}
+	return c.Number()
 }
 
 func holder(h *check.Holder) string {
@@ -301,6 +309,8 @@ func where(f check.Finding) string {
 		return " on " + nodes(f.Nodes)
 	case f.Holder.Claim.Scope.Kind == ports.Everywhere:
 		return " on every node"
+	case f.Holder.Claim.Scope.Kind == ports.AtAddress && claimed(f.Claim) != f.Claim.Number():
+		return "" // which is in what is claimed
 	case f.Holder.Claim.Scope.Kind == ports.AtAddress:
 		return " at " + f.Holder.Claim.Address.String()
 	case f.Case == check.HolderHasNoNode:
@@ -355,7 +365,7 @@ func metOnNodes(f check.Finding) string {
 
 // undeclared: "9808/TCP is used by Pod a/b (spec…livenessProbe.httpGet.port) on node n1, and its probe shows that …".
 func undeclared(f check.Finding) string {
-	s := fmt.Sprintf("%s is used by %s", f.Claim.Number(), holders(f, len(f.Others) > 0))
+	s := fmt.Sprintf("%s is used by %s", claimed(f.Claim), holders(f, len(f.Others) > 0))
 	if len(f.Others) == 0 {
 		s += where(f)
 	}
