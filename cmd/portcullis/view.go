@@ -266,6 +266,11 @@ func (v *view) noPod(ref ports.Ref) error {
 	}
 	text := fmt.Sprintf("there is no %s", ref)
 	if len(close) == 0 {
+		for _, object := range v.workloads {
+			if w, ok := extract.Workload(object, nil, nil); ok && w.Owner.Namespace == ref.Namespace && w.Owner.Name == ref.Name {
+				return fmt.Errorf("%s, but there is %s: portcullis why %s/%s", text, w.Owner.Ref, strings.ToLower(w.Owner.Kind), ref.Name)
+			}
+		}
 		return errors.New(text + "; kubectl get pods -A lists all there are")
 	}
 	slices.SortFunc(close, func(a, b near) int {

@@ -247,6 +247,15 @@ func TestWhyPages(t *testing.T) {
 	}
 }
 
+// TestWhyWorkloadByName: who leaves the kind out is told of the workload with the name.
+func TestWhyWorkloadByName(t *testing.T) {
+	folder(t, map[string]string{"a.yaml": node1 + and + "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {template: {spec: {containers: [{name: c}]}}}}"})
+	const want = "there is no Pod default/web, but there is Deployment default/web: portcullis why deployment/web\n"
+	if o := runCommand(t, "", "why", "web", "-f", "a.yaml"); o.exit != exitUsage || !strings.HasSuffix(o.stderr, want) {
+		t.Errorf("exit %d: %s", o.exit, o.stderr)
+	}
+}
+
 // TestWhyDaemonSet: of a DaemonSet it is asked about the pod of each node, not about another one beside it.
 func TestWhyDaemonSet(t *testing.T) {
 	const template = "containers: [{name: c, image: i, ports: [{containerPort: 80, hostPort: 80}]}]"

@@ -313,6 +313,8 @@ func where(f check.Finding) string {
 		return "" // which is in what is claimed
 	case f.Holder.Claim.Scope.Kind == ports.AtAddress:
 		return " at " + f.Holder.Claim.Address.String()
+	case f.Case == check.HolderHasNoNode && f.Holder.Kind == "Pod":
+		return ", which matches no node now"
 	case f.Case == check.HolderHasNoNode:
 		return ", whose pods match no node now"
 	default:
