@@ -379,8 +379,8 @@ func monstrous(detail check.Detail, name string) check.Detail {
 	}
 	d := reflect.New(reflect.TypeOf(detail)).Elem()
 	d.Set(reflect.ValueOf(detail))
-	for i := range d.NumField() {
-		switch field := d.Field(i); field.Interface().(type) {
+	for _, field := range d.Fields() {
+		switch field.Interface().(type) {
 		case string:
 			field.SetString(name)
 		case error:
