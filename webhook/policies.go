@@ -250,12 +250,12 @@ func UnseenByPolicies() []string {
 	return []string{
 		"conflicts with other objects (PC0201, PC0202), what pods of several replicas need of nodes (PC0401, PC0402, PC0404), and what the rules on a node make of a host port (PC0603, PC0604)",
 		"numbers are not chosen, and no limits of pools are counted (PC0308, PC0309, PC0314): that needs to know who holds what",
-		"a number that the API server chose cannot be told from one that was written (PC0305, nodePorts.explicitRequests), nor one that an update lost (PC0501)",
-		"a Service that collides with itself, a nodePort that its type has none of, and words in another case: the API server refuses those by itself, in its own words (PC0103, PC0104, PC0106, PC0107)",
-		"what is only worth knowing is not looked for (PC0105, PC0503, PC0507, PC0509), nor wiring and nodes' addresses (PC0505, PC0506, PC0508)",
-		"a pod, ReplicaSet or Job with a controller is warned about and never refused, whatever its controller's template says: the template was the place",
+		"a port that the API server chose cannot be told from an explicit one (PC0305, nodePorts.explicitRequests), nor one that an update lost (PC0501)",
+		"a Service that collides with itself, a nodePort on a type without node ports, and words in the wrong letter case: the API server refuses those by itself, in its own words (PC0103, PC0104, PC0106, PC0107)",
+		"codes of severity info are not checked (PC0105, PC0503, PC0507, PC0509), nor wiring and nodes' addresses (PC0505, PC0506, PC0508)",
+		"a pod, ReplicaSet or Job with a controller is warned about and never refused, whatever its controller's template says: the template was checked",
 		"on a dry run a number that the API server may have made up (32769, or one above another of the Service) is not judged",
 		"each check reports its first violation; a denial shows one check, and says 422 Invalid",
-		"4-in-6 addresses and all other spellings of an address are compared; a pod that is changed in flight is judged as it is stored",
+		"IPv4-mapped IPv6 addresses and all other spellings of an address are compared; a pod that is changed in flight is judged as it is stored",
 	}
 }

@@ -254,7 +254,7 @@ func (g *generator) unseenPools() {
 			g.unseen("PortPool %s: limits have no effect: a policy sees one object, not what others hold", m.Name)
 		}
 		if m.State == pool.Active && m.Mode == pool.Auto {
-			g.unseen("PortPool %s: gives no numbers: the API server chooses any of its range, and is refused what is not the requester's", m.Name)
+			g.unseen("PortPool %s: allocates nothing: the API server chooses a port, and the Service is rejected if that port belongs to another pool", m.Name)
 		}
 	}
 }

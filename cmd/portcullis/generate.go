@@ -25,7 +25,7 @@ import (
 func newGenerate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate",
-		Short: "Make what a cluster without the webhook can use",
+		Short: "Generate admission policies for a cluster without the webhook",
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(newGenerateVAP())
@@ -46,7 +46,7 @@ func newGenerateVAP() *cobra.Command {
 	o := &vapOptions{}
 	cmd := &cobra.Command{
 		Use:   "vap [-f PATH…]",
-		Short: "Make ValidatingAdmissionPolicies: what can be judged without a replica",
+		Short: "Generate ValidatingAdmissionPolicies: the checks that need only the object itself",
 		Long: `Make ValidatingAdmissionPolicies and their bindings of the same rules that the webhook has, for all that can be judged by
 one object alone: pods that contradict themselves, ports of daemons, ranges, and what PortPolicies and PortPools (-f) allow.
 The API server judges by itself then; nothing runs in the cluster. Conflicts between objects need the webhook.
@@ -68,7 +68,7 @@ Exit code: 0, or 2 for bad usage or unreadable input.`,
 	o.addFlags(f)
 	f.StringVar(&o.configFile, "config", "", "configuration `FILE` of the webhook; without it the defaults hold")
 	f.BoolVar(&o.mutating, "mutating", false, "make a MutatingAdmissionPolicy too, which writes hostIP")
-	f.StringVar(&o.enforcement, "enforcement", "Deny", "the strictest `ENFORCEMENT` of any rule: Deny, Warn (nothing is refused), or Audit (nothing is said)")
+	f.StringVar(&o.enforcement, "enforcement", "Deny", "the strictest `ENFORCEMENT` of any rule: Deny, Warn (nothing is rejected), or Audit (only recorded)")
 	f.StringVarP(&o.output, "output", "o", "yaml", "`FORM` of the objects: yaml, json")
 	if err := errors.Join(
 		cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]cobra.Completion{"yaml", "json"}, cobra.ShellCompDirectiveNoFileComp)),

@@ -47,7 +47,7 @@ and the earlier one is its holder. With Node objects among the inputs or in the 
 that they may run on. Without Nodes, only conflicts that exist on every node are reported. PortPools and PortPolicies among
 them are enforced, with the labels of Namespaces and the ports that PortClaims record.
 
-With --state and --config but without inputs it reports existing objects that the configuration would leave outside: try a
+With --state and --config but without inputs it reports existing ports that the configuration would not allow: try a
 smaller nodePortRange before you give it to the API server.
 
 What cannot be read is a finding, and everything else is checked. The report counts what was judged, and by kind what was not.
@@ -147,7 +147,7 @@ func (o *lintOptions) validate() error {
 	case !slices.Contains(strings.Split(words(outputs()), ", "), o.output):
 		return fmt.Errorf("--output %q is not one of %s", o.output, words(outputs()))
 	case len(o.files) == 0 && !o.judgesRange():
-		return errors.New("nothing to judge: name a file, a folder or - for standard input; or give --state and --config, to see what exists that the configuration would leave outside")
+		return errors.New("nothing to judge: name a file, a folder or - for standard input; or give --state and --config, to list existing ports that the configuration would not allow (portcullis audit -f judges everything that exists)")
 	case slices.Contains(o.files, "-") && slices.Contains(o.state, "-"):
 		return errors.New("standard input cannot be both what to judge and --state: put one of them into a file")
 	}

@@ -31,7 +31,7 @@ func newPoolCheck() *cobra.Command {
 	o := &poolCheckOptions{}
 	cmd := &cobra.Command{
 		Use:   "check [-f PATH…] [--delete POOL…] [--shrink [POOL=RANGES…]]",
-		Short: "Whom a change of pools displaces, before it is made",
+		Short: "Show whom a planned change of pools would displace",
 		Long: `Tell who falls out of a pool, and whose number becomes foreign to one, if pools are changed or made (-f), deleted (--delete), or
 have these ranges only (--shrink POOL=30100-30149,30900). Nobody is ever moved: who is displaced keeps its number, and is counted
 as out of pool, or as foreign.

@@ -46,7 +46,7 @@ of that label of namespaces, and one for everybody else. Applied to the cluster 
 number in use lies in the pool that selects its Service, exclusive pools do not overlap, and enforcement is Audit.
 
 A pool has room for as many numbers again as are in use (--room), and for 10 at least; together the pools take no more than
-half of what is free. Numbers that lie apart stay single, up to the 32 ranges that a pool may have; then those closest to each other
+half of what is free. Scattered ports stay single entries, up to the 32 ranges that a pool may have; then those closest to each other
 are joined, and where others' numbers lie between them the pool is Shared.
 
 It reads namespaces, services, pods and PortPools and writes nothing to the cluster; with -f it reads them from files.
