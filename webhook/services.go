@@ -131,8 +131,8 @@ func (h *Handlers) choose(svc, old *corev1.Service, d decision, claims []ports.C
 	return d, bookings, true
 }
 
-// recordChosen remembers, if isFinal, and returns the number of, a Service whose claims were judged at one version, and whose missing numbers were chosen
-// at another. It reports false if one of them was recorded since.
+// recordChosen remembers, if isFinal, a Service whose claims were judged at one version and whose missing nodePorts were chosen at
+// another, and returns the number of the write. It reports false if one of its ports was recorded since.
 func (h *Handlers) recordChosen(svc, old *corev1.Service, claims []ports.Claim, judgedAt, chosenAt uint64, isFinal bool) (number uint64, ok bool) {
 	now := extract.Service(svc, h.settings.NodePorts)
 	h.deciding.Lock()
@@ -146,8 +146,8 @@ func (h *Handlers) recordChosen(svc, old *corev1.Service, claims []ports.Claim, 
 	return number, true
 }
 
-// booked ends what assign began, and returns the number of the write that is in flight then. Numbers that are only about to be booked are not in flight yet: another replica may have
-// booked them for a Service that this one is asked to validate.
+// booked ends what assign began, and returns the number of the write that is in flight then. nodePorts that are only about to be
+// booked are not in flight yet: another replica may have booked them for a Service that this one is asked to validate.
 func (h *Handlers) booked(svc, old *corev1.Service, bookings []Booking, isDone bool) (number uint64) {
 	h.choosing.Lock()
 	defer h.choosing.Unlock()
