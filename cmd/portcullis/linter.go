@@ -75,9 +75,9 @@ func (l *linter) outcome(in *input, failOnUnjudged bool) error {
 	}
 }
 
-// whyRaised says why findings fail that are not severe enough for it; "" if there are none.
+// whyRaised says why findings fail that are not severe enough for it; "" if others fail as well.
 func (l *linter) whyRaised() string {
-	if len(l.raised) == 0 {
+	if len(l.raised) < l.failing {
 		return ""
 	}
 	f := l.raised[0]

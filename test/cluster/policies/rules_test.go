@@ -129,7 +129,7 @@ func TestUnseen(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"enforcement.PC0503", "PortPool team-a: gives no numbers", "PortPolicy no-ports: the exception late has ended",
+		"enforcement.PC0503", "PortPool team-a: allocates nothing", "PortPolicy no-ports: the exception late has ended",
 		"PortPolicy no-ports: the exception soon ends at 2100-01-01T00:00:00Z", "PortPolicy pools-only: nodePorts.explicitRequests",
 		"PortPolicy pools-only: reserved ports of gpu hold on the nodes gpu=true only",
 	} {
