@@ -138,11 +138,12 @@ func (a *auditor) addFindings(objects []*manifest.Object, findings []check.Findi
 	var order []report.Object
 	for _, object := range objects {
 		name := named(object)
-		if isNameless(object.Object) { // as audit.Everything tells them apart
-			like := name.Name
-			for n := 2; stand[name] != nil; n++ {
-				name.Name = fmt.Sprintf("%s (%d)", like, n)
-			}
+		if isNameless(object.Object) {
+			name.Name = audit.NameApart(name.Name, func(text string) bool {
+				other := name
+				other.Name = text
+				return stand[other] != nil
+			})
 		}
 		if _, again := stand[name]; !again && claimsPorts(object.Object) && a.isAsked(name.Namespace) {
 			stand[name] = object

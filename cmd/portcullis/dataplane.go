@@ -174,6 +174,15 @@ func withEndpoints(objects []runtime.Object, stderr io.Writer) []runtime.Object 
 	return all
 }
 
+// knowsPods has kube-proxy know pods by the node's podCIDR where nothing tells, and reports whether it had to.
+func knowsPods(w *rules.World) (assumed bool) {
+	if w.Proxy.Detector.CIDRs != nil || w.Node.PodCIDRs == nil {
+		return false
+	}
+	w.Proxy.Detector.CIDRs = w.Node.PodCIDRs
+	return true
+}
+
 // shortened names the first few of many.
 func shortened(names []string) string {
 	const few = 3

@@ -370,6 +370,8 @@ type walker struct {
 	plane explain.Plane
 	world *rules.World
 	held  []report.HeldPort
+
+	assumesPods bool // nothing tells by what kube-proxy knows pods
 }
 
 func (h *holdings) walker(plane explain.Plane, node *corev1.Node, objects []runtime.Object, held []report.HeldPort) (*walker, error) {
@@ -377,10 +379,13 @@ func (h *holdings) walker(plane explain.Plane, node *corev1.Node, objects []runt
 		Node: node.Name, Portmap: rules.Portmap{MarkBit: portmapMarkBit},
 		Proxy: rules.Proxy{
 			LocalhostNodePorts: h.settings.NodePorts.IPv4Loopback, PrimaryNodePorts: h.settings.NodePorts.Primary,
-			NodePortAddresses: h.settings.NodePorts.Prefixes, Counters: true, Detector: rules.Detector{CIDRs: h.clusterCIDRs(node)},
+			NodePortAddresses: h.settings.NodePorts.Prefixes, Counters: true, Detector: rules.Detector{CIDRs: h.clusterCIDR},
 		},
 	})
-	return &walker{plane, w, held}, err
+	if err != nil {
+		return nil, err
+	}
+	return &walker{plane: plane, world: w, held: held, assumesPods: knowsPods(w)}, nil
 }
 
 // walk follows the packets of every class to a destination.
@@ -469,7 +474,7 @@ func (h *holdings) situations(plane explain.Plane, g *group, port uint16, protoc
 		all = append(all, report.NewPortSituation(*w, h.rootOf))
 	}
 	ofService := slices.ContainsFunc(g.held, func(one report.HeldPort) bool { return !one.Claim.Kind.OfPod() })
-	if ofService && h.clusterCIDR == nil && podNetworks(st.node) != nil {
+	if ofService && with.assumesPods {
 		simulated = append(simulated, "kube-proxy's cluster CIDR, the node's podCIDR")
 	}
 	return all, append(simulated, st.simulated...), nil
@@ -491,14 +496,6 @@ func addressesOn(nodes []*corev1.Node, d destination) []netip.Addr {
 		return []netip.Addr{d.addr} // a simulated one
 	}
 	return all
-}
-
-// clusterCIDRs are those by which kube-proxy knows pods: the node's own, where no object tells.
-func (h *holdings) clusterCIDRs(node *corev1.Node) []netip.Prefix {
-	if h.clusterCIDR != nil {
-		return h.clusterCIDR
-	}
-	return podNetworks(node)
 }
 
 func podNetworks(node *corev1.Node) []netip.Prefix {

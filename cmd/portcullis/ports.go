@@ -167,7 +167,8 @@ type holdings struct {
 }
 
 func holdingsOf(objects []*manifest.Object, settings *extract.Settings) *holdings {
-	h := &holdings{view: viewOf(objects), settings: settings, known: extract.NewServices(bare(objects)), clusterCIDR: extract.ClusterCIDRs(bare(objects)), pods: map[ports.Ref]*check.Workload{}, objects: map[ports.Ref]metav1.Object{}}
+	all := bare(objects)
+	h := &holdings{view: viewOf(objects), settings: settings, known: extract.NewServices(all), clusterCIDR: extract.ClusterCIDRs(all), pods: map[ports.Ref]*check.Workload{}, objects: map[ports.Ref]metav1.Object{}}
 	for _, node := range h.nodes {
 		h.ledger.ReplaceNode(node.Name, extract.NodeAddresses(node))
 	}

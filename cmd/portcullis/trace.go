@@ -79,11 +79,8 @@ func (o *traceOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	if err := unknown(plane); err != nil && !o.isListed {
 		return err
 	}
-	if plane.Started = started; !o.isListed && w.Proxy.Detector.CIDRs == nil {
-		w.Proxy.Detector.CIDRs = w.Node.PodCIDRs
-		if w.Node.PodCIDRs != nil {
-			printLine(stderr, "assumed, as no object tells: kube-proxy knows pods by the node's podCIDR (--cluster-cidr)")
-		}
+	if plane.Started = started; !o.isListed && knowsPods(w) {
+		printLine(stderr, "assumed, as no object tells: kube-proxy knows pods by the node's podCIDR (--cluster-cidr)")
 	}
 	packet, err := o.packet(w)
 	if err != nil {

@@ -139,10 +139,21 @@ func (s subject) name(judged map[ports.Ref]bool) {
 	} else {
 		owner = &s.workload.Owner
 	}
-	like := owner.Name
-	for n := 2; judged[owner.Ref]; n++ {
-		owner.Name = fmt.Sprintf("%s (%d)", like, n)
+	owner.Name = NameApart(owner.Name, func(name string) bool {
+		ref := owner.Ref
+		ref.Name = name
+		return judged[ref]
+	})
+}
+
+// NameApart returns the name by which findings tell an object without one, which is called like others, from those that were there
+// before it: "web-*", "web-* (2)".
+func NameApart(like string, isTaken func(name string) bool) string {
+	name := like
+	for n := 2; isTaken(name); n++ {
+		name = fmt.Sprintf("%s (%d)", like, n)
 	}
+	return name
 }
 
 // validate adds what the API server refuses of an object that it has not seen.

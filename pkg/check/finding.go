@@ -87,8 +87,6 @@ func Fold(findings []Finding) []Finding {
 	type meeting struct {
 		object   ports.Ref
 		field    string
-		code     Code
-		named    Case
 		number   string
 		severity Severity
 		standing bool
@@ -100,7 +98,7 @@ func Fold(findings []Finding) []Finding {
 			folded = append(folded, f)
 			continue
 		}
-		key := meeting{f.Object, f.Field, f.Code, f.Case, f.Claim.Number(), f.Severity, f.Standing}
+		key := meeting{f.Object, f.Field, f.Claim.Number(), f.Severity, f.Standing}
 		i, again := at[key]
 		if !again || !folded[i].isAlike(f) {
 			at[key] = len(folded)
@@ -125,10 +123,9 @@ func (f Finding) isAlike(o Finding) bool {
 	if f.Packets == nil {
 		return true
 	}
-	isOwn := func(w Winner) bool { return w.Who == f.Object }
 	p, q := f.Packets, o.Packets
 	return p.OrderDependent == q.OrderDependent && p.At == q.At && p.Service == q.Service && p.Assumed == q.Assumed && p.Without == q.Without &&
-		slices.Equal(p.Winners, q.Winners) && !slices.ContainsFunc(p.Winners, func(w Winner) bool { return !isOwn(w) })
+		slices.Equal(p.Winners, q.Winners) && !slices.ContainsFunc(p.Winners, func(w Winner) bool { return w.Who != f.Object })
 }
 
 // Compare orders findings by object, field, code, claim and holder.

@@ -7,7 +7,8 @@
 //	                                           -> 409:    read, merge what others have appended, try again
 //
 // Of two entries for one port the later one has therefore seen the earlier one, whichever replica wrote them and however
-// late their watches are: the later request yields, before it is written. Requests of one replica that append at the same time share a write.
+// late their watches are: the later request yields, before it is written. Requests of one replica that append at the same time
+// share a write.
 package journal
 
 import (
