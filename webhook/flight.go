@@ -23,10 +23,11 @@ const (
 	// maxOwnerWrites bounds what is remembered of one object.
 	maxOwnerWrites = 16
 	// sharedTime is how long the other replicas certainly know of a write: they forget it after its grace, which may be the short
-	// one where they have counted other failures than this replica.
+	// one.
 	sharedTime = shortGrace / 2
 	// A namespace with maxFailures writes within failureTime that never were stored has next to no grace: a tenant whose
-	// quota is used up could keep any port from others by creating in a loop.
+	// quota is used up could keep any port from others by creating in a loop. Which grace a write has the replica says that lets it
+	// through, also to the others: what it needs between telling them and answering must be little beside it.
 	maxFailures   = 10
 	shortGrace    = time.Second
 	maxUnread     = 12 // reads of an object that fail, after which it is forgotten
@@ -60,10 +61,11 @@ type inFlight struct {
 // write is one request that was let through.
 type write struct {
 	claims []ports.Claim
-	at     time.Time // of the last answer to it
+	at     time.Time // of the last answer to it, or since when it is open
+	grace  time.Duration
 	first  time.Time // of the first answer to it, or to the one that it repeats
 	stored bool      // a live read has found it
-	isOpen bool      // it may yet be refused: the other replicas have not agreed
+	isOpen bool      // it may yet be refused: the other replicas have not agreed. It is not forgotten before it is closed
 	shared time.Time // when the other replicas were known to know of it
 	isFree bool      // the other replicas need not know of it
 	number uint64    // flight.version when it was recorded
@@ -94,6 +96,9 @@ func (f *flight) record(owner ports.Owner, w write) uint64 {
 	}
 	w.at = f.now()
 	w.first = w.at
+	if w.grace == 0 {
+		w.grace = f.grace(owner.Ref.Namespace)
+	}
 	e := f.owners[owner.Ref]
 	if e == nil {
 		e = &inFlight{}
@@ -135,13 +140,17 @@ func (w write) replaces(earlier write) bool {
 	return (earlier.uid == "" || earlier.uid == w.uid) && covers(w.claims, earlier.claims)
 }
 
-// admit notes that a write that was open is let through.
+// admit notes that a write that was open is let through: its grace begins with the answer.
 func (f *flight) admit(owner ports.Ref, number uint64) {
 	w := f.numbered(owner, number)
-	if w == nil {
+	if w == nil || !w.isOpen {
 		return
 	}
 	w.isOpen = false
+	if now := f.now(); now.After(w.at) && (w.at.Equal(w.first) || now.Sub(w.first) <= graceTime) {
+		w.at = now
+		f.again(owner)
+	}
 	admitted := *w
 	f.deleteWrites(owner, func(earlier write) bool { return earlier.number < number && admitted.replaces(earlier) })
 }
@@ -189,8 +198,11 @@ func writeOf(object, old metav1.Object, claims []ports.Claim) *write {
 }
 
 // drop forgets the writes to an owner that are refused now, or have got a name: those without a uid and no other claims.
-func (f *flight) drop(owner ports.Ref, claims []ports.Claim) {
-	f.deleteWrites(owner, func(w write) bool { return w.uid == "" && covers(claims, w.claims) })
+func (f *flight) drop(owner ports.Ref, claims []ports.Claim) { f.withdraw(owner, "", claims) }
+
+// withdraw forgets the writes to an owner with a uid and no other claims, but for those of requests that are being judged.
+func (f *flight) withdraw(owner ports.Ref, uid types.UID, claims []ports.Claim) {
+	f.deleteWrites(owner, func(w write) bool { return w.uid == uid && !w.isOpen && covers(claims, w.claims) })
 }
 
 // dropBefore forgets the writes to an owner that were answered before a moment and are not known to be stored.
@@ -241,18 +253,21 @@ func (f *flight) refresh(owner ports.Ref) {
 	f.ledger.Replace(e.owner, claims)
 }
 
-// grace returns until when a write to an owner counts although the API server does not have it.
-func (f *flight) grace(owner ports.Ref, w write) time.Time {
-	if c := f.failures[owner.Namespace]; c.n >= maxFailures && c.until.After(f.now()) {
-		return w.at.Add(shortGrace)
+// grace returns how long a write in a namespace counts although the API server does not have it.
+func (f *flight) grace(namespace string) time.Duration {
+	if c := f.failures[namespace]; c.n >= maxFailures && c.until.After(f.now()) {
+		return shortGrace
 	}
-	return w.at.Add(graceTime)
+	return graceTime
 }
+
+// isYoung reports whether a write counts although the API server does not have it.
+func (w write) isYoung(now time.Time) bool { return w.isOpen || w.at.Add(w.grace).After(now) }
 
 // isYoung reports whether a write to an owner is within its grace.
 func (f *flight) isYoung(owner ports.Ref) bool {
 	e, ok := f.owners[owner]
-	return ok && slices.ContainsFunc(e.writes, func(w write) bool { return f.grace(owner, w).After(f.now()) })
+	return ok && slices.ContainsFunc(e.writes, func(w write) bool { return w.isYoung(f.now()) })
 }
 
 // found brings what a live read has found, nil for no such object: writes beyond their grace that it does not have are
@@ -261,7 +276,7 @@ func (f *flight) found(owner ports.Ref, stored *observe.Seen) {
 	now := f.now()
 	failed := 0
 	f.deleteWrites(owner, func(w write) bool {
-		gone := !f.isStored(w, stored) && !f.grace(owner, w).After(now)
+		gone := !f.isStored(w, stored) && !w.isYoung(now)
 		if gone && !w.stored {
 			failed++ // else it was stored, and has been deleted
 		}
@@ -307,7 +322,7 @@ func (f *flight) overdue(n int) []ports.Ref {
 		if !ok || slices.Contains(refs, ref) {
 			continue
 		}
-		if slices.ContainsFunc(e.writes, func(w write) bool { return !f.grace(ref, w).After(now) }) {
+		if slices.ContainsFunc(e.writes, func(w write) bool { return !w.isYoung(now) }) {
 			refs = append(refs, ref)
 		}
 	}
@@ -320,7 +335,7 @@ func (f *flight) overdue(n int) []ports.Ref {
 func (f *flight) shown(seen observe.Seen) {
 	now := f.now()
 	f.deleteWrites(seen.Owner.Ref, func(w write) bool {
-		return w.stored && !f.grace(seen.Owner.Ref, w).After(now) && covers(seen.Claims, w.claims)
+		return w.stored && !w.isYoung(now) && covers(seen.Claims, w.claims)
 	})
 }
 

@@ -62,7 +62,7 @@ func (h *Handlers) settleDenial(ctx context.Context, in check.Input, base, flyin
 		}
 		read[holder] = true
 		reads++
-		stored, err := h.cluster.Read(ctx, holder)
+		stored, isSlow, err := h.read(ctx, holder)
 		if now, nowFlying, _ := h.look(); isNew(holder, base0, now) || isNew(holder, flying0, nowFlying) {
 			// What was read may be of before: the watch has shown the holder, or it is no longer in flight.
 			base, flying, base0, flying0 = now, nowFlying, now, nowFlying
@@ -75,6 +75,8 @@ func (h *Handlers) settleDenial(ctx context.Context, in check.Input, base, flyin
 		switch {
 		case err != nil:
 			logf.FromContext(ctx).Info("A holder could not be read, and is taken to be as it was last seen", "holder", holder.String(), "error", err.Error())
+		case stored == nil && isSlow:
+			base = base.Without(holder)
 		case stored == nil:
 			base = base.Without(holder)
 			h.flight.found(holder, nil)
@@ -84,12 +86,23 @@ func (h *Handlers) settleDenial(ctx context.Context, in check.Input, base, flyin
 			base = base.With(stored.Owner, stored.Claims)
 			h.flight.found(holder, stored)
 		}
-		if !h.flight.isYoung(holder) {
+		if !h.flight.isYoung(holder) && (stored != nil || !isSlow) {
 			flying = flying.Without(holder)
 		}
 		h.deciding.Unlock()
 	}
 	return later(h.settings, "the holders of its ports keep changing")
+}
+
+// slowRead is how long a read takes that does not show that a write has failed: what delayed it, etcd or the processor, may have
+// delayed the write as well.
+const slowRead = 250 * time.Millisecond
+
+// read returns an object as the API server has it, and whether it has kept waiting for that.
+func (h *Handlers) read(ctx context.Context, ref ports.Ref) (stored *observe.Seen, isSlow bool, err error) {
+	start := h.now()
+	stored, err = h.cluster.Read(ctx, ref)
+	return stored, h.now().Sub(start) > slowRead, err
 }
 
 // runsNowhere reports whether no node suits the pods of a holder; false for one that the watch does not show.
@@ -167,14 +180,16 @@ func (h *Handlers) exists(ctx context.Context, req admission.Request, owner port
 	if req.Operation != admissionv1.Create || owner.Name == "" || !h.isKnown(owner) && h.cluster.Shown(ctx, owner) == nil {
 		return false
 	}
-	stored, err := h.cluster.Read(ctx, owner)
+	stored, isSlow, err := h.read(ctx, owner)
 	if err != nil {
 		logf.FromContext(ctx).Info("Whether an object exists could not be read; it is taken to be new", "object", owner.String(), "error", err.Error())
 		return false
 	}
-	h.deciding.Lock()
-	defer h.deciding.Unlock()
-	h.flight.found(owner, stored)
+	if stored != nil || !isSlow {
+		h.deciding.Lock()
+		defer h.deciding.Unlock()
+		h.flight.found(owner, stored)
+	}
 	return stored != nil
 }
 
@@ -208,13 +223,16 @@ func (h *Handlers) sweep(ctx context.Context) {
 	overdue := h.flight.overdue(maxSweep)
 	h.deciding.Unlock()
 	for _, owner := range overdue {
-		stored, err := h.cluster.Read(ctx, owner)
+		stored, isSlow, err := h.read(ctx, owner)
 		shown := h.cluster.Shown(ctx, owner)
 		h.deciding.Lock()
-		if err == nil {
-			h.flight.found(owner, stored)
-		} else {
+		switch {
+		case err != nil:
 			h.flight.cannotRead(owner)
+		case stored == nil && isSlow:
+			h.flight.again(owner)
+		default:
+			h.flight.found(owner, stored)
 		}
 		if _, claims, ok := h.cluster.Snapshot().Owner(owner); ok && stored != nil && shown != nil && shown.UID == stored.UID && shown.Version >= stored.Version && covers(claims, shown.Claims) {
 			h.flight.shown(*shown)

@@ -50,6 +50,7 @@ type seat struct {
 	*board
 	self, position int
 	merge          func([]journal.Entry)
+	meanwhile      func() // between what is written and the answer to it; nil: nothing
 }
 
 func (s *seat) pull() {
@@ -63,6 +64,9 @@ func (s *seat) pull() {
 func (s *seat) Append(_ context.Context, e journal.Entry, isDue func() bool) error {
 	if s.pull(); isDue() {
 		s.add(e)
+	}
+	if s.meanwhile != nil {
+		s.meanwhile()
 	}
 	return nil
 }

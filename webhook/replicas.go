@@ -35,50 +35,63 @@ func (h *Handlers) Merge(entries []journal.Entry) {
 		}
 		_, claims, _ := h.cluster.Snapshot().Owner(e.Owner.Ref)
 		if e.Withdrawn {
-			h.flight.deleteWrites(e.Owner.Ref, func(w write) bool { return w.uid == e.UID && covers(e.Claims, w.claims) })
+			h.flight.withdraw(e.Owner.Ref, e.UID, e.Claims)
 		} else if shown != nil && e.UID != "" && shown.UID == e.UID && (e.After == 0 || shown.Version > e.After) && covers(shown.Claims, e.Claims) && covers(claims, e.Claims) {
 			h.flight.drop(e.Owner.Ref, e.Claims) // what was known before it had a uid
 			h.flight.touch(e.Claims)
 		} else {
-			h.flight.record(e.Owner, write{claims: e.Claims, uid: e.UID, after: e.After, shared: h.now()})
+			h.flight.record(e.Owner, write{claims: e.Claims, uid: e.UID, after: e.After, shared: h.now(), grace: graceOf(e)})
 		}
 		h.deciding.Unlock()
 	}
 }
 
+func graceOf(e journal.Entry) time.Duration {
+	if e.IsShort {
+		return shortGrace
+	}
+	return graceTime
+}
+
 // agree has the other replicas know of the write that d let through and that is in flight, before the client gets the answer. If
 // another replica was first, the write yields: it is judged again, and not shared unless it can still be let through. Of two
 // writes that meet, the one that was shared first is therefore never refused for the other.
+//
+// With the short grace it answers soon after the others have heard of the write, or tells them that it has the long one: they count
+// from then, and a replica may be stopped for seconds, or wait for a slow etcd.
 func (h *Handlers) agree(ctx context.Context, d decision, in check.Input, owner ports.Owner, made write) decision {
+	defer h.undo(owner.Ref, d.number)
 	w, ok := h.toShare(in, owner.Ref, made, d.number)
 	if !ok {
-		h.admitted(owner.Ref, d.number, time.Time{})
+		h.admitted(owner.Ref, d.number, time.Time{}, 0)
 		return d
 	}
-	entry := journal.Entry{Owner: owner, UID: w.uid, After: w.after, Claims: made.claims}
+	entry := journal.Entry{Owner: owner, UID: w.uid, After: w.after, Claims: made.claims, IsShort: w.grace == shortGrace}
 	judgedAt := w.number
 	for range admitRounds {
 		var isOvertaken bool
+		start := h.now()
 		err := h.journal.Append(ctx, entry, func() bool {
 			isOvertaken = !h.stands(in, made.claims, judgedAt)
 			return !isOvertaken && !h.isShared(owner.Ref, made)
 		})
 		if err != nil {
-			h.undo(owner.Ref, w.number)
 			return later(h.settings, "the replicas cannot agree on it: "+err.Error())
 		}
+		if !isOvertaken && entry.IsShort && h.now().Sub(start) > sharedTime {
+			entry.IsShort = false
+			continue
+		}
 		if !isOvertaken {
-			h.admitted(owner.Ref, w.number, h.now())
+			h.admitted(owner.Ref, w.number, h.now(), graceOf(entry))
 			return d
 		}
 		base, flying, version := h.look()
 		if again := h.settleDenial(ctx, in, base, flying); again.verdict == check.Denied || again.busy {
-			h.undo(owner.Ref, w.number)
 			return again
 		}
 		judgedAt = version
 	}
-	h.undo(owner.Ref, w.number)
 	return later(h.settings, "other requests for its ports came first")
 }
 
@@ -155,19 +168,19 @@ func (h *Handlers) isShared(owner ports.Ref, made write) bool {
 	return w != nil && h.isKnownToAll(w)
 }
 
-// admitted notes that a write is let through, and since when the other replicas know of it, if they do.
-func (h *Handlers) admitted(owner ports.Ref, number uint64, shared time.Time) {
+// admitted notes that a write is let through, since when the other replicas know of it, if they do, and with what grace.
+func (h *Handlers) admitted(owner ports.Ref, number uint64, shared time.Time, grace time.Duration) {
 	h.deciding.Lock()
 	defer h.deciding.Unlock()
 	if w := h.flight.numbered(owner, number); w != nil && !shared.IsZero() {
-		w.shared = shared
+		w.shared, w.grace = shared, grace
 	}
 	h.flight.admit(owner, number)
 }
 
-// undo forgets a write that is not let through after all.
+// undo forgets a write that is still open: it is not let through after all.
 func (h *Handlers) undo(owner ports.Ref, number uint64) {
 	h.deciding.Lock()
 	defer h.deciding.Unlock()
-	h.flight.deleteWrites(owner, func(w write) bool { return w.number == number })
+	h.flight.deleteWrites(owner, func(w write) bool { return w.number == number && w.isOpen })
 }

@@ -64,6 +64,7 @@ type Entry struct {
 	After     uint64    // the resourceVersion that an update changes; 0 for a create
 	Claims    []ports.Claim
 	Withdrawn bool // it is not let through after all: an earlier entry says that it was
+	IsShort   bool // it counts for a short time if it is not stored: others of its namespace never were
 }
 
 // Journal is one replica's view of the journal. Make one with New.

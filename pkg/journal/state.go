@@ -30,6 +30,7 @@ type stored struct {
 	After      uint64    `json:"after,omitempty"`
 	Claims     []claim   `json:"claims"`
 	Withdrawn  bool      `json:"withdrawn,omitempty"`
+	Short      bool      `json:"short,omitempty"`
 
 	seen time.Time // by this replica
 	size int       // as JSON, in bytes
@@ -166,7 +167,7 @@ func (s state) withoutOld(now time.Time) state {
 }
 
 func store(e Entry, n uint64, by string, now time.Time) stored {
-	s := stored{N: n, By: by, Owner: ref(e.Owner.Ref), UID: e.UID, After: e.After, Withdrawn: e.Withdrawn, seen: now}
+	s := stored{N: n, By: by, Owner: ref(e.Owner.Ref), UID: e.UID, After: e.After, Withdrawn: e.Withdrawn, Short: e.IsShort, seen: now}
 	if e.Owner.Controller != nil {
 		controller := ref(e.Owner.Controller.Ref)
 		s.Controller = &controller
@@ -192,7 +193,7 @@ func (s stored) measure() int {
 }
 
 func (s stored) entry() Entry {
-	e := Entry{Owner: ports.Owner{Ref: ports.Ref(s.Owner)}, UID: s.UID, After: s.After, Withdrawn: s.Withdrawn}
+	e := Entry{Owner: ports.Owner{Ref: ports.Ref(s.Owner)}, UID: s.UID, After: s.After, Withdrawn: s.Withdrawn, IsShort: s.Short}
 	if s.Controller != nil {
 		e.Owner.Controller = &ports.Owner{Ref: ports.Ref(*s.Controller)}
 	}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -48,7 +49,8 @@ type fire struct {
 	existed map[string]bool // "Service free/a", also of requests whose outcome is not known
 	named   map[string]string
 	counts  map[string]int
-	met     map[string]bool // pairs that were reported
+	met     map[string]bool     // pairs that were reported
+	trail   map[string][]string // the requests about an object, with what they got
 }
 
 func newFire(t *testing.T, from uint64) *fire {
@@ -73,7 +75,7 @@ func newFire(t *testing.T, from uint64) *fire {
 // use has the API server ask the first n replicas.
 func (f *fire) use(t *testing.T, n int) {
 	t.Helper()
-	f.used, f.named, f.counts, f.met = n, map[string]string{}, map[string]int{}, map[string]bool{}
+	f.used, f.named, f.counts, f.met, f.trail = n, map[string]string{}, map[string]int{}, map[string]bool{}, map[string][]string{}
 	balancer, err := rig.NewBalancer(t.Context(), f.replicas[:n]...)
 	if err != nil {
 		t.Fatal(err)
@@ -187,6 +189,7 @@ func (f *fire) disturb(t *testing.T, random *rand.Rand) error {
 		return nil
 	}
 	f.count(what)
+	t.Log(time.Now().Format("04:05.000"), what, pause)
 	switch what {
 	case stopped:
 		g.Freeze(pause)
@@ -213,8 +216,10 @@ func (f *fire) act(random *rand.Rand, client int) {
 	all := fmt.Sprintf(k.path, namespace)
 	one, id := all+"/"+name, k.name+" "+namespace+"/"+name
 	var r reply
+	verb, start := "", time.Now()
 	switch what := random.IntN(10); {
 	case what < 5:
+		verb = "create"
 		o := h.object(k, name)
 		if k.name == "Pod" {
 			o["spec"].(object)["nodeName"] = pick(random, "n1", "n2")
@@ -227,12 +232,18 @@ func (f *fire) act(random *rand.Rand, client int) {
 			f.mu.Unlock()
 		}
 	case what < 6 && k.scale:
+		verb = "scale"
 		r = f.api.do("PATCH", one+"/scale", "application/merge-patch+json", object{"spec": object{"replicas": random.IntN(3)}})
 	case what < 7:
+		verb = "patch"
 		r = f.api.do("PATCH", one, "application/merge-patch+json", h.patch(k))
 	default:
+		verb = "delete"
 		r = f.api.do("DELETE", one+"?gracePeriodSeconds=0", "", nil)
 	}
+	f.mu.Lock()
+	f.trail[id] = append(f.trail[id], fmt.Sprintf("%s, %v: %s %s", start.Format("04:05.000"), time.Since(start).Round(time.Millisecond), verb, r))
+	f.mu.Unlock()
 	f.count(fmt.Sprint(r.code))
 	if holder := finding.Holder(r.message); holder != "" && r.code == http.StatusUnprocessableEntity && finding.Code(r.message) != "" {
 		f.mu.Lock()
@@ -295,7 +306,10 @@ func (f *fire) look(t *testing.T) {
 		f.met[n.uid+p.uid] = true
 		f.mu.Unlock()
 		if !again {
-			t.Errorf("%s/%s is held by %s and by %s", p.port, p.protocol, n.of, p.of)
+			f.mu.Lock()
+			trails := slices.Concat([]string{n.of}, f.trail[n.of], []string{p.of}, f.trail[p.of])
+			f.mu.Unlock()
+			t.Errorf("%s/%s is held by %s and by %s\n%s", p.port, p.protocol, n.of, p.of, strings.Join(trails, "\n"))
 		}
 	}
 	if len(nodePorts)+len(hostPorts) > 0 {
