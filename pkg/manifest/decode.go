@@ -105,6 +105,9 @@ func (f *file) document(p part) {
 		f.noObject(p, "it does not hold fields", false)
 		return
 	}
+	if isKustomization(f.path, fields) {
+		f.kustomization(f.path, fields)
+	}
 	apiVersion, hasVersion := fields["apiVersion"].(string)
 	kind, hasKind := fields["kind"].(string)
 	_, hasMetadata := fields["metadata"].(map[string]any)

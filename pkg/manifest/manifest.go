@@ -59,7 +59,7 @@ func (o *Object) LineOf(field string) int { return lineOf(o.root, parsePath(fiel
 // Position returns "web.yaml:12", where the object begins.
 func (o *Object) Position() string { return strings.TrimSuffix(position(o.Path, o.Line), ": ") }
 
-// Skipped is what was found and not read, because it is no manifest.
+// Skipped is what was found and not read, because it is no manifest, or no whole one.
 type Skipped struct {
 	Path   string
 	Line   int // 0: all of Path
@@ -144,8 +144,8 @@ type Options struct {
 
 // Read reads each of paths: a file, a folder with everything below it, or "-" for stdin. Of a folder it takes the
 // files *.yaml, *.yml and *.json, in any case. What is hidden, excluded, or ignored by a file IgnoreFile is left out.
-// Documents that are no manifest, because they have no apiVersion and no kind, are listed in Input.Skipped. A path that is
-// named twice is read once.
+// Documents that are no manifest, because they have no apiVersion and no kind, and patches of a kustomization that is read too
+// are listed in Input.Skipped. A path that is named twice is read once.
 //
 // The error is about the paths and patterns: one that does not exist, or is malformed. What cannot be read is in
 // Input.Unread.
@@ -167,6 +167,7 @@ func Read(paths []string, o Options) (Input, error) {
 	}) {
 		r.add(one)
 	}
+	r.withoutPatches()
 	r.input.Unread = sorted(r.input.Unread)
 	return r.input, nil
 }
@@ -201,8 +202,9 @@ func Scheme() *runtime.Scheme {
 
 // reader collects what is read and what is wrong.
 type reader struct {
-	scheme *runtime.Scheme
-	input  Input
+	scheme  *runtime.Scheme
+	input   Input
+	patches []patch
 }
 
 func (r *reader) fail(path string, line int, err error) {
