@@ -336,35 +336,37 @@ func TestPoolCheck(t *testing.T) {
 	t.Setenv("KUBECONFIG", "/nowhere/at/all")
 	const (
 		head = "POOL      CHANGE   HAS          WILL HAVE\n"
-		gone = "spec.ports[0].nodePort: 30100/TCP of Service shop/a falls out of PortPool payments and is of no pool, while PortPool payments gives its holder numbers; keep 30100 in the pool, or give the Service another number first\n"
+		gone = "spec.ports[0].nodePort: 30100/TCP of Service shop/a will be out of pool: PortPool payments selects the Service and does not have the port; keep 30100 in the pool, or give the Service another port first\n"
 	)
 	for _, c := range []trial{
-		{"check -f same.yaml --state state.yaml", 0, head + "payments  Changed  30100-30109  30100-30109\n\nof 8 numbers that are held none is displaced\n"},
-		{"check -f larger.yaml --state state.yaml", 0, head + "payments  Changed  30100-30109  30100-30119\n\nof 8 numbers that are held none is displaced\n"},
-		{"check -f smaller.yaml --state state.yaml", 1, head + "payments  Changed  30100-30109  30101-30109\n\n" + gone + "of 8 numbers that are held 1 falls out of their pool, 0 become foreign; they keep their numbers\n"},
-		{"check -f smaller.yaml --shrink --state state.yaml", 1, head + "payments  Changed  30100-30109  30101-30109\n\n" + gone + "of 8 numbers that are held 1 falls out of their pool, 0 become foreign; they keep their numbers\n"},
-		{"check --shrink payments=30101-30109 --state state.yaml", 1, head + "payments  Changed  30100-30109  30101-30109\n\n" + gone + "of 8 numbers that are held 1 falls out of their pool, 0 become foreign; they keep their numbers\n"},
-		{"check --shrink payments=30100-30102,30109 --state state.yaml", 0, head + "payments  Changed  30100-30109  30100-30102,30109\n\nof 8 numbers that are held none is displaced\n"},
-		{"check --shrink payments=30101-30109 --state state.yaml --state everybody.yaml", 0, head + "payments  Changed  30100-30109  30101-30109\n\n30100 of PortPool payments will be of PortPool everybody, which serves their holders too\nof 8 numbers that are held none is displaced\n"},
+		{"check -f same.yaml --state state.yaml", 0, "POOL      CHANGE     HAS          WILL HAVE\npayments  Unchanged  30100-30109  30100-30109\n\n8 ports are held, and none is displaced\n"},
+		{"check -f larger.yaml --state state.yaml", 0, head + "payments  Changed  30100-30109  30100-30119\n\n8 ports are held, and none is displaced\n"},
+		{"check -f smaller.yaml --state state.yaml", 1, head + "payments  Changed  30100-30109  30101-30109\n\n" + gone + "8 ports are held: 1 will be out of pool or of none, 0 foreign; their holders keep them\n"},
+		{"check -f smaller.yaml --shrink --state state.yaml", 1, head + "payments  Changed  30100-30109  30101-30109\n\n" + gone + "8 ports are held: 1 will be out of pool or of none, 0 foreign; their holders keep them\n"},
+		{"check --shrink payments=30101-30109 --state state.yaml", 1, head + "payments  Changed  30100-30109  30101-30109\n\n" + gone + "8 ports are held: 1 will be out of pool or of none, 0 foreign; their holders keep them\n"},
+		{"check --shrink=payments=30100-30102,30109 --state state.yaml", 0, head + "payments  Changed  30100-30109  30100-30102,30109\n\n8 ports are held, and none is displaced\n"},
+		{"check --shrink payments=30100-30102,30109 --state state.yaml", 0, head + "payments  Changed  30100-30109  30100-30102,30109\n\n8 ports are held, and none is displaced\n"},
+		{"check --shrink payments=30101-30109 --state state.yaml --state everybody.yaml", 0, head + "payments  Changed  30100-30109  30101-30109\n\n30100 of PortPool payments will be of PortPool everybody, which selects their holders as well\n8 ports are held, and none is displaced\n"},
 		{"check --delete payments --state state.yaml", 1, head + "payments  Deleted  30100-30109  -\n\n" +
-			"spec.ports[0].nodePort: 30100/TCP of Service shop/a falls out of PortPool payments and belongs to nobody: no pool serves its holder; keep the pool for those who hold its numbers, or have another one select them\n" +
-			"spec.ports[0].nodePort: 30102/TCP of Service pay/b falls out of PortPool payments and belongs to nobody: no pool serves its holder; keep the pool for those who hold its numbers, or have another one select them\n" +
-			"of 8 numbers that are held 2 fall out of their pool, 0 become foreign; they keep their numbers\n"},
+			"spec.ports[0].nodePort: 30100/TCP of Service shop/a will be of no pool: none selects the Service; have a pool that selects the Service include 30100, if it should have one\n" +
+			"spec.ports[0].nodePort: 30102/TCP of Service pay/b will be of no pool: none selects the Service; have a pool that selects the Service include 30102, if it should have one\n" +
+			"8 ports are held: 2 will be out of pool or of none, 0 foreign; their holders keep them\n"},
 		{"check -f new.yaml --state state.yaml", 1, "POOL  CHANGE  HAS  WILL HAVE\nedge  New     -    30000-30099\n\n" +
-			"spec.ports[0].nodePort: 30000/TCP of Service default/d becomes foreign: PortPool edge has it for others alone; leave 30000 out of PortPool edge, or give Service another number first\n" +
+			"spec.ports[0].nodePort: 30000/TCP of Service default/d will be foreign: PortPool edge reserves it for others; leave 30000 out of PortPool edge, or give the Service another port first\n" +
 			"spec.ranges: PortPool edge names 30100-30109, which PortPool payments has; take the numbers out of one of the two\n" +
-			"of 8 numbers that are held 0 fall out of their pool, 1 becomes foreign; they keep their numbers\n"},
+			"8 ports are held: 0 will be out of pool or of none, 1 foreign; their holders keep them\n"},
 
-		{"check -f larger.yaml --shrink --state state.yaml", 2, "PortPool payments would get 30110-30119, which it does not have: correct its ranges, or leave --shrink out"},
-		{"check -f new.yaml --shrink --state state.yaml", 2, "PortPool edge would get 30000-30109, which it does not have"},
+		{"check -f larger.yaml --shrink --state state.yaml", 2, "PortPool payments would gain 30110-30119: correct its ranges, or omit --shrink"},
+		{"check -f new.yaml --shrink --state state.yaml", 2, "PortPool edge would gain 30000-30109"},
 		{"check --shrink payments=30109-30110 --state state.yaml", 2, "--shrink payments=30109-30110: PortPool payments does not have 30110; it has 30100-30109"},
-		{"check --shrink payments= --state state.yaml", 2, `--shrink "payments=": write POOL=RANGES`},
-		{"check --shrink payments=x --state state.yaml", 2, `--shrink "payments=x": write POOL=RANGES`},
+		{"check --shrink=x --state state.yaml", 2, `invalid argument "x" for "--shrink" flag: want POOL=RANGES`},
+		{"check --shrink payments= --state state.yaml", 2, `--shrink "payments=": want POOL=RANGES`},
+		{"check --shrink payments=x --state state.yaml", 2, `--shrink "payments=x": want POOL=RANGES`},
 		{"check --shrink other=30100 --state state.yaml", 2, "there is no PortPool other to shrink"},
 		{"check --delete other --state state.yaml", 2, "there is no PortPool other to delete"},
-		{"check -f host.yaml --state state.yaml", 2, "spec.for of PortPool payments is NodePorts and cannot be changed to HostPorts: make another pool"},
+		{"check -f host.yaml --state state.yaml", 2, "spec.for of PortPool payments is NodePorts and cannot be changed to HostPorts: create another pool"},
 		{"check -f none.yaml --state state.yaml", 2, "there is no PortPool (portcullis.dev/v1alpha1) in none.yaml"},
-		{"check payments=30100 --state state.yaml", 2, `"payments=30100" is nothing to check`},
+		{"check payments=30100 --state state.yaml", 2, `"payments=30100" is no flag`},
 		{"check --shrink --state state.yaml", 2, "nothing to check: name pools with -f, --delete, or --shrink POOL=RANGES"},
 		{"check -f - --state -", 2, "standard input cannot be both"},
 		{"check --delete payments", 2, "there is no kubeconfig that names a cluster"},
@@ -429,7 +431,7 @@ func TestPoolLive(t *testing.T) {
 		{"suggest" + flags + "bare", 0, fromFiles},
 		{"status" + flags + "bare", 2, "the cluster does not know the kind PortPool: install it with kubectl apply -k config/crd, or give the objects in files"},
 		{"check --delete a" + flags + "bare", 2, "the cluster does not know the kind PortPool"},
-		{"check -f new.yaml" + flags + "bare", 0, "POOL  CHANGE  HAS  WILL HAVE\nedge  New     -    32000\n\nof 8 numbers that are held none is displaced\n"},
+		{"check -f new.yaml" + flags + "bare", 0, "POOL  CHANGE  HAS  WILL HAVE\nedge  New     -    32000\n\n8 ports are held, and none is displaced\n"},
 		{"status" + flags + "some", 2, "you may not list pods, portpools, portclaims in all namespaces: ask for a ClusterRole with the verb list on namespaces, services and pods, and for a ClusterRoleBinding to portcullis-ports-view"},
 		{"suggest" + flags + "all", 2, "there are pools for nodePorts already, which would keep their numbers: payments;"},
 	} {

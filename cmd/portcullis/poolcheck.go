@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,23 +26,23 @@ type poolCheckOptions struct {
 	files, existing []string
 	deleted         []string
 	shrink          bool
+	kept            []string // POOL=RANGES that --shrink has as its value
 }
 
 func newPoolCheck() *cobra.Command {
 	o := &poolCheckOptions{}
 	cmd := &cobra.Command{
 		Use:   "check [-f PATH…] [--delete POOL…] [--shrink [POOL=RANGES…]]",
-		Short: "Show whom a planned change of pools would displace",
-		Long: `Tell who falls out of a pool, and whose number becomes foreign to one, if pools are changed or made (-f), deleted (--delete), or
-have these ranges only (--shrink POOL=30100-30149,30900). Nobody is ever moved: who is displaced keeps its number, and is counted
-as out of pool, or as foreign.
+		Short: "Show which holders a planned change of pools would displace",
+		Long: `Report which holders of ports would be displaced, that is out of pool or foreign, if pools were created or changed (-f), deleted
+(--delete), or left with some ranges only (--shrink POOL=30100-30149,30900). Displaced holders keep their ports.
 
-With -f, --shrink says that the change is meant to take numbers away: a pool that would get some, or that there is not, is refused.
+With -f, --shrink rejects pools that would gain ports.
 
 What exists is read from the cluster, or from --state. Nothing is written.
 
-Exit code: 0 nobody is displaced, 1 somebody is, or some of the files of --state could not be read, 2 bad usage, or pools of -f
-that cannot be read.`,
+Exit codes: 0 no holder would be displaced; 1 some would be, or a file of --state could not be read; 2 bad usage, or the pools of -f
+could not be read.`,
 		Example: `  portcullis pool check -f pools.yaml
   portcullis pool check --shrink team-payments=30100-30149
   portcullis pool check --delete team-payments -o json
@@ -54,20 +55,44 @@ that cannot be read.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVarP(&o.files, "filename", "f", nil, "pools as they are to be: `PATH` is a file, a folder (with all below it) or -; may be repeated")
+	f.StringArrayVarP(&o.files, "filename", "f", nil, "pools as they will be: `PATH` is a file, a folder (with all below it) or -; may be repeated")
 	f.StringArrayVar(&o.existing, "state", nil, "what exists, instead of a cluster: `PATH` is a file, a folder or -; may be repeated")
-	f.StringArrayVar(&o.deleted, "delete", nil, "`POOL` is to be deleted; may be repeated")
-	f.BoolVar(&o.shrink, "shrink", false, "pools only lose numbers: those of -f, or POOL=RANGES as arguments, the ranges that are to stay")
+	f.StringArrayVar(&o.deleted, "delete", nil, "`POOL` to delete; may be repeated")
+	f.Var((*shrinkFlag)(o), "shrink", "the ranges that a pool is to keep; without a value: the pools of -f only lose ports")
+	f.Lookup("shrink").NoOptDefVal = "true"
 	o.reading.addFlags(f)
 	o.reportOptions.addFlags(cmd, forms("PoolCheckReport"))
 	f.Lookup("namespace").Usage = "not used: pools belong to no namespace"
 	return cmd
 }
 
+// shrinkFlag is the flag --shrink: a switch, with POOL=RANGES as arguments or as its value.
+type shrinkFlag poolCheckOptions
+
+// Set implements pflag.Value.
+func (f *shrinkFlag) Set(text string) error {
+	on, err := strconv.ParseBool(text)
+	switch {
+	case err == nil:
+		f.shrink = on
+	case strings.Contains(text, "="):
+		f.shrink, f.kept = true, append(f.kept, text)
+	default:
+		return errors.New("want POOL=RANGES, as team-payments=30100-30149,30900")
+	}
+	return nil
+}
+
+// String implements pflag.Value.
+func (f *shrinkFlag) String() string { return strconv.FormatBool(f.shrink) }
+
+// Type implements pflag.Value.
+func (f *shrinkFlag) Type() string { return "POOL=RANGES" }
+
 func (o *poolCheckOptions) validate(args []string) error {
 	switch {
 	case len(args) > 0 && !o.shrink:
-		return fmt.Errorf("%q is nothing to check: name files with -f, or ranges with --shrink POOL=RANGES", args[0])
+		return fmt.Errorf("%q is no flag: name files with -f, or ranges with --shrink POOL=RANGES", args[0])
 	case len(o.files)+len(o.deleted)+len(args) == 0:
 		return errors.New("nothing to check: name pools with -f, --delete, or --shrink POOL=RANGES")
 	case slices.Contains(o.files, "-") && slices.Contains(o.existing, "-"):
@@ -81,6 +106,7 @@ func (o *poolCheckOptions) run(ctx context.Context, s streams, p *progress, args
 	if err != nil {
 		return err
 	}
+	args = append(o.kept, args...)
 	if err := o.validate(args); err != nil {
 		return err
 	}
@@ -145,10 +171,10 @@ func (o *poolCheckOptions) apply(state *poolState, changed map[string]pool.Pool,
 			p.Created = old.Created
 		}
 		if more := without(p.Ranges, old.Ranges); o.shrink && len(more) > 0 {
-			return fmt.Errorf("PortPool %s would get %s, which it does not have: correct its ranges, or leave --shrink out", name, more)
+			return fmt.Errorf("PortPool %s would gain %s: correct its ranges, or omit --shrink", name, more)
 		}
 		if exists && p.For != old.For {
-			return fmt.Errorf("spec.for of PortPool %s is %s and cannot be changed to %s: make another pool", name, old.For, p.For)
+			return fmt.Errorf("spec.for of PortPool %s is %s and cannot be changed to %s: create another pool", name, old.For, p.For)
 		}
 		state.pools[name] = p
 	}
@@ -156,11 +182,11 @@ func (o *poolCheckOptions) apply(state *poolState, changed map[string]pool.Pool,
 		name, text, _ := strings.Cut(a, "=")
 		ranges, err := ports.ParseRanges(text)
 		if err != nil || name == "" || len(ranges) == 0 {
-			return errors.Join(fmt.Errorf("--shrink %q: write POOL=RANGES, as team-payments=30100-30149,30900; to have none left, use --delete", a), err)
+			return errors.Join(fmt.Errorf("--shrink %q: want POOL=RANGES, as team-payments=30100-30149,30900; to leave none, use --delete", a), err)
 		}
 		p, exists := state.pools[name]
 		if !exists {
-			return fmt.Errorf("there is no PortPool %s to shrink; portcullis pool status lists all there are", name)
+			return fmt.Errorf("there is no PortPool %s to shrink; portcullis pool status lists the pools", name)
 		}
 		if more := without(ranges, p.Ranges); len(more) > 0 {
 			return fmt.Errorf("--shrink %s: PortPool %s does not have %s; it has %s", a, name, more, p.Ranges)
@@ -170,7 +196,7 @@ func (o *poolCheckOptions) apply(state *poolState, changed map[string]pool.Pool,
 	}
 	for _, name := range o.deleted {
 		if _, exists := state.pools[name]; !exists {
-			return fmt.Errorf("there is no PortPool %s to delete; portcullis pool status lists all there are", name)
+			return fmt.Errorf("there is no PortPool %s to delete; portcullis pool status lists the pools", name)
 		}
 		delete(state.pools, name)
 	}

@@ -8,6 +8,7 @@
 package pool
 
 import (
+	"reflect"
 	"strings"
 	"time"
 
@@ -33,6 +34,19 @@ type Pool struct {
 	PerService   int           // the same for one Service
 	State        State
 	Enforcement  Enforcement
+}
+
+// Same reports whether a pool is as another one, but for when they were created.
+func (p Pool) Same(o Pool) bool {
+	selector := func(s Selector) string {
+		if s == nil {
+			return "none"
+		}
+		return "[" + s.String() + "]"
+	}
+	areEqual := selector(p.Namespaces) == selector(o.Namespaces) && selector(p.Services) == selector(o.Services)
+	p.Namespaces, p.Services, p.Created = o.Namespaces, o.Services, o.Created
+	return areEqual && reflect.DeepEqual(p, o)
 }
 
 // Selector matches labels. Its String is shown to users; the empty string is a selector that matches all.

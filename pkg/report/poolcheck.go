@@ -75,6 +75,9 @@ func (r *PoolCheckReport) Change(before, after *pool.Member) {
 		c.Change = "Deleted"
 	} else {
 		c.Pool, c.After = after.Name, after.Effective.String()
+		if before != nil && after.Pool.Same(before.Pool) && c.Before == c.After {
+			c.Change = "Unchanged"
+		}
 		r.Notes = append(r.Notes, overlapNotes(after)...)
 	}
 	r.Changes = append(r.Changes, c)
@@ -109,7 +112,7 @@ func (r *PoolCheckReport) Moved(before, after *pool.Set, holdings []pool.Holding
 		return cmp.Or(strings.Compare(a.from, b.from), strings.Compare(a.to, b.to))
 	})
 	for _, m := range moves {
-		r.Notes = append(r.Notes, fmt.Sprintf("%s of PortPool %s will be of PortPool %s, which serves their holders too", few(ports.NewRanges(numbers[m]...)), m.from, m.to))
+		r.Notes = append(r.Notes, fmt.Sprintf("%s of PortPool %s will be of PortPool %s, which selects their holders as well", few(ports.NewRanges(numbers[m]...)), m.from, m.to))
 	}
 }
 
@@ -133,23 +136,18 @@ func standingOf(p pool.Place) PoolPlace {
 
 // displaced tells in one sentence what becomes of a number.
 func displaced(d pool.Displacement, holder ports.Ref, field string, protocol ports.Protocol) string {
-	number := fmt.Sprintf("%d/%s", d.Port, protocol)
-	what := fmt.Sprintf("%s of %s", number, holder)
-	was := ""
-	if d.Before.Standing == pool.InPool {
-		was = " falls out of PortPool " + d.Before.Pool.Name + " and"
-	}
+	what := fmt.Sprintf("%d/%s of %s", d.Port, protocol, holder)
 	way := ""
 	switch d.After.Standing {
 	case pool.InForeign:
-		what += fmt.Sprintf("%s becomes foreign: PortPool %s has it for others alone", was, d.After.Pool.Name)
-		way = fmt.Sprintf("leave %d out of PortPool %s, or give %s another number first", d.Port, d.After.Pool.Name, holder.Kind)
+		what += fmt.Sprintf(" will be foreign: PortPool %s reserves it for others", d.After.Pool.Name)
+		way = fmt.Sprintf("leave %d out of PortPool %s, or give the %s another port first", d.Port, d.After.Pool.Name, holder.Kind)
 	case pool.OutOfPool:
-		what += fmt.Sprintf("%s is of no pool, while PortPool %s gives its holder numbers", was, d.After.Pool.Name)
-		way = fmt.Sprintf("keep %d in the pool, or give the %s another number first", d.Port, holder.Kind)
+		what += fmt.Sprintf(" will be out of pool: PortPool %s selects the %s and does not have the port", d.After.Pool.Name, holder.Kind)
+		way = fmt.Sprintf("keep %d in the pool, or give the %s another port first", d.Port, holder.Kind)
 	default:
-		what += fmt.Sprintf("%s belongs to nobody: no pool serves its holder", was)
-		way = "keep the pool for those who hold its numbers, or have another one select them"
+		what += fmt.Sprintf(" will be of no pool: none selects the %s", holder.Kind)
+		way = fmt.Sprintf("have a pool that selects the %s include %d, if it should have one", holder.Kind, d.Port)
 	}
 	return fitted(field+": "+what, way)
 }
@@ -185,21 +183,14 @@ func orDash(text string) string {
 	return text
 }
 
-// String counts in words: "of 40 numbers that are held 2 fall out of their pool, 1 becomes foreign".
+// String counts in words: "40 ports are held: 2 will be out of pool or of none, 1 foreign; their holders keep them".
 func (s PoolCheckSummary) String() string {
-	held := "of " + plural(s.Held, "number") + " that are held"
+	held := plural(s.Held, "port") + " are held"
 	if s.Held == 1 {
-		held = "of 1 number that is held"
+		held = "1 port is held"
 	}
 	if s.Displaced == 0 {
-		return held + " none is displaced"
+		return held + ", and none is displaced"
 	}
-	fall, become := "fall", "become"
-	if s.FallOut == 1 {
-		fall = "falls"
-	}
-	if s.Foreign == 1 {
-		become = "becomes"
-	}
-	return fmt.Sprintf("%s %d %s out of their pool, %d %s foreign; they keep their numbers", held, s.FallOut, fall, s.Foreign, become)
+	return fmt.Sprintf("%s: %d will be out of pool or of none, %d foreign; their holders keep them", held, s.FallOut, s.Foreign)
 }
