@@ -67,10 +67,10 @@ spec:
 
 func TestPoolCheckSummary(t *testing.T) {
 	for want, s := range map[string]PoolCheckSummary{
-		"0 ports are held, and none is displaced":                                                     {},
-		"1 port is held, and none is displaced":                                                       {Held: 1},
+		"0 ports are held, and none is displaced":                                                {},
+		"1 port is held, and none is displaced":                                                  {Held: 1},
 		"9 ports are held: 1 will be out of pool or of none, 1 foreign; their holders keep them": {Held: 9, Displaced: 2, FallOut: 1, Foreign: 1},
-		"9 ports are held: 2 will be out of pool or of none, 2 foreign; their holders keep them":   {Held: 9, Displaced: 4, FallOut: 2, Foreign: 2},
+		"9 ports are held: 2 will be out of pool or of none, 2 foreign; their holders keep them": {Held: 9, Displaced: 4, FallOut: 2, Foreign: 2},
 	} {
 		if got := s.String(); got != want {
 			t.Errorf("%q, want %q", got, want)
