@@ -226,14 +226,29 @@ func (a Address) String() string {
 	}
 	switch {
 	case a.flags&primaryOnly != 0:
-		return s + " (primary)"
+		return s + primaryText
 	case a.flags&withoutLoopback4 != 0:
-		return s + " (not loopback)"
+		return s + noLoopbackText
 	case a.flags&withoutLoopback6 != 0:
-		return s + " (not ::1)"
+		return s + noLoopback6Text
 	}
 	return s
 }
+
+const (
+	primaryText     = " (primary)"
+	noLoopbackText  = " (not loopback)"
+	noLoopback6Text = " (not ::1)"
+)
+
+// narrowed returns what makes an address of what String writes behind one.
+func narrowed() map[string]func(Address) Address {
+	return map[string]func(Address) Address{
+		primaryText: Address.PrimaryOnly, noLoopbackText: Address.WithoutLoopback, noLoopback6Text: Address.WithoutIPv6Loopback,
+	}
+}
+
+func (a Address) itself() Address { return a }
 
 // Compare orders addresses: all first, then by family, address and length.
 func (a Address) Compare(b Address) int {

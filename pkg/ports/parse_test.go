@@ -1,6 +1,7 @@
 package ports_test
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
 // parseCase is a text and what it is when printed again; want "" if it is bad.
@@ -113,7 +115,7 @@ func TestParseSocket(t *testing.T) {
 		{"", ""}, {"80", ""}, {"80/TCP", ""}, {":80/TCP", ""}, {"*:80", ""}, {"*:80/", ""}, {"*:80/tcp", ""}, {"*:80/TCP/UDP", ""},
 		{"*:0/TCP", ""}, {"*:/TCP", ""}, {"*:65536/TCP", ""}, {"::1:80/TCP", ""}, {"[]:80/TCP", ""}, {"[:80/TCP", ""}, {"]:80/TCP", ""},
 		{"[10.0.0.1:80/TCP", ""}, {"10.0.0.1]:80/TCP", ""}, {"[10.0.0.1]:80/TCP", ""}, {"[*]:80/TCP", ""}, {"[[::1]]:80/TCP", ""},
-		{"[fe80::1%eth0]:80/TCP", ""}, {"10.0.0.0/8:80/TCP", ""}, {"localhost:80/TCP", ""},
+		{"[fe80::1%eth0]:80/TCP", ""}, {"10.0.0.0/8:80/TCP", "10.0.0.0/8:80/TCP"}, {"localhost:80/TCP", ""},
 	})
 }
 
@@ -249,6 +251,26 @@ func TestCovers(t *testing.T) {
 		x := socket(a, 80, ports.TCP)
 		if x.Covers(socket(b, 80, ports.TCP)) != c.want || x.Covers(socket(b, 81, ports.TCP)) || x.Covers(socket(b, 80, ports.UDP)) {
 			t.Errorf("sockets on %s and %s: covered wrongly", c.a, c.b)
+		}
+	}
+}
+
+// TestSocketRoundTrip: what String writes of any socket, ParseSocket reads back as the same.
+func TestSocketRoundTrip(t *testing.T) {
+	random := rand.New(rand.NewPCG(seed.Of(t), 0))
+	addresses := []ports.Address{
+		ports.AllAddresses(), ports.AllIPv4(), ports.AllIPv6(), ports.OneAddress(netip.MustParseAddr("10.0.0.1")), ports.OneAddress(netip.IPv6Loopback()),
+		ports.AddressesIn(netip.MustParsePrefix("127.0.0.0/8")), ports.AddressesIn(netip.MustParsePrefix("fd00::/64")), ports.AddressesIn(netip.MustParsePrefix("128.0.0.0/1")),
+	}
+	narrower := []func(ports.Address) ports.Address{ports.Address.WithoutLoopback, ports.Address.WithoutIPv6Loopback, ports.Address.PrimaryOnly}
+	for range seed.Rounds(1000, 100_000) {
+		a := addresses[random.IntN(len(addresses))]
+		for range random.IntN(3) {
+			a = narrower[random.IntN(len(narrower))](a)
+		}
+		s := ports.Socket{Address: a, Protocol: ports.Protocols()[random.IntN(3)], Port: uint16(1 + random.IntN(65535))}
+		if back, err := ports.ParseSocket(s.String()); err != nil || back != s {
+			t.Fatalf("%s is read back as %s, %v", s, back, err)
 		}
 	}
 }

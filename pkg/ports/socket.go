@@ -3,6 +3,7 @@ package ports
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -15,13 +16,14 @@ type Socket struct {
 }
 
 // ParseSocket reads ADDRESS:PORT/PROTOCOL, for example "0.0.0.0:80/TCP", "[::]:53/UDP", or "*:9100/TCP" for every
-// address.
+// address; and what else String returns: prefixes, "10.0.0.0/8:80/TCP", and "* (not loopback):80/TCP".
 func ParseSocket(s string) (Socket, error) {
-	rest, protocol, ok := strings.Cut(s, "/")
-	if !ok {
+	slash := strings.LastIndexByte(s, '/')
+	if slash < 0 {
 		return Socket{}, fmt.Errorf("socket %q has no /PROTOCOL", s)
 	}
-	proto, err := ParseProtocol(protocol)
+	rest := s[:slash]
+	proto, err := ParseProtocol(s[slash+1:])
 	if err != nil {
 		return Socket{}, fmt.Errorf("socket %q: %w", s, err)
 	}
@@ -41,15 +43,25 @@ func ParseSocket(s string) (Socket, error) {
 }
 
 func parseSocketAddress(s string) (Address, error) {
-	if s == "*" {
-		return AllAddresses(), nil
-	}
 	inner, open := strings.CutPrefix(s, "[")
 	inner, closed := strings.CutSuffix(inner, "]")
 	if s == "" || open != closed || open != strings.Contains(inner, ":") {
 		return Address{}, fmt.Errorf("%q is not an address (write *, an IPv4 address, or an IPv6 address in brackets)", s)
 	}
-	return ParseAddress(inner)
+	base, without := inner, Address.itself
+	for text, narrower := range narrowed() {
+		if cut, ok := strings.CutSuffix(inner, text); ok {
+			base, without = cut, narrower
+		}
+	}
+	if base == "*" {
+		return without(AllAddresses()), nil
+	}
+	if prefix, err := netip.ParsePrefix(base); err == nil && prefix == prefix.Masked() {
+		return without(AddressesIn(prefix)), nil
+	}
+	a, err := ParseAddress(base)
+	return without(a), err
 }
 
 // MustParseSocket is ParseSocket for constants; it panics on an error.
@@ -71,7 +83,7 @@ func (s Socket) Covers(o Socket) bool {
 	return s.Port == o.Port && s.Protocol == o.Protocol && s.Address.Covers(o.Address)
 }
 
-// String returns the form that ParseSocket reads, for sockets on all addresses, one family, or one address.
+// String returns the form that ParseSocket reads.
 func (s Socket) String() string {
 	address := s.Address.String()
 	if strings.Contains(address, ":") {
