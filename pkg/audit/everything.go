@@ -22,7 +22,7 @@ import (
 // template does not are told each.
 //
 // What was admitted once is found all the same, and nothing is marked as standing. tell, if it is not nil, is called after
-// each object. The error is that of New.
+// each object. Settings and the error are those of New.
 func Everything(settings *extract.Settings, objects []runtime.Object, now time.Time, tell func(judged, all int)) ([]check.Finding, error) {
 	j, err := New(settings, nil, objects, now)
 	existing := j.byAge(objects)

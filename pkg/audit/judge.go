@@ -54,11 +54,17 @@ func (e *InvalidError) Error() string { return e.Err.Error() }
 // Unwrap returns what is wrong.
 func (e *InvalidError) Unwrap() error { return e.Err }
 
-// New returns a judge of inputs, to whom state exists already; an input that stands in the state too is an update of it.
-// Nodes, namespaces, pools, policies and claims of both are kept to. now is when exceptions of policies are judged. The
+// New returns a judge of inputs, to whom state exists already; an input that stands in the state too is an update of it. Nil
+// settings are the configuration's defaults. Nodes, namespaces, pools, policies and claims of both are kept to. now is when exceptions of policies are judged. The
 // error joins an *InvalidError for each object that the API server would refuse; the judge that comes with it does without
 // these.
 func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Time) (*Judge, error) {
+	if settings == nil {
+		var err error
+		if settings, err = extract.NewSettings(nil); err != nil {
+			return nil, err
+		}
+	}
 	limits, err := newRestrictions(settings, state, inputs, now)
 	plane := explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback)
 	j := &Judge{settings: settings, plane: plane, state: map[ports.Ref][]runtime.Object{}, holders: map[ports.Ref][]runtime.Object{}, judged: map[ports.Ref]bool{}, limits: limits}

@@ -12,15 +12,16 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// Input is one object to judge: a Service or a Workload, and its old version if the change is an update.
+// Input is one object to judge: a Service or a Workload, and its old version if the change is an update. A claim without an owner
+// is the object's.
 type Input struct {
 	Service, OldService   *Service
 	Workload, OldWorkload *Workload
-	Held                  *ledger.Snapshot // what the object's own owner holds in it never counts against it
+	Held                  *ledger.Snapshot // what the object's own owner holds in it never counts against it; nil: nobody holds anything
 	Evidence              *ledger.Snapshot // what others listen on without declaring it, to judge by their probes; nil: not known
-	Settings              *Settings
-	Families              Families       // of the cluster's pods
-	ServiceRanges         []netip.Prefix // from which cluster IPs are given; none: not known
+	Settings              *Settings        // nil: the zero Settings, by which nothing is known of the cluster's configuration
+	Families              Families         // of the cluster's pods
+	ServiceRanges         []netip.Prefix   // from which cluster IPs are given; none: not known
 
 	Pools      *Pools                              // nil: there are none
 	Policies   []Policy                            // all of the cluster: those that do not select Namespace say nothing
@@ -110,6 +111,7 @@ func questions() []question {
 // Check asks every question about the object and returns the findings, sorted. What the old version had already, and
 // what a controller that stands in the ledger with the same claims brings, is marked as standing.
 func Check(in Input) []Finding {
+	in.complete()
 	templates := map[ports.Ref]sockets{}
 	now := subject{
 		service: in.Service, previous: in.OldService, workload: in.Workload, before: in.OldWorkload,
@@ -157,6 +159,47 @@ func Check(in Input) []Finding {
 		now.offer(findings, in.Offered)
 	}
 	return findings
+}
+
+// complete fills in what can be derived where it is left out. It changes no object of the caller.
+func (in *Input) complete() {
+	if in.Settings == nil {
+		in.Settings = &Settings{}
+	}
+	if in.Held == nil {
+		in.Held = new(ledger.Ledger).Snapshot()
+	}
+	if in.Pools != nil && in.Pools.Set == nil {
+		in.Pools = nil
+	}
+	for _, svc := range []**Service{&in.Service, &in.OldService} {
+		if *svc != nil && lacksOwner((*svc).Claims) {
+			owned := **svc
+			owned.Claims = ownedBy(&owned.Owner, owned.Claims)
+			*svc = &owned
+		}
+	}
+	for _, w := range []**Workload{&in.Workload, &in.OldWorkload} {
+		if *w != nil && lacksOwner((*w).Claims) {
+			owned := **w
+			owned.Claims = ownedBy(&owned.Owner, owned.Claims)
+			*w = &owned
+		}
+	}
+}
+
+func lacksOwner(claims []ports.Claim) bool {
+	return slices.ContainsFunc(claims, func(c ports.Claim) bool { return c.Owner == nil })
+}
+
+func ownedBy(owner *ports.Owner, claims []ports.Claim) []ports.Claim {
+	owned := slices.Clone(claims)
+	for i := range owned {
+		if owned[i].Owner == nil {
+			owned[i].Owner = owner
+		}
+	}
+	return owned
 }
 
 func ask(s subject) []Finding {

@@ -25,9 +25,13 @@ type Settings struct {
 	dataPlane configv1alpha1.DataPlane
 }
 
-// NewSettings reads a configuration. One that passes its own Validate gives no error but for a code that does not exist,
+// NewSettings reads a configuration; nil: its defaults. One that passes its own Validate gives no error but for a code that does not exist,
 // which the file's own package cannot know.
 func NewSettings(c *configv1alpha1.PortcullisConfiguration) (*Settings, error) {
+	if c == nil {
+		c = &configv1alpha1.PortcullisConfiguration{}
+		c.Default()
+	}
 	s := &Settings{
 		DefaultHostIP: DefaultHostIP(c.DefaultHostIP),
 		DenyUncertain: c.OnUncertain == configv1alpha1.Deny,
