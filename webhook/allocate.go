@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/pkg/allocator"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
@@ -231,17 +230,18 @@ func (a *allocation) fromConfiguration(gap pool.Gap) (uint16, bool) {
 			protocols = append(protocols, protocol)
 		}
 	}
-	number, err := allocator.Next(allocator.Request{
+	search := pool.Search{
 		Ranges: a.settings.AllocateFrom,
 		Except: a.pools.Owned(pool.NodePorts),
 		Key:    fmt.Sprintf("%s/%s/%s", a.owner.Namespace, a.owner.Name, what),
-		Held: func(port uint16) (ports.Claim, bool) {
+		IsFree: func(port uint16) bool {
 			held := a.lost[port] || a.booking[port] > 0 || a.isTaken(port) ||
 				slices.ContainsFunc(protocols, func(p ports.Protocol) bool { return a.isHeld(kind, port, p) })
-			return ports.Claim{}, held
+			return !held
 		},
-	})
-	if err != nil {
+	}
+	number, ok := search.Next()
+	if !ok {
 		a.metrics.allocations.WithLabelValues("exhausted").Inc()
 		return 0, false
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/portcullis-k8s/portcullis/pkg/allocator"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -240,13 +239,8 @@ func (s subject) freeLike(wanted ports.Claim, offered map[uint16]bool) uint16 {
 		}
 		owned = s.pools.Set.Owned(pool.NodePorts)
 	}
-	number, err := allocator.Next(allocator.Request{
-		Ranges: s.settings.OfferFrom, Except: owned, Key: key,
-		Held: func(port uint16) (ports.Claim, bool) { return ports.Claim{}, !isFree(port) },
-	})
-	if err != nil {
-		return 0
-	}
+	search := pool.Search{Ranges: s.settings.OfferFrom, Except: owned, Key: key, IsFree: isFree}
+	number, _ := search.Next()
 	return number
 }
 

@@ -6,8 +6,8 @@ import (
 	"slices"
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/pkg/allocator"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -52,8 +52,8 @@ func (s *Settings) readRanges(c *configv1alpha1.PortcullisConfiguration) error {
 		return fmt.Errorf("nodePortRange: %w", err)
 	}
 	s.Check.NodePortRange = r
-	if static := allocator.StaticBand(r); !static.IsEmpty() {
-		s.Check.DynamicBand = allocator.DynamicBand(r)
+	if static := pool.StaticBand(r); !static.IsEmpty() {
+		s.Check.DynamicBand = pool.DynamicBand(r)
 	}
 	if s.Check.Ephemeral, err = ports.ParseRange(c.EphemeralPortRange); err != nil {
 		return fmt.Errorf("ephemeralPortRange: %w", err)
@@ -61,7 +61,7 @@ func (s *Settings) readRanges(c *configv1alpha1.PortcullisConfiguration) error {
 	if s.Check.ReservedLocal, err = ports.ParseRanges(c.ReservedLocalPorts); err != nil {
 		return fmt.Errorf("reservedLocalPorts: %w", err)
 	}
-	for _, band := range []ports.Range{allocator.StaticBand(r), allocator.DynamicBand(r)} {
+	for _, band := range []ports.Range{pool.StaticBand(r), pool.DynamicBand(r)} {
 		if !band.IsEmpty() {
 			s.Check.OfferFrom = append(s.Check.OfferFrom, band) // who writes a number had better not write a dynamic one
 		}
@@ -73,7 +73,7 @@ func (s *Settings) readRanges(c *configv1alpha1.PortcullisConfiguration) error {
 	if err != nil {
 		return fmt.Errorf("allocateFrom: %w", err)
 	}
-	s.AllocateFrom = allocator.Order(r, from)
+	s.AllocateFrom = pool.Order(r, from)
 	if len(from) > 0 {
 		s.Check.OfferFrom = from
 	}

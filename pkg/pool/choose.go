@@ -3,7 +3,6 @@ package pool
 import (
 	"slices"
 
-	"github.com/portcullis-k8s/portcullis/pkg/allocator"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -25,7 +24,6 @@ type Choice struct {
 	Pool    *Member
 	Numbers []uint16    // for each of Wants, all different
 	Over    *LimitError // a limit that is exceeded, where the pool's enforcement is not Deny; else nil
-	request Request
 }
 
 // Choose picks the pool that serves r, and all the numbers from it. The pools that select r are tried in the order of
@@ -47,22 +45,11 @@ func (s *Set) Choose(r Request) (Choice, error) {
 		book := r.Book.except(r.Has...)
 		numbers := m.assign(&r, book)
 		if len(numbers) == len(r.Wants) {
-			return Choice{Pool: m, Numbers: numbers, Over: over, request: r}, nil
+			return Choice{Pool: m, Numbers: numbers, Over: over}, nil
 		}
 		failed.Tried = append(failed.Tried, Shortfall{Pool: m, Left: count(m.Automatic, book)})
 	}
 	return Choice{}, failed
-}
-
-// Again picks another number for want i, from the same pool: somebody else was given the first one at the same moment. It
-// is none of the numbers that were lost so. The only error is *ExhaustedError; another Choose may know another pool.
-func (c *Choice) Again(i int, lost ...uint16) (uint16, error) {
-	book := c.request.Book.except(slices.Concat(c.request.Has, c.Numbers, lost)...)
-	number, ok := c.Pool.Next(c.Pool.key(&c.request, i), book)
-	if !ok {
-		return 0, &ExhaustedError{Requester: c.request.Requester, Wanted: 1, Tried: []Shortfall{{Pool: c.Pool, Left: count(c.Pool.Automatic, book)}}}
-	}
-	return number, nil
 }
 
 // serving returns the pools that give r numbers which it does not name, in the order in which they are tried.
@@ -164,16 +151,15 @@ func (m *Member) Next(key string, book Book) (uint16, bool) {
 		}
 		return 0, false
 	}
-	// The allocator starts anew in each range, so that all would crowd into the first one: it is given the places, from 1,
+	// A search starts anew in each range, so that all would crowd into the first one: it is given the places, from 1,
 	// of all of them.
-	place, err := allocator.Next(allocator.Request{
+	search := Search{
 		Ranges: []ports.Range{{First: 1, Last: uint16(m.Automatic.Size())}},
 		Key:    key,
-		Held: func(place uint16) (ports.Claim, bool) {
-			return ports.Claim{}, book.use(nth(m.Automatic, int(place)-1)) != Free
-		},
-	})
-	if err != nil {
+		IsFree: func(place uint16) bool { return book.use(nth(m.Automatic, int(place)-1)) == Free },
+	}
+	place, ok := search.Next()
+	if !ok {
 		return 0, false
 	}
 	return nth(m.Automatic, int(place)-1), true

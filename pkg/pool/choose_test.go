@@ -124,51 +124,6 @@ func TestChooseHostPorts(t *testing.T) {
 	}
 }
 
-// Whoever loses a number to another is given one that is neither lost nor its own.
-func TestAgain(t *testing.T) {
-	for _, strategy := range []string{"", "lowest", "random"} {
-		choice, err := mustSet("a 30000-30009 " + strategy).Choose(pool.Request{Requester: service("x/web"), Wants: wants(3), Has: []uint16{30005}, Book: held("30006")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		seen := map[uint16]bool{30005: true, 30006: true}
-		for _, n := range choice.Numbers {
-			seen[n] = true
-		}
-		var lost []uint16
-		for range 5 {
-			n, err := choice.Again(1, lost...)
-			if err != nil || seen[n] || n < 30000 || n > 30009 {
-				t.Fatalf("%q: after %d: %d, %v", strategy, lost, n, err)
-			}
-			seen[n], lost = true, append(lost, n)
-		}
-		n, err := choice.Again(1, lost...)
-		if _, exhausted := errors.AsType[*pool.ExhaustedError](err); !exhausted {
-			t.Errorf("%q: an eleventh number %d, %v", strategy, n, err)
-		}
-	}
-}
-
-// The pool goes on where the lost number was, as another search would.
-func TestAgainGoesOn(t *testing.T) {
-	s := mustSet("a 30000-30009,30020-30029")
-	choice, err := s.Choose(pool.Request{Requester: service("x/web"), Wants: wants(1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := append(numbersOf("30000-30009"), numbersOf("30020-30029")...)
-	at := slices.Index(all, choice.Numbers[0])
-	lost := []uint16{choice.Numbers[0]}
-	for i := 1; i < len(all); i++ {
-		n, err := choice.Again(0, lost...)
-		if want := all[(at+i)%len(all)]; n != want || err != nil {
-			t.Fatalf("after %d: %d, %v, want %d", lost, n, err, want)
-		}
-		lost = append(lost, n)
-	}
-}
-
 func numbersOf(text string) []uint16 {
 	var numbers []uint16
 	for _, r := range mustRanges(text) {

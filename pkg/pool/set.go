@@ -162,7 +162,7 @@ func (s *Set) OwnerOf(field For, port uint16) (*Member, bool) {
 }
 
 // Owned returns the numbers that exclusive pools have: who is served by no pool gets none of them, so that they are the
-// Except of an allocator.Request over the configuration's own ranges.
+// Except of a Search over the configuration's own ranges.
 func (s *Set) Owned(field For) ports.Ranges {
 	var ranges []ports.Range
 	for _, o := range s.owned[field] {

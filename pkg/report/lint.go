@@ -134,18 +134,6 @@ func object(r ports.Ref) Object {
 	return Object{APIVersion: r.APIVersion, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name}
 }
 
-// AtLeast counts the findings at or above a severity.
-func (r *LintReport) AtLeast(s check.Severity) int {
-	counts := map[check.Severity]int{check.Error: r.Summary.Errors, check.Warning: r.Summary.Warnings, check.Info: r.Summary.Infos}
-	n := 0
-	for severity, count := range counts {
-		if severity >= s {
-			n += count
-		}
-	}
-	return n
-}
-
 // WriteJSON writes the report as indented JSON.
 func (r *LintReport) WriteJSON(w io.Writer) error {
 	e := json.NewEncoder(w)

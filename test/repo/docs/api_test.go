@@ -19,7 +19,7 @@ import (
 // libraryPackages are those that the README names under "As a library", with what their values are made of.
 func libraryPackages() []string {
 	return []string{
-		"api/config/v1alpha1", "api/v1alpha1", "pkg/allocator", "pkg/audit", "pkg/check", "pkg/explain", "pkg/extract", "pkg/ledger", "pkg/manifest", "pkg/pool",
+		"api/config/v1alpha1", "api/v1alpha1", "pkg/audit", "pkg/check", "pkg/explain", "pkg/extract", "pkg/ledger", "pkg/manifest", "pkg/pool",
 		"pkg/ports", "pkg/report", "pkg/rules", "pkg/rules/kubeproxy", "pkg/rules/portmap", "pkg/rules/text", "pkg/rules/walk", "webhook",
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/kubernetes/pkg/registry/core/service/portallocator"
 
-	"github.com/portcullis-k8s/portcullis/pkg/allocator"
+	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -21,7 +21,7 @@ func TestBandsAsTheAPIServer(t *testing.T) {
 	for _, size := range sizes {
 		last := min(65535, max(32767, 30000+size-1))
 		whole := ports.Range{First: uint16(last - size + 1), Last: uint16(last)}
-		static, dynamic := allocator.StaticBand(whole), allocator.DynamicBand(whole)
+		static, dynamic := pool.StaticBand(whole), pool.DynamicBand(whole)
 		upstream, err := portallocator.NewInMemory(net.PortRange{Base: int(whole.First), Size: whole.Size()})
 		if err != nil {
 			t.Fatal(err)

@@ -1,15 +1,15 @@
-package allocator_test
+package pool_test
 
 import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/portcullis-k8s/portcullis/pkg/allocator"
+	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// The numbers of KEP-3668 and of calculateRangeOffset; test/upstream/conformance asks the real allocator.
+// The numbers of KEP-3668 and of calculateRangeOffset; test/upstream/conformance asks the real pool.
 func TestBands(t *testing.T) {
 	for _, c := range []struct{ whole, static, dynamic string }{
 		{"30000-32767", "30000-30085", "30086-32767"}, // 2768: a 32nd is 86
@@ -23,7 +23,7 @@ func TestBands(t *testing.T) {
 		{"65519-65535", "65519-65534", "65535"},
 	} {
 		r := ports.MustParseRange(c.whole)
-		static, dynamic := allocator.StaticBand(r), allocator.DynamicBand(r)
+		static, dynamic := pool.StaticBand(r), pool.DynamicBand(r)
 		if static.String() != c.static || dynamic.String() != c.dynamic {
 			t.Errorf("%s: static %v, dynamic %v; want %s and %s", c.whole, static, dynamic, c.static, c.dynamic)
 		}
@@ -32,7 +32,7 @@ func TestBands(t *testing.T) {
 		}
 	}
 	for _, empty := range []ports.Range{{}, {First: 5, Last: 1}, {First: 0, Last: 100}} {
-		if s, d := allocator.StaticBand(empty), allocator.DynamicBand(empty); !s.IsEmpty() || !d.IsEmpty() {
+		if s, d := pool.StaticBand(empty), pool.DynamicBand(empty); !s.IsEmpty() || !d.IsEmpty() {
 			t.Errorf("%#v has the bands %v and %v", empty, s, d)
 		}
 	}
@@ -48,11 +48,11 @@ func TestOrder(t *testing.T) {
 		{"30000-32767", "31000-31099", inOrder("31000-31099")},
 		{"30000-32767", "32000-32099,31000", inOrder("31000", "32000-32099")},
 	} {
-		if diff := cmp.Diff(c.want, allocator.Order(ports.MustParseRange(c.whole), mustRanges(c.from))); diff != "" {
+		if diff := cmp.Diff(c.want, pool.Order(ports.MustParseRange(c.whole), mustRanges(c.from))); diff != "" {
 			t.Errorf("%s, from %q (-want +got):\n%s", c.whole, c.from, diff)
 		}
 	}
-	if got := allocator.Order(ports.Range{}, nil); len(got) != 0 {
+	if got := pool.Order(ports.Range{}, nil); len(got) != 0 {
 		t.Errorf("of no range: %v", got)
 	}
 }

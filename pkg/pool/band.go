@@ -1,4 +1,4 @@
-package allocator
+package pool
 
 import "github.com/portcullis-k8s/portcullis/pkg/ports"
 
@@ -32,7 +32,7 @@ func staticSize(r ports.Range) int {
 	return min(max(least, size/share), most)
 }
 
-// Order returns the ranges for a Request: allocateFrom as it is, or if that is empty the dynamic band of
+// Order returns the ranges for a Search: allocateFrom as it is, or if that is empty the dynamic band of
 // nodePortRange and then the static one, which is the API server's own order. None of them is empty.
 func Order(nodePortRange ports.Range, allocateFrom ports.Ranges) []ports.Range {
 	if len(allocateFrom) > 0 {
