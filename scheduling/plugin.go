@@ -1,11 +1,19 @@
-// Package scheduling is the kube-scheduler plugin PortClaims: it keeps a pod from nodes on which a host port that it
-// wants is taken, by a pod, by a Service on every node, or by the node itself, and says by whom. It is made against
-// k8s.io/kube-scheduler/framework alone and runs beside the in-tree NodePorts, which knows pods only.
+// Package scheduling keeps a pod from nodes on which a host port that it wants is taken, by a pod, by a Service on every
+// node, or by the node itself, and says by whom. PortClaims does so inside kube-scheduler, as a plugin beside the in-tree
+// NodePorts, which knows pods only; Extender does so over HTTP, for a scheduler that cannot be rebuilt.
+//
+//	PreFilter         what the pod wants, and whether it is taken on every node
+//	Filter            whether it is taken on one node
+//	PostFilter        an event that names the holders, if no node is left
+//	PreScore, Score   with preferUncontended: nodes that the fewest other workloads may need
+//	Reserve           once more for the node that was chosen
+//	EventsToRegister  which changes may let in a pod that was rejected
 //
 // Within one scheduler a pod that was given a node counts on it from then on (NodeInfo has it). What another scheduler
-// decided in the meantime is seen when it reaches the API server: Reserve looks for it once more. There are no
+// decided in the meantime is seen when it reaches the API server: that is why Reserve looks once more. There are no
 // PreFilterExtensions: what pods hold is read from the NodeInfo, to which preemption adds pods and from which it takes
-// them.
+// them. The plugin is made against k8s.io/kube-scheduler/framework alone; the Extender sees the cluster by a Cluster,
+// which pkg/observe is.
 package scheduling
 
 import (

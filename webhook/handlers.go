@@ -1,10 +1,18 @@
-// Package webhook is the admission webhook: handlers that judge and complete what clients write, and the webhook
-// configurations that bring them exactly the requests that matter.
+// Package webhook is the admission webhook: Handlers that check and complete what clients write, and the webhook
+// configurations that bring them exactly the requests that matter (Registration). PolicySource makes admission policies
+// of the checks that need no state.
 //
-// A mutating hook judges before it writes, because the API server's own allocator and validation answer before any
-// validating hook is asked; the validating hooks judge what was chosen afterwards. All ask the same questions of the
-// same snapshot. A handler answers from memory. It asks the API server only before it refuses, where a name to be created
-// exists, and, with several replicas, to agree with the others on what could meet what they let through.
+// A mutating hook checks before it writes, because the API server's own allocator and validation come before any
+// validating hook; the validating hooks check what was chosen afterwards. All run the same checks against the same
+// state: what the cluster shows (Cluster), and what is in flight, which is what was admitted and is not shown yet.
+//
+//	decode -> pkg/extract -> judge -> choose ports -> record -> agree    -> response
+//	                                  (mutating)      open      admitted in flight
+//	the watch shows the outcome, or a read finds that it is not stored   -> forgotten
+//
+// A handler answers from memory. It reads from the API server before it denies, where a name to be created seems to exist,
+// where a controller may excuse its pods, and where a workload is scaled up from zero. It writes PortClaims (Claims), and
+// tells the other replicas what it admits (Journal). CONTRIBUTING.md follows a review through all of it.
 package webhook
 
 import (

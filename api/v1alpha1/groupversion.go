@@ -1,9 +1,12 @@
 // +kubebuilder:object:generate=true
 // +groupName=portcullis.dev
 
-// Package v1alpha1 is the kinds of portcullis.dev/v1alpha1 that a cluster's administrators write: PortPool, which numbers
-// a team's Services or pods get; PortPolicy, who may have ports on nodes at all; and PortClaim, which the webhook writes
-// for each number that it gives away.
+// Package v1alpha1 is the kinds of portcullis.dev/v1alpha1. A cluster's administrators write PortPool, which says which
+// ports a team's Services or pods get, and PortPolicy, which says who may have ports on nodes at all. Portcullis writes
+// PortClaim, one for each nodePort of a pool that a Service has or has requested: the webhook creates it before it
+// allocates the port, and pkg/controller binds it, releases it and deletes it.
+//
+// extract.Pool and extract.Policy turn the objects into the plain values that pkg/pool and pkg/check work with.
 //
 // The comments of fields are what `kubectl explain` shows. What is allowed in them is enforced by the API server, from
 // the schemas and CEL rules in config/crd, which are generated from the markers here. Every spec that the API server

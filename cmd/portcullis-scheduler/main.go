@@ -1,5 +1,8 @@
-// Command portcullis-scheduler is kube-scheduler with the plugin PortClaims in it. Its flags and its configuration are
-// kube-scheduler's.
+// Command portcullis-scheduler is kube-scheduler with the plugin PortClaims of package scheduling in it. Its flags and
+// its configuration are kube-scheduler's.
+//
+// It is a module of its own, because k8s.io/kubernetes can only be required with replace directives. Where a scheduler
+// cannot be replaced, `portcullis serve` answers it as an extender.
 package main
 
 import (

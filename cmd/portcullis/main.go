@@ -1,5 +1,14 @@
-// Command portcullis judges the ports of a Kubernetes cluster: as an admission webhook (serve), on files (lint), and as it
-// is (ports, why, audit). Installed as kubectl-portcullis it is `kubectl portcullis`.
+// Command portcullis finds port conflicts on Kubernetes nodes. Installed as kubectl-portcullis it is
+// `kubectl portcullis`. Each command has a file of its name:
+//
+//   - serve runs the admission webhook, the extender for schedulers, and what one leader writes.
+//   - lint checks manifests. ports, why, audit and pool report on a cluster, or on a dump of it.
+//   - rules and trace show the packet rules of a node, and who gets a packet.
+//   - doctor, break-glass and generate are for whoever operates the webhook.
+//
+// serveOptions.assemble puts pkg/observe, webhook, pkg/journal and pkg/controller into one process. The commands that
+// judge objects read them from files (input.go) or from a cluster (existing.go), hand them to pkg/extract, pkg/audit and
+// pkg/explain, and print what pkg/report makes of the answer. execute turns an error into the exit code.
 package main
 
 import (

@@ -1,4 +1,5 @@
-// Package codes holds the page of each code, for `portcullis lint --explain`.
+// Package codes holds the page of each code, for `portcullis lint --explain`. The pages are the files PC*.md beside it,
+// embedded in the program: Page returns one of them.
 package codes
 
 import "embed"

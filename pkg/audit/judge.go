@@ -1,6 +1,16 @@
-// Package audit runs every check about objects against a ledger of what there is. Lint gives it manifests, which are checked
-// against all of each other (Judge.All): of two that clash the later one is the offender and the earlier one its holder. An
-// audit gives it everything that exists, one after the other in the order in which it came to be (Everything).
+// Package audit runs every check on Kubernetes objects, against a ledger of what there is.
+//
+//	New                 a Judge, whose ledger has the nodes and the state
+//	  All               each input against the state and all other inputs: lint
+//	  WouldFind         what a new object would conflict with: ports, why
+//	Everything          what exists, the oldest object first: audits
+//
+// Each object goes through pkg/extract into the ledger, and through explain.Plane.Check to its findings. Pools, policies
+// and PortClaims among the objects restrict the others; one that the API server would reject is an InvalidError.
+//
+// A conflict of two objects is reported on one of them. All reports it on the one that is worse off, else on the later
+// one, where pods come after all other inputs (order.go). Everything reports it on the younger one, and once for a
+// controller and its pods.
 package audit
 
 import (

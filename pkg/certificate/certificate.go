@@ -1,8 +1,16 @@
-// Package certificate is a certificate authority of one's own that is replaced without a gap: its successor is trusted
-// before anything is signed with it, and it stays trusted until the last thing that it signed has expired. Prefixes do the
-// same for a secret segment in the paths at which the API server calls the webhook.
+// Package certificate is a certificate authority of one's own that is replaced without a gap. Prefixes do the same for a
+// secret segment in the paths at which the API server calls the webhook.
 //
-// It knows neither clusters nor clocks: a Store is a value, which Step turns into the next one.
+//	Current A          A signs and is trusted
+//	Current A, Next B  in the last third of A's lifetime: both are trusted, A still signs
+//	Current B          once B has been trusted everywhere for long enough: B signs, A is trusted until it expires
+//
+// A Store is what there is at one moment: the authorities, all that is trusted, and the Prefixes. Step returns the Store
+// as it should be now. Authority.Issue signs a serving certificate, Bundle is what the API server trusts, and Data and
+// Parse write and read the Store as the data of a Secret.
+//
+// The package knows neither clusters nor clocks: controller.Certificates keeps the Secret and the webhook configurations
+// in step with it.
 package certificate
 
 import (

@@ -1,6 +1,15 @@
-// Package check is the catalogue of questions, the same for the webhook, the command line and the audit.
-// A question looks at an object as plain values and at a snapshot of what is held, and answers with findings. Package
-// check does no I/O and knows nothing of Kubernetes' types.
+// Package check is the catalogue of checks, the same for the webhook, the command line and the audit.
+//
+// Check takes an Input: a Service or a Workload as plain values, its old version if there is one, a ledger.Snapshot of
+// what others hold, pools, policies and Settings. It runs the checks one after the other and returns Findings, sorted: a
+// Code, a Severity, the field, the holder. What the old version had already is marked as Standing. Settings.Enforce says
+// what one finding does to a request, and Settings.Judge gives the Verdict over all of them. A Seeker is for placement:
+// it says what keeps one pod from which node.
+//
+// A Code that can mean several things has Cases. Catalogue lists all codes, and docs/codes has a page for each.
+//
+// Package check does no I/O and knows no Kubernetes types: pkg/extract makes its values of objects, pkg/explain adds who
+// gets the packets of a conflict, and pkg/report puts findings into words.
 package check
 
 import (

@@ -1,10 +1,20 @@
-// Package controller is what one of all replicas, the leader, writes: the life of the PortClaims that the webhook has
-// created, the status of PortPools and PortPolicies, the certificate authority, what the webhook configurations say of it
-// and of a replica that cannot be reached, and what an audit of the cluster finds.
+// Package controller is what one of all replicas, the leader, writes. Every replica watches; a Leader runs the Lead
+// methods of these while the replica holds the Lease of its Election:
 //
-// A claim is what keeps a number from being given away twice, so that freeing one is the only dangerous thing here. What
-// is cached proposes, what is stored decides: every step but the making of a claim follows a read from the API server,
-// and every write says which version of the claim it was decided upon. Only the API server's word that a Service does not
+//   - Controller: the phases of PortClaims, and the status of PortPools and PortPolicies
+//   - Certificates: the certificate authority, and the CA bundle and paths in the webhook configurations
+//   - Arming: failurePolicy, by a self-test through the API server
+//   - Auditor: what audit.Everything finds, as events, reports and metrics
+//
+// A PortClaim has these phases, the first two of which it may begin with:
+//
+//	Requested  the webhook has created it; deleted if the Service does not come within RequestLifetime
+//	Bound      the Service has the port
+//	Released   the Service is gone or has given the port up; deleted after the pool's reuseDelay
+//
+// A claim is what keeps a port from being allocated twice, so that freeing one is the only dangerous thing here. What is
+// cached proposes, what is stored decides: every step but the making of a claim follows a read from the API server, and
+// every write says which version of the claim it was decided upon. Only the API server's word that a Service does not
 // exist is taken for that; an error is tried again. A leader that does not know yet that it is none can do no harm.
 package controller
 

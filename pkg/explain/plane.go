@@ -1,6 +1,15 @@
-// Package explain turns a claim about ports into the rules that prove it: it renders what the components of a node install,
-// follows packets through it, and says whose rule takes them, whose rule would have, and what decides between the two.
-// It raises the findings of block 06, which need a walk.
+// Package explain says who gets the packets of a port on a node, and by which rules.
+//
+// A Plane is the data plane of a node: kube-proxy and portmap, each in one of its modes.
+//
+//	rules.World -> Plane.Rules -> rules.Ruleset        what the two install (pkg/rules/kubeproxy, pkg/rules/portmap)
+//	walk.Packet -> Plane.Trace -> Answer               where it ends (pkg/rules/walk), and who would get it otherwise
+//	check.Input -> Plane.Check -> []check.Finding      check.Check, with the Packets of each conflict
+//
+// Where it is not known whether kube-proxy or portmap started first, both orders are walked. For a conflict, Conflict
+// puts the two owners alone on a simulated node and walks one packet of each class; its Evidence says who gets them.
+// Check also raises PC0603, a host port that takes the packets of every cluster IP. Drift compares a ruleset with a
+// listing of a node.
 package explain
 
 import (

@@ -1,6 +1,17 @@
-// Package extract turns Kubernetes objects into the plain values of the core: claims and their owners, Services and
-// workloads to judge, the nodes that a workload may run on, settings. Every default that the API leaves open, and every
-// one that only a Pod gets, is decided here, once.
+// Package extract turns Kubernetes objects into the plain values of the core. Every default that the API leaves open, and
+// every one that only a Pod gets, is decided here, once.
+//
+//	Service             check.Service with its ports.Claims
+//	Pod, Workload       check.Workload with its ports.Claims; Workload is for objects with a pod template
+//	Owner, Ref          the object's name, and the controllers above it
+//	PlacementOf         on which nodes pods may run; EligibleNodes answers for a cluster's nodes
+//	NodeAddresses       a node's addresses; Reservation is what its annotation reserves
+//	Pool, Policy        pool.Pool, check.Policy
+//	World               rules.World: what kube-proxy and portmap see on one node
+//	NewSettings         Settings: the configuration; WithEvidence adds the data plane that objects show
+//
+// Invalid returns what the API server's own validation would reject, for objects that it has not seen. Nothing here reads
+// a cluster: pkg/observe, pkg/audit and package scheduling bring the objects.
 package extract
 
 import (

@@ -1,14 +1,15 @@
-// Package journal lets the replicas of the webhook know what each of them lets through, before the API server has stored it.
+// Package journal lets the replicas of the webhook know what each of them admits, before the API server has stored it.
 //
-// The journal is one ConfigMap. A replica appends an entry with the resourceVersion of the state that it knows, so that the
-// append succeeds only if the replica has seen everything before it:
+// A Journal is one replica's view of one ConfigMap, which all replicas write. Append writes an Entry with the
+// resourceVersion of the state that the replica knows, so that the write succeeds only if it has seen everything before:
 //
 //	Append: update ConfigMap (resourceVersion) -> stored: the entry comes after all that this replica has merged
 //	                                           -> 409:    read, merge what others have appended, try again
 //
-// Of two entries for one port the later one has therefore seen the earlier one, whichever replica wrote them and however
-// late their watches are: the later request yields, before it is written. Requests of one replica that append at the same time
-// share a write.
+// What others have appended goes to the function that New is given, webhook.Handlers.Merge: before an Append returns, and
+// every two seconds from Start. Of two entries for one port the later one has therefore seen the earlier one, whichever
+// replica wrote them and however late their watches are: the later request yields, before it is written. Requests of one
+// replica that append at the same time share a write. Withdraw takes back an entry whose request is rejected later.
 package journal
 
 import (

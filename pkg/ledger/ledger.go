@@ -1,6 +1,14 @@
-// Package ledger keeps who holds which port, now: a Ledger that is written to, and immutable Snapshots of it that any
-// number of readers use without a lock. It knows claims, their owners, and the nodes' addresses, and nothing of where
-// they come from. Answers are sorted, so that they never depend on the order of writes.
+// Package ledger keeps who holds which port, now.
+//
+// A Ledger is written to: Replace sets all claims of an owner, Release forgets an owner, ReplaceNode sets the addresses
+// of a node. Its Snapshots are immutable, and any number of readers use them without a lock. A Snapshot answers which
+// held claims cannot work beside a wanted one (Conflicts), who holds a socket (Holders), and which controller is on top
+// of an owner (Root). Over lays one Snapshot over another, as the webhook does with what is in flight and what the
+// cluster shows; With and Without return changed copies.
+//
+// The package knows claims, their owners and the nodes' addresses, and nothing of where they come from: pkg/observe feeds
+// a Ledger from a cluster, pkg/audit from a list of objects. Answers are sorted, so that they never depend on the order
+// of writes.
 package ledger
 
 import (

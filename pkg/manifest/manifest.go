@@ -1,13 +1,16 @@
 // Package manifest reads Kubernetes objects from files, folders and streams, and remembers the path and the line of
 // each of them and of their fields.
 //
+//	paths -> files -> documents -> values with their lines -> Objects of the Scheme's types
+//
+// Read returns an Input; Parse is for data in memory. Object.LineOf returns the line of a field. What cannot be read
+// hides nothing else: a broken document is an *Error in Input.Unread and the documents around it are read, a value that
+// does not fit its field is a Misfit and the object is read without it. What is no object is in Input.Skipped.
+//
 // It reads what kubectl reads, with the same meaning: YAML as sigs.k8s.io/yaml understands it (1.1: `on` is true, and
 // a merge key replaces what stands above it), JSON, several documents in a row, lists. Fields that a kind does not
-// have are left alone, except in the kinds of portcullis.dev, where they are errors. Nothing is defaulted.
-//
-// What cannot be read hides nothing else: a broken document is an *Error in Input.Unread and the documents around it are
-// read, a value that does not fit its field is a Misfit and the object is read without it. Workloads of API versions that
-// are gone are read as what they became (converted.go).
+// have are left alone, except in the kinds of portcullis.dev, where they are errors. Nothing is defaulted. Workloads of
+// API versions that are gone are read as what they became (converted.go).
 package manifest
 
 import (

@@ -1,5 +1,13 @@
-// Package observe keeps a ledger in step with a cluster: informers feed it, a periodic comparison with what the
-// informers hold finds and mends drift. It knows when its view is complete; until then nothing may be judged by it.
+// Package observe keeps a ledger in step with a cluster.
+//
+//	informers -> Observer.apply -> pkg/extract -> ledger.Replace -> Options.Seen, which is webhook.Handlers.Settle
+//
+// An Observer is how the webhook and the extender see the cluster: Snapshot says who holds which port, Evidence which
+// ports pods listen on without declaring them. It also knows the nodes, pools, policies and PortClaims. Shown returns an
+// object as the informers have it, Read as the API server has it now; both return a Seen.
+//
+// IsComplete is false until everything that exists has been seen; until then nothing may be judged by the ledger. Rebuild
+// compares the ledger with what the informers hold, every Options.RebuildEvery, and corrects and counts what differs.
 package observe
 
 import (

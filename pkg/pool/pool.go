@@ -1,10 +1,14 @@
-// Package pool decides which pool of numbers serves a Service or a pod, what is left of each pool beside the others, and
-// whether a number may be held.
+// Package pool decides which pool serves a Service or a pod, what is left of each pool beside the others, and whether a
+// port may be held.
 //
-// Its functions are pure: they read no clock and draw no random numbers. A Set is made once of all pools and then only
-// read, by as many as like to. Who holds which number is asked of the caller (Book), and so is what a namespace has
-// already. A number is picked, not booked: two callers that do not know of each other can pick the same one, and
-// Choice.Again is for the one that comes second.
+// New makes a Set of all Pools, once; from then on it is only read. Each Member of it knows which ports the pool has
+// beside stronger pools. Set.Choose picks ports for a Request, Set.Judge says what is wrong with a port that a Requester
+// names, and Set.Place in which pool the port of a holder is. Displaced compares two Sets, and Suggest proposes pools for
+// ports that are in use. Errors are types of their own (errors.go), with the pool and what to do.
+//
+// Its functions are pure: they read no clock and draw no random numbers. Who holds which port is asked of the caller
+// (Book), and so is what a namespace has already. A port is picked, not allocated: two callers that do not know of each
+// other can pick the same one.
 package pool
 
 import (

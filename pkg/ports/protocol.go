@@ -1,5 +1,11 @@
-// Package ports says what a port on a Kubernetes node is: protocols, ranges, addresses, sockets, the Service port
-// triple, claims with their owners and scopes, and the geometry that decides when two claims cannot both work.
+// Package ports says what a port on a Kubernetes node is, and decides when two claims on one cannot both work.
+//
+//	Socket = Address, Protocol and port
+//	Claim  = Socket, Kind (nodePort, hostPort ...), Scope (on which nodes), Owner, and the field that makes it
+//	Owner  = Ref (the name of an object), and the Owner that controls it
+//	Meet(wanted, held Claim) -> Conflict, with the nodes where the two meet
+//
+// ServicePort is the triple of ports of a Service, Range and Ranges are ranges of ports.
 //
 // It imports the standard library only. All values are plain and comparable where Go allows it; nothing here logs,
 // keeps state or reads a clock. Addresses are held in canonical form, so that textual spellings never matter.

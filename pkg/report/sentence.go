@@ -1,5 +1,14 @@
-// Package report holds the words that a user reads: the sentence of each finding, and the table and JSON forms of a
-// list of findings. Every sentence names the field, what is wrong, who holds the port, and the way out.
+// Package report holds the words that a user reads, and the forms in which they are printed.
+//
+//	check.Finding -> Sentence, Message     one line: the field, what is wrong, the holder, what to do, the code
+//	check.Finding -> LintReport            WriteTable, WriteJSON, WriteSARIF, WriteGitHub; WriteJUnit is beside it
+//	explain.Answer -> Trace                what becomes of a packet
+//
+// The other commands have reports of their own: AuditReport, PortList, PodReport, PoolReport, RuleSet, DoctorReport. Each
+// is a versioned kind in JSON, which other people's scripts read, and a text for a person.
+//
+// Reports are made of values of pkg/check, pkg/pool, pkg/rules and pkg/explain, not of Kubernetes objects. What users
+// wrote goes through Escape before a person reads it.
 package report
 
 import (

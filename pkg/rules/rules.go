@@ -1,7 +1,14 @@
-// Package rules is a node's packet rules as data: the tables, chains and rules of iptables and nftables, sets, and IPVS
-// virtual servers, in one form for all of them, and the World that the renderers in its subpackages are given. What the
-// kernel decides by the order in which things were registered is part of the data. Package rules does no I/O and changes
-// nothing on any node.
+// Package rules is a node's packet rules as data, in one form for iptables, nftables, ipsets and IPVS.
+//
+//	World -> kubeproxy, portmap -> Fragment -> Install -> Ruleset -> text (print), walk (follow a packet)
+//	                                 listing -> text (parse) -> Ruleset
+//
+// A World is what the components of one node see: the node, Services with endpoints, pods with host ports; extract.World
+// makes it. A Ruleset has the tables, chains and rules, sets and virtual servers. Each Rule says in its Origin which
+// component installed it, and for which object. What the kernel decides by the order in which things were registered is
+// part of the data (Base.Seq), which Install counts.
+//
+// Package rules does no I/O and changes nothing on any node.
 package rules
 
 import (

@@ -1,9 +1,13 @@
-// Package v1alpha1 is Portcullis' configuration file, version config.portcullis.dev/v1alpha1: its fields, their
-// defaults, what is allowed in them, and how it is read and written.
+// Package v1alpha1 is Portcullis' configuration file, version config.portcullis.dev/v1alpha1, and the arguments of the
+// scheduler plugin.
 //
-// Reading is strict: a field that is unknown, given twice or of the wrong type is an error with its path and line.
-// All values are plain text and numbers, as the user writes them; turning them into ports, ranges and settings is
-// pkg/extract's work.
+// PortcullisConfiguration is the file: Load parses it, fills in what it leaves out (Default) and validates it (Validate).
+// PortClaimsArgs are the arguments of the plugin, which LoadPortClaimsArgs reads in the same way. Marshal writes either.
+// Reading is strict: a field that is unknown, given twice or of the wrong type is an error with its path, and in a file
+// with its line.
+//
+// All values are text and numbers, as the user writes them. extract.NewSettings turns them into ports, ranges and
+// settings.
 package v1alpha1
 
 // What a configuration file says of itself.

@@ -1,5 +1,8 @@
-// Package specimen draws random Kubernetes objects for property tests. Any field may be set; what matters to ports is
-// set often and from few values, valid ones and others, so that things meet.
+// Package specimen draws random Kubernetes objects for property tests. New returns the Source of a test, whose seed
+// pkg/seed decides, and Draw fills an object of any type from it. Rounds is how many objects a test draws.
+//
+// Any field may be set. Those that matter to ports are set often and from few values, valid and invalid, so that objects
+// conflict.
 package specimen
 
 import (

@@ -1,7 +1,11 @@
 // Package kubeproxy renders the rules that kube-proxy of Kubernetes 1.37 installs on a node, one file for each of its
-// back ends, and those of the userspace mode, which 1.26 removed. Where a rule comes from is said beside it, as a file
-// of k8s.io/kubernetes; tests hold the rules to the real proxiers. Services come in the order of the World: kube-proxy
-// itself has none between them.
+// back ends, and those of the userspace mode, which 1.26 removed.
+//
+// IPTables, NFTables, IPVS and Userspace each turn a rules.World and a family into a rules.Fragment. They share what all
+// back ends decide by: the ports of Services, and which endpoints a packet may be sent to from this node (servicePort).
+//
+// Where a rule comes from is said beside it, as a file of k8s.io/kubernetes; tests compare the rules with the real
+// proxiers. Services come in the order of the World: kube-proxy itself has none between them.
 package kubeproxy
 
 import (

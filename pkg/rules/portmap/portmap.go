@@ -1,5 +1,6 @@
 // Package portmap renders what the CNI plugin portmap v1.9.1 installs on a node for the host ports of its pods, with
-// its iptables and its nftables back end (containernetworking/plugins, plugins/meta/portmap).
+// its iptables and its nftables back end (containernetworking/plugins, plugins/meta/portmap). IPTables and NFTables each
+// turn a rules.World and a family into a rules.Fragment.
 //
 // A rendering is what stands after one ADD for each pod, in the order of World.Pods, and no DEL. Not rendered, as the
 // World does not know them: conditionsV4 and conditionsV6.

@@ -1,6 +1,11 @@
 // Package walk follows the first packet of a connection through a ruleset, as the kernel does: the hooks in their order,
 // in each the base chains by priority and of two equal ones the later registered first, translations once for each
-// direction, marks, maps, and IPVS. Where the rules choose at random it follows every choice.
+// direction, marks, maps, and IPVS. CONTRIBUTING.md draws the hooks.
+//
+// New makes a Walker of a rules.Ruleset and a Host, which is what the kernel knows beside the rules. Walk takes a Packet
+// and returns its Paths: one for each outcome of the choices that the rules make at random. A Path has the Steps, which
+// are the rules that matched, the Verdict, and the Origin of the rule that decided. Orders yields a ruleset once for each
+// order in which its base chains may have been registered, as far as that is not known.
 //
 // It knows no later packets: connection tracking says NEW, and DNAT behind a translation; nothing was seen recently
 // unless the packet says so. It knows nothing of links: whether a bridge sends a packet back to the port it came from,
