@@ -38,8 +38,8 @@ func NewClaims(writer client.Client, live client.Reader, seen func(port uint16) 
 }
 
 const (
-	// claimTime bounds what the mutating hook may take to book: its own time is 3 seconds.
-	claimTime = 2 * time.Second
+	// claimTime bounds what the mutating hook may take to book: some of its time is left to tell the other replicas.
+	claimTime = 1500 * time.Millisecond
 	// freshTime is how long a request is so recent that the number need not be asked for again: much shorter than its claim is
 	// kept, see RequestLifetime of pkg/controller.
 	freshTime = 3 * time.Second

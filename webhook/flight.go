@@ -40,7 +40,7 @@ const (
 // Its users hold Handlers.deciding.
 //
 //	record -> the watch shows the outcome            -> settle
-//	       -> the API server does not have it (grace) -> forget, after a live read
+//	       -> the API server does not have it (grace) -> found, after a live read
 type flight struct {
 	now      func() time.Time
 	ledger   ledger.Ledger // what all of them claim

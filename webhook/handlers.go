@@ -24,6 +24,7 @@ import (
 	"sync"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -99,15 +100,25 @@ func (h *Handlers) Hooks() map[string]admission.Handler {
 	}
 }
 
-// answerTime bounds what a handler may read and write: the shortest timeout of a hook is 2 seconds, but for bindings, and who is
-// not answered in time learns nothing.
-const answerTime = 1700 * time.Millisecond
+// What a handler may take to read and write: the shortest timeout of a hook is 2 seconds, but for updates of pods (guard-pod-labels) and
+// bindings, which have one, and who is not answered in time learns nothing.
+const (
+	answerTime = 1700 * time.Millisecond
+	guardTime  = 700 * time.Millisecond
+)
+
+func timeFor(req admission.Request) time.Duration {
+	if req.Resource.Group == corev1.GroupName && req.Resource.Resource == "pods" && (req.Operation == admissionv1.Update || req.SubResource == "binding") {
+		return guardTime
+	}
+	return answerTime
+}
 
 // handler counts and logs what answer decides. A request while the caches are incomplete is answered here.
 func (h *Handlers) handler(hook string, answer func(context.Context, admission.Request) decision) admission.Handler {
 	return admission.HandlerFunc(func(ctx context.Context, req admission.Request) admission.Response {
 		start := time.Now()
-		ctx, cancel := context.WithTimeout(ctx, answerTime)
+		ctx, cancel := context.WithTimeout(ctx, timeFor(req))
 		defer cancel()
 		d := couldNotTell(h.settings, "its view of the cluster is not complete yet")
 		if h.cluster.IsComplete() {

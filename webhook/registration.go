@@ -27,7 +27,8 @@ const GuardPrefix = "guard-"
 // Name is the name of both webhook configurations.
 const Name = "portcullis"
 
-// Registration is what differs between installations of the webhook configurations.
+// Registration is what differs between installations of the webhook configurations. ClientConfig and FailurePolicy are as in Shipped
+// where they are left out.
 type Registration struct {
 	// ClientConfig tells how the API server reaches the hook at path.
 	ClientConfig func(path string) admissionregistrationv1.WebhookClientConfig
@@ -37,6 +38,16 @@ type Registration struct {
 	ExcludedNamespaces []string
 	// GuardBindings adds the optional guard on bindings, for clusters with several schedulers.
 	GuardBindings bool
+}
+
+func (r Registration) complete() Registration {
+	if r.ClientConfig == nil {
+		r.ClientConfig = Shipped().ClientConfig
+	}
+	if r.FailurePolicy == "" {
+		r.FailurePolicy = Shipped().FailurePolicy
+	}
+	return r
 }
 
 // ServiceClient reaches the hooks through a Service of the cluster. The CA bundle is filled in by whoever has it.
@@ -123,6 +134,7 @@ func templateChanged(path string) string {
 
 // Mutating is the configuration of the mutating hooks.
 func Mutating(r Registration) *admissionregistrationv1.MutatingWebhookConfiguration {
+	r = r.complete()
 	c := &admissionregistrationv1.MutatingWebhookConfiguration{
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration"},
 	}
@@ -141,6 +153,7 @@ func Mutating(r Registration) *admissionregistrationv1.MutatingWebhookConfigurat
 
 // Validating is the configuration of the validating hooks.
 func Validating(r Registration) *admissionregistrationv1.ValidatingWebhookConfiguration {
+	r = r.complete()
 	c := &admissionregistrationv1.ValidatingWebhookConfiguration{
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingWebhookConfiguration"},
 	}

@@ -5,11 +5,14 @@ import (
 	"flag"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 	"sigs.k8s.io/yaml"
 )
 
@@ -103,9 +106,29 @@ func TestEveryWebhookIsServed(t *testing.T) {
 	}
 }
 
-// TestWebhookTimeout: the claims of a Service are made within the webhook's timeout.
-func TestWebhookTimeout(t *testing.T) {
-	if limit := time.Duration(mutateServices().timeout) * time.Second; claimTime >= limit {
-		t.Errorf("claims may take %v of %v", claimTime, limit)
+// TestTimeouts: a hook answers before the API server stops waiting, and claims are made before that.
+func TestTimeouts(t *testing.T) {
+	timeouts := map[string]int32{}
+	for _, w := range Mutating(Registration{}).Webhooks {
+		timeouts[w.Name] = *w.TimeoutSeconds
+	}
+	for _, w := range Validating(Registration{GuardBindings: true}).Webhooks {
+		timeouts[w.Name] = *w.TimeoutSeconds
+		for _, rule := range w.Rules {
+			req := admission.Request{}
+			resource, sub, _ := strings.Cut(rule.Resources[0], "/")
+			req.Resource.Group, req.Resource.Resource, req.SubResource, req.Operation = rule.APIGroups[0], resource, sub, admissionv1.Operation(rule.Operations[0])
+			if limit := time.Duration(*w.TimeoutSeconds) * time.Second; timeFor(req) >= limit {
+				t.Errorf("%s: may take %v of %v", w.Name, timeFor(req), limit)
+			}
+		}
+	}
+	for name, seconds := range timeouts {
+		if strings.HasPrefix(name, "mutate") && answerTime >= time.Duration(seconds)*time.Second {
+			t.Errorf("%s: may take %v of %d s", name, answerTime, seconds)
+		}
+	}
+	if claimTime >= answerTime || len(timeouts) < 8 {
+		t.Errorf("claims may take %v of %v; hooks %v", claimTime, answerTime, timeouts)
 	}
 }

@@ -68,7 +68,7 @@ func newServe() *cobra.Command {
 		Long: `Run the admission webhook: it watches the cluster, and answers the API server's admission reviews over TLS with a
 certificate of its own making, or with that in --cert-dir. With --extender-port it answers a kube-scheduler whose
 configuration names it as an extender, under /scheduler, if it has a client certificate. It is ready, at /readyz of --health-address, once it has seen
-everything in the cluster and its own TLS answers. When it is stopped it becomes not ready at once, and goes on
+everything in the cluster, has read the journal, and its own TLS answers. When it is stopped it becomes not ready at once, and goes on
 answering for --drain-delay, so that the API server's connections move elsewhere first.
 
 With --arm, one of the replicas switches failurePolicy to Fail after a self-test: a known-bad Deployment is rejected on a

@@ -31,8 +31,8 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// Judge asks about one object after the other, each against the state and those that were judged before it. It is not for
-// concurrent use, and never writes to an object.
+// Judge judges inputs against what exists and against each other: all at once (All), or one after the other (Judge.Judge), each against
+// those before it. It is not for concurrent use, and never writes to an object.
 type Judge struct {
 	settings    *extract.Settings
 	nodePorts   extract.NodePortAddresses
