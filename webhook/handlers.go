@@ -49,7 +49,7 @@ type Cluster interface {
 	Shown(ctx context.Context, ref ports.Ref) *observe.Seen
 	// Read returns an object as the API server has it at this moment; nil: there is none.
 	Read(ctx context.Context, ref ports.Ref) (*observe.Seen, error)
-	Families() extract.Families
+	Families() check.Families
 	ServiceRanges() []netip.Prefix
 	IsComplete() bool // false until everything that exists has been seen
 	Restrictions
@@ -175,7 +175,7 @@ func (h *Handlers) record(owner ports.Owner, w write, claims []ports.Claim, vers
 
 // judge asks every question about an object.
 func (h *Handlers) judge(in check.Input) decision {
-	in.Settings, in.Families = &h.settings.Check, check.Families(h.cluster.Families())
+	in.Settings, in.Families = &h.settings.Check, h.cluster.Families()
 	in.ServiceRanges, in.Evidence = h.cluster.ServiceRanges(), h.cluster.Evidence()
 	h.restrict(&in)
 	findings := h.plane.Check(in)

@@ -41,7 +41,7 @@ import (
 type cluster struct {
 	extract.NodeList // nil: the nodes are not known
 	ledger, evidence ledger.Ledger
-	families         extract.Families
+	families         check.Families
 	incomplete       bool
 	pools            []pool.Pool
 	policies         []check.Policy
@@ -78,7 +78,7 @@ func (c *cluster) Read(_ context.Context, ref ports.Ref) (*observe.Seen, error) 
 
 func (c *cluster) Snapshot() *ledger.Snapshot { return c.ledger.Snapshot() }
 func (c *cluster) Evidence() *ledger.Snapshot { return c.evidence.Snapshot() }
-func (c *cluster) Families() extract.Families {
+func (c *cluster) Families() check.Families {
 	if c.judging != nil {
 		c.judging()
 	}
@@ -123,7 +123,7 @@ type bench struct {
 
 func newBench(t testing.TB, config string) *bench {
 	t.Helper()
-	b := &bench{cluster: &cluster{families: extract.Families{IPv4: true}, shown: map[ports.Ref]*observe.Seen{}}, registry: prometheus.NewRegistry(), clock: time.Unix(0, 0)}
+	b := &bench{cluster: &cluster{families: check.Families{IPv4: true}, shown: map[ports.Ref]*observe.Seen{}}, registry: prometheus.NewRegistry(), clock: time.Unix(0, 0)}
 	b.Handlers = New(b.cluster, nil, settingsOf(t, config), manifest.Scheme(), NewMetrics(b.registry), func() time.Time { return b.clock })
 	b.wait = func(context.Context, time.Duration) bool { b.waits.Add(1); return true }
 	return b

@@ -9,13 +9,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
-	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
 // ipv4, ipv6 and dualStack are the families of a cluster's pods.
-func ipv4() extract.Families      { return extract.Families{IPv4: true} }
-func ipv6() extract.Families      { return extract.Families{IPv6: true} }
-func dualStack() extract.Families { return extract.Families{IPv4: true, IPv6: true} }
+func ipv4() check.Families      { return check.Families{IPv4: true} }
+func ipv6() check.Families      { return check.Families{IPv6: true} }
+func dualStack() check.Families { return check.Families{IPv4: true, IPv6: true} }
 
 func inInitContainer(policy *corev1.ContainerRestartPolicy) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
@@ -34,14 +33,14 @@ func TestMutatePodDefaults(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		config   string
-		families extract.Families
+		families check.Families
 		pod      *corev1.Pod
 		patches  string
 	}{
 		{"IPv4", "", ipv4(), bare(), ip + "0.0.0.0 " + tcp},
 		{"IPv6", "", ipv6(), bare(), ip + ":: " + tcp},
 		{"dual-stack", "", dualStack(), bare(), tcp},
-		{"families not known", "", extract.Families{}, bare(), tcp},
+		{"families not known", "", check.Families{}, bare(), tcp},
 		{"None", "defaultHostIP: None\n", ipv4(), bare(), tcp},
 		{"always IPv4", "defaultHostIP: 0.0.0.0\n", dualStack(), bare(), ip + "0.0.0.0 " + tcp},
 		{"always IPv6", "defaultHostIP: '::'\n", ipv4(), bare(), ip + ":: " + tcp},

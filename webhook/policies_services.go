@@ -229,7 +229,7 @@ func (g *generator) poolRules(about func() subjectKind) []rule {
 		}
 		who := pool.Requester{For: kind, Namespace: "⟨ns⟩"}
 		f, chosen := check.Finding{Code: check.ForeignPool}, kind == pool.NodePorts
-		f.Enforcement, _ = check.ParseEnforcement(string(m.Enforcement))
+		f.Enforcement = m.Enforcement
 		enact := g.enforced(f)
 		of := entries + ".filter(e, " + within(m.Effective...)
 		f.Detail = check.PoolObjection{Err: &pool.ForeignError{Port: somePort, Pool: m, Requester: who}, Chosen: chosen}

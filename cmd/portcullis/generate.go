@@ -18,6 +18,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 	"github.com/portcullis-k8s/portcullis/webhook"
 )
@@ -84,7 +85,7 @@ func (o *vapOptions) run(s streams, now time.Time) error {
 	if !slices.Contains([]string{"yaml", "json"}, o.output) {
 		return fmt.Errorf("--output %q is not one of yaml, json", o.output)
 	}
-	atMost, err := check.ParseEnforcement(o.enforcement)
+	atMost, err := pool.ParseEnforcement(o.enforcement)
 	if err != nil {
 		return fmt.Errorf("--enforcement: %w", err)
 	}
@@ -116,13 +117,13 @@ func (o *vapOptions) run(s streams, now time.Time) error {
 }
 
 // restrictions reads what restricts ports, and the families of the cluster as far as they are among the objects.
-func (o *vapOptions) restrictions(s streams, to *webhook.PolicySource) (extract.Families, error) {
+func (o *vapOptions) restrictions(s streams, to *webhook.PolicySource) (check.Families, error) {
 	if len(o.files) == 0 {
-		return extract.Families{}, nil
+		return check.Families{}, nil
 	}
 	objects, err := o.readWhole(o.files, s, &progress{w: s.err})
 	if err != nil {
-		return extract.Families{}, err
+		return check.Families{}, err
 	}
 	var nodes extract.NodeList
 	var cidrs []*networkingv1.ServiceCIDR

@@ -194,7 +194,7 @@ func (w *walked) explained(f check.Finding) *check.Packets {
 	plane := explain.PlaneOf(w.settings.ServiceProxy, w.settings.HostPorts, !w.settings.NodePorts.IPv4Loopback)
 	plane.Services = extract.NewServices(w.objects).Service
 	findings := []check.Finding{f}
-	plane.Explain(findings, check.Families(extract.ClusterFamilies(w.nodes, nil)))
+	plane.Explain(findings, extract.ClusterFamilies(w.nodes, nil))
 	return findings[0].Packets
 }
 

@@ -311,7 +311,7 @@ func (c *stillCluster) hold(object client.Object, owner ports.Owner, claims []po
 func (c *stillCluster) Snapshot() *ledger.Snapshot                           { return c.ledger.Snapshot() }
 func (c *stillCluster) Evidence() *ledger.Snapshot                           { return c.evidence.Snapshot() }
 func (c *stillCluster) Shown(_ context.Context, ref ports.Ref) *observe.Seen { return c.shown[ref] }
-func (c *stillCluster) Families() extract.Families                           { return extract.ClusterFamilies(c.NodeList, nil) }
+func (c *stillCluster) Families() check.Families                             { return extract.ClusterFamilies(c.NodeList, nil) }
 func (c *stillCluster) ServiceRanges() []netip.Prefix                        { return nil }
 func (c *stillCluster) IsComplete() bool                                     { return true }
 func (c *stillCluster) Pools() *pool.Set                                     { return pool.New(nil, ports.Range{}) }

@@ -99,7 +99,7 @@ func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Ti
 	j.controllers, j.wiring = extract.NewControllers(all), extract.NewWiring(all)
 	j.plane.Services = extract.NewServices(all).Service
 	j.ranges = extract.ServiceRanges(cidrs)
-	j.families, j.nodes = check.Families(extract.ClusterFamilies(nodes, cidrs)), nodes.Remembered()
+	j.families, j.nodes = extract.ClusterFamilies(nodes, cidrs), nodes.Remembered()
 	for _, object := range state {
 		s, ok := j.read(object)
 		if !ok {

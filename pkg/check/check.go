@@ -55,6 +55,9 @@ type Families struct {
 	IPv4, IPv6 bool
 }
 
+// Or returns the families that either has.
+func (f Families) Or(o Families) Families { return Families{f.IPv4 || o.IPv4, f.IPv6 || o.IPv6} }
+
 // subject is what a question looks at: one version of the object.
 type subject struct {
 	service   *Service

@@ -164,26 +164,18 @@ func ExhaustedFinding(object ports.Ref, field string, e *pool.ExhaustedError) Fi
 	if len(e.Tried) > 0 {
 		f.by(e.Tried[0].Pool)
 	}
-	f.Enforcement = enforcementOf(e.Enforcement())
+	f.Enforcement = e.Enforcement()
 	return f
 }
 
 // by names the pool that objects, and does what it says.
 func (f *Finding) by(m *pool.Member) {
 	f.Holder = &Holder{Ref: ports.Ref{APIVersion: ownAPIVersion, Kind: "PortPool", Name: m.Name}}
-	f.Enforcement = enforcementOf(m.Enforcement)
+	f.Enforcement = max(m.Enforcement, Audit) // the API's default
 }
 
 // ownAPIVersion is that of pools and policies.
 const ownAPIVersion = "portcullis.dev/v1alpha1"
-
-// enforcementOf is Audit, the API's default, for what it does not know.
-func enforcementOf(e pool.Enforcement) Enforcement {
-	if parsed, err := ParseEnforcement(string(e)); err == nil {
-		return parsed
-	}
-	return Audit
-}
 
 // offer adds to each finding that somebody else has a node port a number that is free: of the pool that serves the Service
 // and has one, else of Settings.OfferFrom. Ports that want the same number are offered the same.

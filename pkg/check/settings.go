@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -40,39 +41,15 @@ func (s *Settings) ReservedEverywhere() []Reserved {
 	return slices.DeleteFunc(slices.Clone(s.Reserved), func(r Reserved) bool { return r.NodeLabel != "" })
 }
 
-// Enforcement says what a finding does to a request.
-type Enforcement uint8
+// Enforcement says what a finding does to a request. Codes, pools and policies have one each.
+type Enforcement = pool.Enforcement
 
 // The enforcements, the strictest last.
 const (
-	Audit Enforcement = iota + 1 // recorded
-	Warn                         // the client is told, the request passes
-	Deny                         // the request is refused
+	Audit = pool.Audit // recorded
+	Warn  = pool.Warn  // the client is told, the request passes
+	Deny  = pool.Deny  // the request is refused
 )
-
-// ParseEnforcement reads Deny, Warn or Audit.
-func ParseEnforcement(s string) (Enforcement, error) {
-	for _, e := range []Enforcement{Audit, Warn, Deny} {
-		if e.String() == s {
-			return e, nil
-		}
-	}
-	return 0, fmt.Errorf("enforcement %q is not one of Deny, Warn, Audit", s)
-}
-
-// String returns Deny, Warn or Audit.
-func (e Enforcement) String() string {
-	switch e {
-	case Audit:
-		return "Audit"
-	case Warn:
-		return "Warn"
-	case Deny:
-		return "Deny"
-	default:
-		return fmt.Sprintf("Enforcement(%d)", uint8(e))
-	}
-}
 
 // Enforce returns what f does to a request: what the configuration says of its code, else what the pool or policy says
 // that objects, else Deny for an error, Warn for a warning and Audit for the rest; and never Deny for what stood before.

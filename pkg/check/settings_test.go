@@ -5,6 +5,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
+	"github.com/portcullis-k8s/portcullis/pkg/pool"
 )
 
 func TestEnforce(t *testing.T) {
@@ -92,12 +93,12 @@ func TestJudge(t *testing.T) {
 
 func TestEnforcementReadsItself(t *testing.T) {
 	for _, e := range []check.Enforcement{check.Audit, check.Warn, check.Deny} {
-		if got, err := check.ParseEnforcement(e.String()); err != nil || got != e {
+		if got, err := pool.ParseEnforcement(e.String()); err != nil || got != e {
 			t.Errorf("%s: %s, %v", e, got, err)
 		}
 	}
 	for _, s := range []string{"", "deny", "Enforcement(0)"} {
-		if e, err := check.ParseEnforcement(s); err == nil {
+		if e, err := pool.ParseEnforcement(s); err == nil {
 			t.Errorf("%q: %s, want an error", s, e)
 		}
 	}

@@ -92,21 +92,16 @@ func NodeRef(name string) ports.Ref {
 
 const reservedPortsField = "metadata.annotations[" + ReservedPortsAnnotation + "]"
 
-// Families is which address families the pods of a cluster have.
-type Families struct {
-	IPv4, IPv6 bool
-}
-
 // NodeFamilies returns the families of a node's pod CIDRs, and those of its internal addresses.
-func NodeFamilies(node *corev1.Node) (podCIDRs, internal Families) {
+func NodeFamilies(node *corev1.Node) (podCIDRs, internal check.Families) {
 	for _, cidr := range append([]string{node.Spec.PodCIDR}, node.Spec.PodCIDRs...) {
 		if p, err := netip.ParsePrefix(cidr); err == nil {
-			podCIDRs = podCIDRs.with(p.Addr())
+			podCIDRs = podCIDRs.Or(familyOfAddr(p.Addr()))
 		}
 	}
 	for _, a := range node.Status.Addresses {
 		if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
-			internal = internal.with(addr)
+			internal = internal.Or(familyOfAddr(addr))
 		}
 	}
 	return podCIDRs, internal
@@ -114,21 +109,21 @@ func NodeFamilies(node *corev1.Node) (podCIDRs, internal Families) {
 
 // ClusterFamilies returns the families of the cluster's pods: those of the nodes' pod CIDRs, else of their internal
 // addresses, else of the ServiceCIDRs. None means that nothing is known yet.
-func ClusterFamilies(nodes []*corev1.Node, cidrs []*networkingv1.ServiceCIDR) Families {
-	var pods, internal, services Families
+func ClusterFamilies(nodes []*corev1.Node, cidrs []*networkingv1.ServiceCIDR) check.Families {
+	var pods, internal, services check.Families
 	for _, n := range nodes {
 		p, i := NodeFamilies(n)
-		pods, internal = pods.or(p), internal.or(i)
+		pods, internal = pods.Or(p), internal.Or(i)
 	}
 	for _, p := range ServiceRanges(cidrs) {
-		services = services.with(p.Addr())
+		services = services.Or(familyOfAddr(p.Addr()))
 	}
-	for _, f := range []Families{pods, internal, services} {
-		if f != (Families{}) {
+	for _, f := range []check.Families{pods, internal, services} {
+		if f != (check.Families{}) {
 			return f
 		}
 	}
-	return Families{}
+	return check.Families{}
 }
 
 // ServiceRanges returns the ranges from which cluster IPs are given.
@@ -144,8 +139,6 @@ func ServiceRanges(cidrs []*networkingv1.ServiceCIDR) []netip.Prefix {
 	return ranges
 }
 
-func (f Families) with(addr netip.Addr) Families {
-	return f.or(Families{IPv4: addr.Unmap().Is4(), IPv6: addr.Unmap().Is6()})
+func familyOfAddr(addr netip.Addr) check.Families {
+	return check.Families{IPv4: addr.Unmap().Is4(), IPv6: addr.Unmap().Is6()}
 }
-
-func (f Families) or(o Families) Families { return Families{f.IPv4 || o.IPv4, f.IPv6 || o.IPv6} }

@@ -41,17 +41,17 @@ func TestClusterFamilies(t *testing.T) {
 		bad     = "{spec: {podCIDR: nonsense}}"
 		service = "{spec: {cidrs: [10.96.0.0/12]}}"
 	)
-	v4, v6 := extract.Families{IPv4: true}, extract.Families{IPv6: true}
+	v4, v6 := check.Families{IPv4: true}, check.Families{IPv6: true}
 	for _, c := range []struct {
 		why   string
 		nodes []string
 		cidrs []string
-		want  extract.Families
+		want  check.Families
 	}{
-		{"nothing is known yet", nil, nil, extract.Families{}},
+		{"nothing is known yet", nil, nil, check.Families{}},
 		{"pod CIDRs are first", []string{cidr4, address}, []string{service}, v4},
-		{"of all nodes", []string{cidr4, cidr6}, nil, extract.Families{IPv4: true, IPv6: true}},
-		{"of one node", []string{none, both}, nil, extract.Families{IPv4: true, IPv6: true}},
+		{"of all nodes", []string{cidr4, cidr6}, nil, check.Families{IPv4: true, IPv6: true}},
+		{"of one node", []string{none, both}, nil, check.Families{IPv4: true, IPv6: true}},
 		{"else internal addresses", []string{none, address}, []string{service}, v6},
 		{"else the ServiceCIDRs", []string{none, bad}, []string{service}, v4},
 		{"4-in-6", []string{mapped}, nil, v4},

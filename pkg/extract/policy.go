@@ -18,7 +18,7 @@ func Policy(object *v1alpha1.PortPolicy) (check.Policy, error) {
 	o.Default()
 	p := check.Policy{Name: o.Name, Message: o.Spec.Message}
 	var err error
-	if p.Enforcement, err = check.ParseEnforcement(string(o.Spec.Enforcement)); err != nil {
+	if p.Enforcement, err = pool.ParseEnforcement(string(o.Spec.Enforcement)); err != nil {
 		return check.Policy{}, fmt.Errorf("spec.enforcement: %w", err)
 	}
 	if p.Namespaces, err = required(o.Spec.NamespaceSelector); err != nil {

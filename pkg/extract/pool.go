@@ -20,7 +20,7 @@ func Pool(object *v1alpha1.PortPool) (pool.Pool, error) {
 		Name: o.Name, Created: o.CreationTimestamp.Time, For: pool.For(o.Spec.For), Priority: int(*o.Spec.Priority),
 		Mode: pool.Mode(o.Spec.Allocation.Mode), Strategy: pool.Strategy(o.Spec.Allocation.Strategy),
 		ReuseDelay: o.Spec.Allocation.ReuseDelay.Duration, Exclusive: o.Spec.Sharing == v1alpha1.Exclusive,
-		State: pool.State(o.Spec.State), Enforcement: pool.Enforcement(o.Spec.Enforcement),
+		State: pool.State(o.Spec.State),
 	}
 	if l := o.Spec.Limits; l != nil {
 		p.PerNamespace, p.PerService = valueOf(l.PerNamespace), valueOf(l.PerService)
@@ -29,6 +29,9 @@ func Pool(object *v1alpha1.PortPool) (pool.Pool, error) {
 		return pool.Pool{}, err
 	}
 	var err error
+	if p.Enforcement, err = pool.ParseEnforcement(string(o.Spec.Enforcement)); err != nil {
+		return pool.Pool{}, fmt.Errorf("spec.enforcement: %w", err)
+	}
 	if p.Ranges, err = portRanges(o.Spec.Ranges); err != nil {
 		return pool.Pool{}, fmt.Errorf("spec.ranges: %w", err)
 	}

@@ -83,7 +83,7 @@ func (s *Settings) readRanges(c *configv1alpha1.PortcullisConfiguration) error {
 func (s *Settings) readEnforcement(c *configv1alpha1.PortcullisConfiguration) error {
 	s.Check.Enforcement = map[check.Code]check.Enforcement{}
 	for _, code := range slices.Sorted(maps.Keys(c.Enforcement)) {
-		e, err := check.ParseEnforcement(string(c.Enforcement[code]))
+		e, err := pool.ParseEnforcement(string(c.Enforcement[code]))
 		if err != nil {
 			return fmt.Errorf("enforcement.%s: %w", code, err)
 		}
@@ -120,15 +120,15 @@ type DefaultHostIP configv1alpha1.HostIP
 
 // For returns the hostIP to write on a cluster whose pods have the given families; "" for none. On a dual-stack cluster
 // an empty hostIP is not 0.0.0.0: portmap maps the latter for IPv4 only, so that Auto leaves it empty there.
-func (d DefaultHostIP) For(f Families) string {
+func (d DefaultHostIP) For(f check.Families) string {
 	switch configv1alpha1.HostIP(d) {
 	case configv1alpha1.HostIPAllIPv4, configv1alpha1.HostIPAllIPv6:
 		return string(d)
 	case configv1alpha1.HostIPAuto:
 		switch f {
-		case Families{IPv4: true}:
+		case check.Families{IPv4: true}:
 			return "0.0.0.0"
-		case Families{IPv6: true}:
+		case check.Families{IPv6: true}:
 			return "::"
 		}
 	case configv1alpha1.HostIPNone:

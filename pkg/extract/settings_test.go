@@ -142,16 +142,16 @@ func TestSettingsErrors(t *testing.T) {
 }
 
 func TestDefaultHostIP(t *testing.T) {
-	v4, v6, both := extract.Families{IPv4: true}, extract.Families{IPv6: true}, extract.Families{IPv4: true, IPv6: true}
+	v4, v6, both := check.Families{IPv4: true}, check.Families{IPv6: true}, check.Families{IPv4: true, IPv6: true}
 	for _, c := range []struct {
 		choice configv1alpha1.HostIP
-		on     extract.Families
+		on     check.Families
 		want   string
 	}{
 		{configv1alpha1.HostIPAuto, v4, "0.0.0.0"},
 		{configv1alpha1.HostIPAuto, v6, "::"},
 		{configv1alpha1.HostIPAuto, both, ""},
-		{configv1alpha1.HostIPAuto, extract.Families{}, ""},
+		{configv1alpha1.HostIPAuto, check.Families{}, ""},
 		{configv1alpha1.HostIPAllIPv4, both, "0.0.0.0"},
 		{configv1alpha1.HostIPAllIPv4, v6, "0.0.0.0"},
 		{configv1alpha1.HostIPAllIPv6, v4, "::"},

@@ -10,6 +10,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 
+	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
@@ -22,7 +23,7 @@ type nodes struct {
 	kept     int                 // bytes of eligible, about
 	version  uint64              // counts when eligible was forgotten
 	cidrs    map[string]*networkingv1.ServiceCIDR
-	families extract.Families
+	families check.Families
 	ranges   []netip.Prefix // of cluster IPs
 }
 
@@ -97,7 +98,7 @@ func (n *nodes) ServiceRanges() []netip.Prefix {
 }
 
 // Families returns the address families of the cluster's pods.
-func (n *nodes) Families() extract.Families {
+func (n *nodes) Families() check.Families {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	return n.families

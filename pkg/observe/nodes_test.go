@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
@@ -101,20 +102,20 @@ func TestFamiliesFollowTheCluster(t *testing.T) {
 	cidr := &networkingv1.ServiceCIDR{Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.96.0.0/12"}}}
 	podCIDR := newNode("n1", "a", "fd00::1")
 	podCIDR.Spec.PodCIDR = "10.244.0.0/24"
-	v4, v6 := extract.Families{IPv4: true}, extract.Families{IPv6: true}
+	v4, v6 := check.Families{IPv4: true}, check.Families{IPv6: true}
 	for _, c := range []struct {
 		why    string
 		change func()
-		want   extract.Families
+		want   check.Families
 	}{
-		{"nothing is known", func() {}, extract.Families{}},
+		{"nothing is known", func() {}, check.Families{}},
 		{"a ServiceCIDR", func() { n.setCIDR(cidr, false) }, v4},
 		{"a node's address", func() { n.set(newNode("n1", "a", "fd00::1")) }, v6},
 		{"another address", func() { n.set(newNode("n1", "a", "10.0.0.1")) }, v4},
-		{"both", func() { n.set(newNode("n2", "a", "fd00::2")) }, extract.Families{IPv4: true, IPv6: true}},
+		{"both", func() { n.set(newNode("n2", "a", "fd00::2")) }, check.Families{IPv4: true, IPv6: true}},
 		{"a pod CIDR", func() { n.set(podCIDR) }, v4},
 		{"the nodes go", func() { n.remove("n1"); n.remove("n2") }, v4},
-		{"and the ServiceCIDR", func() { n.setCIDR(cidr, true) }, extract.Families{}},
+		{"and the ServiceCIDR", func() { n.setCIDR(cidr, true) }, check.Families{}},
 	} {
 		if c.change(); n.Families() != c.want {
 			t.Errorf("%s: %+v, want %+v", c.why, n.Families(), c.want)

@@ -125,7 +125,7 @@ type Shortfall struct {
 func (e *ExhaustedError) Enforcement() Enforcement {
 	strictest := Audit
 	for _, t := range e.Tried {
-		if t.Pool.Enforcement.strictness() > strictest.strictness() {
+		if t.Pool.Enforcement > strictest {
 			strictest = t.Pool.Enforcement
 		}
 	}

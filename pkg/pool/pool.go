@@ -12,6 +12,7 @@
 package pool
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"time"
@@ -101,25 +102,37 @@ const (
 	Disabled State = "Disabled" // has no effect at all
 )
 
-// Enforcement says what comes of numbers that a pool does not agree with.
-type Enforcement string
+// Enforcement says what comes of a request that somebody does not agree with: a pool, a policy, the configuration.
+type Enforcement uint8
 
-// The enforcements.
+// The enforcements, the strictest last.
 const (
-	Audit Enforcement = "Audit" // recorded
-	Warn  Enforcement = "Warn"  // the client is told, the request passes
-	Deny  Enforcement = "Deny"  // the request is refused
+	Audit Enforcement = iota + 1 // recorded
+	Warn                         // the client is told, the request passes
+	Deny                         // the request is refused
 )
 
-// strictness orders enforcements.
-func (e Enforcement) strictness() int {
+// ParseEnforcement reads Deny, Warn or Audit.
+func ParseEnforcement(s string) (Enforcement, error) {
+	for _, e := range []Enforcement{Audit, Warn, Deny} {
+		if e.String() == s {
+			return e, nil
+		}
+	}
+	return 0, fmt.Errorf("enforcement %q is not one of Deny, Warn, Audit", s)
+}
+
+// String returns Deny, Warn or Audit.
+func (e Enforcement) String() string {
 	switch e {
-	case Deny:
-		return 2
+	case Audit:
+		return "Audit"
 	case Warn:
-		return 1
+		return "Warn"
+	case Deny:
+		return "Deny"
 	default:
-		return 0
+		return fmt.Sprintf("Enforcement(%d)", uint8(e))
 	}
 }
 

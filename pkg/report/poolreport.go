@@ -86,7 +86,7 @@ func (r *PoolReport) Add(m *pool.Member, u pool.Usage) *PoolState {
 		sharing = "Exclusive"
 	}
 	s := PoolState{
-		Name: m.Name, For: string(m.For), State: string(m.State), Sharing: sharing, Enforcement: string(m.Enforcement), Priority: m.Priority,
+		Name: m.Name, For: string(m.For), State: string(m.State), Sharing: sharing, Enforcement: m.Enforcement.String(), Priority: m.Priority,
 		EffectiveRanges: []string{}, UtilizationPercent: u.UtilizationPercent(), Notes: []string{},
 		Usage: PoolUsage{Total: u.Total, Allocated: u.Allocated, Available: u.Available, Quarantined: u.Quarantined, Foreign: u.Foreign},
 	}
