@@ -56,8 +56,7 @@ func (h *Handlers) newAllocation(svc, old *corev1.Service, state *ledger.Snapsho
 
 // requester is the Service as pools see it.
 func (h *Handlers) requester(svc *corev1.Service) pool.Requester {
-	labels := h.cluster.NamespaceLabels(svc.Namespace)
-	return pool.Requester{For: pool.NodePorts, Namespace: svc.Namespace, Name: svc.Name, NamespaceLabels: labels, Labels: svc.Labels}
+	return extract.Requester(pool.NodePorts, svc, h.cluster.NamespaceLabels(svc.Namespace))
 }
 
 // run picks numbers for what the client left out. Where nothing is free, or it is left to the API server, the field stays
@@ -318,17 +317,11 @@ func portNameOf(svc *corev1.Service, number uint16) string {
 // sortedNumbers are the node ports that a Service names, each once.
 func sortedNumbers(svc *corev1.Service) []uint16 {
 	var numbers []uint16
-	add := func(number int32) {
-		if number > 0 && number <= 65535 {
-			numbers = append(numbers, uint16(number))
-		}
-	}
-	add(svc.Spec.HealthCheckNodePort)
-	for _, p := range svc.Spec.Ports {
-		add(p.NodePort)
+	for _, n := range extract.Numbers(svc) {
+		numbers = append(numbers, n.Port)
 	}
 	slices.Sort(numbers)
-	return slices.Compact(numbers)
+	return numbers
 }
 
 func setNodePort(i int, number int32) jsonpatch.JsonPatchOperation {

@@ -22,8 +22,7 @@ func (h *Handlers) giveHostPorts(pod *corev1.Pod, w *check.Workload, state *ledg
 	if pod.Spec.HostNetwork {
 		return nil, nil // its ports are those that it listens on
 	}
-	who := pool.Requester{For: pool.HostPorts, Namespace: pod.Namespace, Name: pod.Name,
-		NamespaceLabels: h.cluster.NamespaceLabels(pod.Namespace), Labels: pod.Labels}
+	who := extract.Requester(pool.HostPorts, pod, h.cluster.NamespaceLabels(pod.Namespace))
 	if w.Eligible == nil { // not known, or the one node that the pod can only be on
 		w.Eligible = h.cluster.Eligible(extract.PlacementOf(&pod.Spec, false))
 	}

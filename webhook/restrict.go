@@ -6,7 +6,6 @@ import (
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
-	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
 // Restrictions is what the webhook sees of pools and policies, and of the numbers that are claimed from pools.
@@ -26,17 +25,10 @@ func (h *Handlers) restrict(in *check.Input) {
 	if in.Bound || len(set.Members()) == 0 && len(policies) == 0 {
 		return
 	}
-	who, owner := pool.Requester{For: pool.NodePorts}, ports.Owner{}
-	if in.Service != nil {
-		owner, who.Labels = in.Service.Owner, in.Service.Labels
-	} else {
-		owner, who.Labels, who.For = in.Workload.Owner, in.Workload.Labels, pool.HostPorts
-	}
-	who.Namespace, who.Name = owner.Namespace, owner.Name
-	who.NamespaceLabels = h.cluster.NamespaceLabels(owner.Namespace)
+	who := in.Requester(h.cluster.NamespaceLabels)
 	in.Policies, in.Namespace, in.Now = policies, who.NamespaceLabels, h.now()
 	if len(set.Members()) > 0 {
-		of := v1alpha1.ClaimingService{Namespace: owner.Namespace, Name: owner.Name}
+		of := v1alpha1.ClaimingService{Namespace: who.Namespace, Name: who.Name}
 		in.Pools = &check.Pools{Set: set, Who: who, InNamespace: func(m *pool.Member) int { return h.inNamespace(of, m) }}
 	}
 }

@@ -98,12 +98,12 @@ func (o *poolStatusOptions) run(ctx context.Context, s streams, p *progress, nam
 	}
 	r := report.NewPoolReport()
 	r.Inputs = state.inputs
-	out := state.outOfPool(set)
+	out := state.census.OutOfPool(set)
 	for _, m := range set.Members() {
 		if len(names) > 0 && m.Name != names[0] {
 			continue
 		}
-		row := r.Add(m, m.Usage(state.book(m)))
+		row := r.Add(m, m.Usage(state.census.Book(m)))
 		row.OutOfPoolCount = len(out[m.Name])
 		if len(names) > 0 {
 			row.Numbers = state.numbers(m, out[m.Name])

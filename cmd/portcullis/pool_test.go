@@ -210,14 +210,14 @@ func judgeSuggested(t *testing.T, settings *extract.Settings, state *poolState, 
 			t.Fatalf("%s has %s outside, and loses %+v:\n%s", m.Name, m.Outside, m.Overlaps, text.String())
 		}
 	}
-	for _, h := range state.holdings {
+	for _, h := range state.census.Holdings() {
 		p := set.Place(h.Requester, h.Port)
 		_, labelled := h.NamespaceLabels[label]
 		if p.Standing != pool.InPool || labelled == (p.Pool.Name == report.EverybodysPool) {
-			t.Fatalf("%d of %s is %+v:\n%s", h.Port, h.ref, p, text.String())
+			t.Fatalf("%d of %s is %+v:\n%s", h.Port, h.Ref(), p, text.String())
 		}
 		if err := set.Judge(h.Requester, h.Port, nil); err != nil {
-			t.Fatalf("%s: %v", h.ref, err)
+			t.Fatalf("%s: %v", h.Ref(), err)
 		}
 	}
 }

@@ -219,28 +219,16 @@ func without(a, b ports.Ranges) ports.Ranges {
 // compare tells what becomes of the numbers that are held, from the pools before to those of the state now.
 func compare(state *poolState, before *pool.Set, names []string) *report.PoolCheckReport {
 	after := state.set()
-	r := report.NewPoolCheckReport(len(state.holdings))
+	r := report.NewPoolCheckReport(len(state.census.Holdings()))
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		was, _ := before.Named(name)
 		is, _ := after.Named(name)
 		r.Change(was, is)
 	}
-	type key struct {
-		field           pool.For
-		namespace, name string
-		port            uint16
-	}
-	of := map[key]held{}
-	var holdings []pool.Holding
-	for _, h := range state.holdings {
-		of[key{h.For, h.Namespace, h.Name, h.Port}] = h
-		holdings = append(holdings, h.Holding)
-	}
-	r.Moved(before, after, holdings)
-	for _, d := range after.Displaced(before, holdings) {
-		h := of[key{d.For, d.Namespace, d.Name, d.Port}]
-		r.Displace(d, h.ref, h.field, h.protocol)
+	r.Moved(before, after, state.census.Holdings())
+	for _, d := range after.Displaced(before, state.census.Holdings()) {
+		r.Displace(d)
 	}
 	return r
 }

@@ -12,13 +12,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
-	"github.com/portcullis-k8s/portcullis/pkg/ports"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
@@ -29,21 +27,9 @@ type poolState struct {
 	pools      map[string]pool.Pool
 	claims     map[uint16]*v1alpha1.PortClaim
 	namespaces map[string]map[string]string
-	holdings   []held // sorted by number, namespace and name
-	holders    map[pool.For]map[int][]held
-	occupied   map[uint16]bool // by ports of pods that are no hostPorts, and by the nodes' daemons
-	inputs     *report.Inputs  // of the files; nil: of a cluster
-	incomplete error           // some of the files were not read: the exit code says so in the end
-}
-
-// held is a number that a Service or a pod has.
-type held struct {
-	pool.Holding
-	ref      ports.Ref
-	uid      types.UID
-	field    string
-	protocol ports.Protocol
-	since    time.Time
+	census     pool.Census    // sorted by number, namespace and name
+	inputs     *report.Inputs // of the files; nil: of a cluster
+	incomplete error          // some of the files were not read: the exit code says so in the end
 }
 
 // state reads the objects of files, or of the cluster if there are none.
@@ -71,11 +57,10 @@ func (o *reportOptions) state(ctx context.Context, s streams, p *progress, how *
 func newPoolState(settings *extract.Settings) *poolState {
 	s := &poolState{
 		settings: settings, hasPools: true, pools: map[string]pool.Pool{}, claims: map[uint16]*v1alpha1.PortClaim{},
-		namespaces: map[string]map[string]string{}, occupied: map[uint16]bool{},
-		holders: map[pool.For]map[int][]held{pool.NodePorts: {}, pool.HostPorts: {}},
+		namespaces: map[string]map[string]string{},
 	}
 	for _, r := range settings.Check.Reserved {
-		s.occupied[r.Socket.Port] = true
+		s.census.Occupy(r.Socket.Port)
 	}
 	return s
 }
@@ -199,110 +184,28 @@ func (s *poolState) labels(namespace string) map[string]string {
 	return labels
 }
 
-// hold records who holds numbers: each Service and pod each number once. Ports on the host network are only in the way.
+// hold records who holds numbers, and which are claimed.
 func (s *poolState) hold(services []*corev1.Service, pods []*corev1.Pod) {
 	for _, svc := range services {
-		x := extract.Service(svc, s.settings.NodePorts)
-		s.add(pool.NodePorts, x.Owner.Ref, x.Labels, svc.UID, svc.CreationTimestamp.Time, x.Claims, ports.Kind.InNodePortBook)
+		extract.Count(&s.census, svc, s.labels(svc.Namespace))
 	}
 	for _, pod := range pods {
-		x := extract.Pod(pod, nil, nil)
-		for _, c := range x.Claims {
-			s.occupied[c.Port] = s.occupied[c.Port] || c.Kind != ports.HostPort
-		}
-		s.add(pool.HostPorts, x.Owner.Ref, x.Labels, pod.UID, since(pod), x.Claims, func(k ports.Kind) bool { return k == ports.HostPort })
+		extract.Count(&s.census, pod, s.labels(pod.Namespace))
 	}
-	slices.SortFunc(s.holdings, func(a, b held) int { return cmp.Or(cmp.Compare(a.Port, b.Port), a.ref.Compare(b.ref)) })
-	for _, h := range s.holdings {
-		s.holders[h.For][int(h.Port)] = append(s.holders[h.For][int(h.Port)], h)
+	for _, claim := range s.claims {
+		extract.Count(&s.census, claim, nil)
 	}
-}
-
-func (s *poolState) add(field pool.For, ref ports.Ref, labels map[string]string, uid types.UID, since time.Time, claims []ports.Claim, counts func(ports.Kind) bool) {
-	who := pool.Requester{For: field, Namespace: ref.Namespace, Name: ref.Name, NamespaceLabels: s.labels(ref.Namespace), Labels: labels}
-	known := map[uint16]bool{}
-	for _, c := range claims {
-		if counts(c.Kind) && !known[c.Port] {
-			known[c.Port] = true
-			s.holdings = append(s.holdings, held{pool.Holding{Requester: who, Port: c.Port}, ref, uid, c.Field, c.Protocol, since})
-		}
-	}
+	s.census.Sort()
 }
 
 func (s *poolState) set() *pool.Set {
 	return pool.New(slices.Collect(maps.Values(s.pools)), s.settings.Check.NodePortRange)
 }
 
-// book tells what the numbers of a pool are used for, as the status of the pool in the cluster counts them.
-func (s *poolState) book(m *pool.Member) pool.Book {
-	other := pool.HostPorts
-	if m.For == pool.HostPorts {
-		other = pool.NodePorts
-	}
-	return func(port uint16) pool.Use {
-		if holders := s.holders[m.For][int(port)]; len(holders) > 0 {
-			if slices.ContainsFunc(holders, func(h held) bool { return m.Selects(h.Requester) }) {
-				return pool.Allocated
-			}
-			return pool.Foreign
-		}
-		claim := s.claims[port]
-		if m.For == pool.HostPorts {
-			claim = nil
-		}
-		switch {
-		case claim != nil && claim.Status.Phase == v1alpha1.ClaimReleased:
-			return pool.Quarantined
-		case claim != nil && claim.Spec.Pool == m.Name:
-			return pool.Allocated // its Service is being created
-		case claim != nil, len(s.holders[other][int(port)]) > 0, s.occupied[port]:
-			return pool.Foreign
-		default:
-			return pool.Free
-		}
-	}
-}
-
-// outOfPool returns the numbers that those have whom a pool serves, and that are of no pool which they may use, by the
-// pool's name: of the pool that gave a number once, else of the one that gives its holder numbers now.
-func (s *poolState) outOfPool(set *pool.Set) map[string][]held {
-	byPool := map[string][]held{}
-	for _, h := range s.holdings {
-		place := set.Place(h.Requester, h.Port)
-		if place.Standing == pool.InPool {
-			continue
-		}
-		m := s.gaveOnce(set, h)
-		if m == nil && place.Standing == pool.OutOfPool {
-			m = place.Pool
-		}
-		for _, serving := range set.Candidates(h.Requester) {
-			if m == nil && serving.Mode == pool.Auto {
-				m = serving
-			}
-		}
-		if m != nil {
-			byPool[m.Name] = append(byPool[m.Name], h)
-		}
-	}
-	return byPool
-}
-
-func (s *poolState) gaveOnce(set *pool.Set, h held) *pool.Member {
-	claim := s.claims[h.Port]
-	if h.For != pool.NodePorts || claim == nil || claim.Status.ServiceUID != string(h.uid) {
-		return nil
-	}
-	if m, ok := set.Named(claim.Spec.Pool); ok && m.State != pool.Disabled && m.Selects(h.Requester) {
-		return m
-	}
-	return nil
-}
-
 // numbers tells of each number of a pool that is not free, and of those that are out of it.
-func (s *poolState) numbers(m *pool.Member, out []held) []report.PoolNumber {
+func (s *poolState) numbers(m *pool.Member, out []pool.Outside) []report.PoolNumber {
 	uses := map[pool.Use]report.NumberUse{pool.Allocated: report.NumberAllocated, pool.Foreign: report.NumberForeign, pool.Quarantined: report.NumberQuarantined}
-	book := s.book(m)
+	book := s.census.Book(m)
 	var all []report.PoolNumber
 	for _, r := range m.Effective {
 		for i := range r.Size() {
@@ -311,34 +214,36 @@ func (s *poolState) numbers(m *pool.Member, out []held) []report.PoolNumber {
 			if use == pool.Free {
 				continue
 			}
-			holders := s.holders[m.For][int(port)]
+			holders := s.census.Holders(m.For, port)
 			if len(holders) == 0 {
-				holders = slices.Concat(s.holders[pool.NodePorts][int(port)], s.holders[pool.HostPorts][int(port)])
+				holders = slices.Concat(s.census.Holders(pool.NodePorts, port), s.census.Holders(pool.HostPorts, port))
 			}
 			for _, h := range holders {
 				all = append(all, s.number(h, uses[use], m.For))
 			}
 			if len(holders) == 0 {
-				all = append(all, s.number(held{Holding: pool.Holding{Port: port}}, uses[use], m.For))
+				all = append(all, s.number(pool.Holding{Port: port}, uses[use], m.For))
 			}
 		}
 	}
 	for _, h := range out {
-		all = append(all, s.number(h, report.NumberOutOfPool, m.For))
+		all = append(all, s.number(h.Holding, report.NumberOutOfPool, m.For))
 	}
 	return all
 }
 
-func (s *poolState) number(h held, use report.NumberUse, field pool.For) report.PoolNumber {
+// number tells of a number that h holds, or nobody: then h has no name.
+func (s *poolState) number(h pool.Holding, use report.NumberUse, field pool.For) report.PoolNumber {
 	n := report.PoolNumber{Port: int(h.Port), Use: use}
-	if h.ref != (ports.Ref{}) {
-		n.Protocol = h.protocol.String()
-		n.Holder = &report.Object{APIVersion: h.ref.APIVersion, Kind: h.ref.Kind, Namespace: h.ref.Namespace, Name: h.ref.Name}
+	if h.Name != "" {
+		ref := h.Ref()
+		n.Protocol = h.Protocol.String()
+		n.Holder = &report.Object{APIVersion: ref.APIVersion, Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}
 	}
-	at := h.since
+	at := h.Since
 	if c := s.claims[h.Port]; c != nil && field == pool.NodePorts {
 		n.Claim = &report.PoolClaim{
-			Name: c.Name, Phase: string(cmp.Or(c.Status.Phase, v1alpha1.ClaimRequested)),
+			Name: c.Name, Phase: string(extract.Phase(c)),
 			Service: c.Spec.Service.Namespace + "/" + cmp.Or(c.Spec.Service.Name, c.Spec.Service.GenerateName+"*"),
 		}
 		at = c.Spec.RequestedAt.Time

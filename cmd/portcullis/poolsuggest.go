@@ -142,7 +142,7 @@ func (s *poolState) suggest(label string, room int) (*report.SuggestedPools, err
 	}
 	for i, suggestion := range pool.Suggest(groups, pool.Ground{
 		Within: within, Prefer: s.settings.Check.DynamicBand, Room: room,
-		Taken: func(n uint16) bool { return rest[n] || s.occupied[n] || len(s.holders[pool.HostPorts][int(n)]) > 0 },
+		Taken: func(n uint16) bool { return rest[n] || s.census.IsInTheWay(n) },
 	}) {
 		if len(suggestion.Ranges) == 0 {
 			out.Explanation = append(out.Explanation, fmt.Sprintf("No pool for %s=%s: none of its numbers can be its alone, and nothing else is free.", label, teams[i].value))
@@ -176,7 +176,7 @@ func (s *poolState) inEffect() []string {
 func (s *poolState) teams(label string) (teams []*team, rest map[uint16]bool) {
 	known := map[string]*team{}
 	rest = map[uint16]bool{}
-	for _, h := range s.holdings {
+	for _, h := range s.census.Holdings() {
 		if h.For != pool.NodePorts {
 			continue
 		}
@@ -190,7 +190,7 @@ func (s *poolState) teams(label string) (teams []*team, rest map[uint16]bool) {
 			t = &team{value: value, services: map[ports.Ref]bool{}, namespaces: map[string]bool{}}
 			known[value] = t
 		}
-		t.services[h.ref], t.namespaces[h.Namespace] = true, true
+		t.services[h.Ref()], t.namespaces[h.Namespace] = true, true
 		if !slices.Contains(t.numbers, h.Port) {
 			t.numbers = append(t.numbers, h.Port)
 		}
@@ -200,7 +200,7 @@ func (s *poolState) teams(label string) (teams []*team, rest map[uint16]bool) {
 
 func (s *poolState) holderOf(port uint16) string {
 	var names []string
-	for _, h := range s.holders[pool.NodePorts][int(port)] {
+	for _, h := range s.census.Holders(pool.NodePorts, port) {
 		names = append(names, h.Namespace+"/"+h.Name)
 	}
 	return strings.Join(names, " and ")

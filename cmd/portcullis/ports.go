@@ -274,7 +274,7 @@ func placeOf(c ports.Claim, held *ledger.Snapshot) string {
 func (h *holdings) since(owner ports.Ref) time.Time {
 	switch object := h.objects[owner].(type) {
 	case *corev1.Pod:
-		return since(object)
+		return extract.Started(object)
 	case *corev1.Service:
 		return object.CreationTimestamp.Time
 	default:

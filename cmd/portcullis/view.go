@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -123,19 +122,11 @@ func (h *holding) dated(o check.Obstacle, seeker *corev1.Pod) report.Obstacle {
 	}
 	switch object := h.objects[ref].(type) {
 	case *corev1.Pod:
-		out.Since, out.Leaving, out.Preemptible = since(object), object.DeletionTimestamp != nil, extract.MayPreempt(seeker, object)
+		out.Since, out.Leaving, out.Preemptible = extract.Started(object), object.DeletionTimestamp != nil, extract.MayPreempt(seeker, object)
 	case *corev1.Service:
 		out.Since = object.CreationTimestamp.Time
 	}
 	return out
-}
-
-// since is from when on a pod holds its ports, as far as it says.
-func since(pod *corev1.Pod) time.Time {
-	if pod.Status.StartTime != nil {
-		return pod.Status.StartTime.Time
-	}
-	return pod.CreationTimestamp.Time
 }
 
 // asked is what a person calls the pod, or an object with a pod template.

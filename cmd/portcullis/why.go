@@ -173,7 +173,7 @@ func (v *view) placement(pod *corev1.Pod, settings *extract.Settings) report.Pla
 		p.Gates = append(p.Gates, gate.Name)
 	}
 	if pod.Name != "" && pod.Spec.NodeName != "" {
-		p.Node, p.Since = pod.Spec.NodeName, since(pod)
+		p.Node, p.Since = pod.Spec.NodeName, extract.Started(pod)
 	}
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && p.Node == "" {

@@ -110,15 +110,7 @@ func createdAt(p, stands pool.Pool, i int, isInput bool, now time.Time) time.Tim
 
 // complete tells a question what restricts its object.
 func (r *restrictions) complete(in *check.Input) {
-	who := pool.Requester{For: pool.NodePorts}
-	owner := ports.Owner{}
-	if in.Service != nil {
-		owner, who.Labels = in.Service.Owner, in.Service.Labels
-	} else {
-		owner, who.Labels, who.For = in.Workload.Owner, in.Workload.Labels, pool.HostPorts
-	}
-	who.Namespace, who.Name = owner.Namespace, owner.Name
-	who.NamespaceLabels = r.namespace(owner.Namespace)
+	who := in.Requester(r.namespace)
 	in.Policies, in.Namespace, in.Now = r.policies, who.NamespaceLabels, r.now
 	if r.nodes != nil {
 		in.NodeLabels = func(node string) map[string]string { return r.nodes[node] }
@@ -126,7 +118,8 @@ func (r *restrictions) complete(in *check.Input) {
 	if r.set == nil {
 		return
 	}
-	in.Pools = &check.Pools{Set: r.set, Who: who, InNamespace: func(m *pool.Member) int { return r.inNamespace(owner.Ref, m) }}
+	owner := in.Owner()
+	in.Pools = &check.Pools{Set: r.set, Who: who, InNamespace: func(m *pool.Member) int { return r.inNamespace(owner, m) }}
 	if in.Service != nil {
 		in.Pools.Book = r.book(in.Service, in.Held)
 	}

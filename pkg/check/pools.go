@@ -21,6 +21,26 @@ type Pools struct {
 	InNamespace func(m *pool.Member) int
 }
 
+// Owner is the object.
+func (in *Input) Owner() ports.Ref {
+	if in.Service != nil {
+		return in.Service.Owner.Ref
+	}
+	return in.Workload.Owner.Ref
+}
+
+// Requester is the object as pools see it; labelsOf returns those of a namespace.
+func (in *Input) Requester(labelsOf func(namespace string) map[string]string) pool.Requester {
+	owner := in.Owner()
+	who := pool.Requester{For: pool.NodePorts, Namespace: owner.Namespace, Name: owner.Name, NamespaceLabels: labelsOf(owner.Namespace)}
+	if in.Service != nil {
+		who.Labels = in.Service.Labels
+	} else {
+		who.For, who.Labels = pool.HostPorts, in.Workload.Labels
+	}
+	return who
+}
+
 // foreignNumbers asks for numbers of exclusive pools that serve others, and for numbers newly taken from pools that give
 // none any more. Of pools for host ports, those of pods and templates are asked about.
 func foreignNumbers(s subject) []Finding {

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 )
 
@@ -90,7 +91,7 @@ func (c *Controller) follow(ctx context.Context, claim *v1alpha1.PortClaim, hold
 func seen(claim *v1alpha1.PortClaim, holders []corev1.Service) facts {
 	var f facts
 	for i := range holders {
-		if isFor(claim, &holders[i]) {
+		if mayBeFor(claim, &holders[i]) {
 			f.own, f.holds = &holders[i], true
 		} else {
 			f.other = &holders[i]
@@ -108,7 +109,7 @@ func (c *Controller) ask(ctx context.Context, claim *v1alpha1.PortClaim, holders
 	}
 	f := facts{own: own, holds: own != nil && holds(own, number)}
 	for i := range holders {
-		if isFor(claim, &holders[i]) {
+		if mayBeFor(claim, &holders[i]) {
 			continue
 		}
 		other, err := c.service(ctx, client.ObjectKeyFromObject(&holders[i]))
@@ -134,7 +135,7 @@ func (c *Controller) ownOf(ctx context.Context, claim *v1alpha1.PortClaim) (*cor
 		return nil, fmt.Errorf("looking for Services %s: %w", claimant(claim), err)
 	}
 	for i := range services.Items {
-		if svc := &services.Items[i]; isFor(claim, svc) && holds(svc, uint16(claim.Spec.Port)) {
+		if svc := &services.Items[i]; mayBeFor(claim, svc) && holds(svc, uint16(claim.Spec.Port)) {
 			return svc, nil
 		}
 	}
@@ -295,9 +296,9 @@ func newClaim(svc *corev1.Service, number uint16, poolName string, now time.Time
 			Service: v1alpha1.ClaimingService{Namespace: svc.Namespace, Name: svc.Name},
 		},
 	}
-	for _, n := range numbersOf(svc) {
-		if n.number == number {
-			claim.Spec.PortName = n.portName
+	for _, n := range extract.Numbers(svc) {
+		if n.Port == number {
+			claim.Spec.PortName = n.Name
 		}
 	}
 	return claim
@@ -313,11 +314,5 @@ func (c *Controller) requester(ctx context.Context, svc *corev1.Service) (pool.R
 	if err != nil {
 		return pool.Requester{}, false, fmt.Errorf("reading namespace %s: %w", svc.Namespace, err)
 	}
-	return requesterOf(svc, ns.Labels), true, nil
-}
-
-func requesterOf(svc *corev1.Service, namespaceLabels map[string]string) pool.Requester {
-	return pool.Requester{
-		For: pool.NodePorts, Namespace: svc.Namespace, Name: svc.Name, NamespaceLabels: namespaceLabels, Labels: svc.Labels,
-	}
+	return extract.Requester(pool.NodePorts, svc, ns.Labels), true, nil
 }

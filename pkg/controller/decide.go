@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -11,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
 const (
@@ -134,8 +134,9 @@ func releasedAt(claim *v1alpha1.PortClaim) time.Time {
 	return claim.Status.ReleasedAt.Time
 }
 
-// isFor reports whether a claim is a Service's.
-func isFor(claim *v1alpha1.PortClaim, svc *corev1.Service) bool {
+// mayBeFor reports whether a claim is a Service's, or of one that was to be named by the same pattern: who books a number does not
+// know the name yet.
+func mayBeFor(claim *v1alpha1.PortClaim, svc *corev1.Service) bool {
 	of := claim.Spec.Service
 	if of.Namespace != svc.Namespace {
 		return false
@@ -157,34 +158,10 @@ func claimant(claim *v1alpha1.PortClaim) string {
 
 func nameOf(svc *corev1.Service) string { return svc.Namespace + "/" + svc.Name }
 
-// serviceNumber is a number that a Service has.
-type serviceNumber struct {
-	number   uint16
-	protocol corev1.Protocol
-	portName string
-}
-
-// numbersOf returns the numbers that a Service has, each once, in the order of its entries, the healthCheckNodePort last.
-func numbersOf(svc *corev1.Service) []serviceNumber {
-	var numbers []serviceNumber
-	add := func(number int32, protocol corev1.Protocol, portName string) {
-		known := slices.ContainsFunc(numbers, func(n serviceNumber) bool { return int32(n.number) == number })
-		if number >= 1 && number <= 65535 && !known {
-			numbers = append(numbers, serviceNumber{uint16(number), cmp.Or(protocol, corev1.ProtocolTCP), portName})
-		}
-	}
-	for i := range svc.Spec.Ports {
-		p := &svc.Spec.Ports[i]
-		add(p.NodePort, p.Protocol, p.Name)
-	}
-	add(svc.Spec.HealthCheckNodePort, corev1.ProtocolTCP, v1alpha1.HealthCheckPortName)
-	return numbers
-}
-
 func portsOf(svc *corev1.Service) []uint16 {
 	var numbers []uint16
-	for _, n := range numbersOf(svc) {
-		numbers = append(numbers, n.number)
+	for _, n := range extract.Numbers(svc) {
+		numbers = append(numbers, n.Port)
 	}
 	return numbers
 }

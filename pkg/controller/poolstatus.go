@@ -23,7 +23,7 @@ const (
 // that its holders have outside.
 //
 // Programmed is said of this process: it does not know of other replicas, which load a pool within moments.
-func (v *view) poolStatus(object *v1alpha1.PortPool, out []outside) (v1alpha1.PortPoolStatus, *pool.Usage) {
+func (v *view) poolStatus(object *v1alpha1.PortPool, out []pool.Outside) (v1alpha1.PortPoolStatus, *pool.Usage) {
 	status := *object.Status.DeepCopy()
 	status.ObservedGeneration = object.Generation
 	status.EffectiveRanges, status.Usage, status.UtilizationPercent = nil, nil, nil
@@ -42,7 +42,7 @@ func (v *view) poolStatus(object *v1alpha1.PortPool, out []outside) (v1alpha1.Po
 		}
 		return status, nil
 	}
-	u := m.Usage(v.book(m))
+	u := m.Usage(v.census.Book(m))
 	status.EffectiveRanges = rangesOf(m.Effective)
 	status.Usage = &v1alpha1.PoolUsage{
 		Total: int32(u.Total), Allocated: int32(u.Allocated), Available: int32(u.Available),
@@ -53,7 +53,7 @@ func (v *view) poolStatus(object *v1alpha1.PortPool, out []outside) (v1alpha1.Po
 	status.OutOfPoolCount = new(int32(len(out)))
 	for _, o := range out[:min(len(out), maxOutOfPool)] {
 		status.OutOfPool = append(status.OutOfPool, v1alpha1.OutOfPoolPort{
-			Kind: o.kind, Namespace: o.Namespace, Name: o.Name, Port: int32(o.Port), Protocol: v1alpha1.Protocol(o.protocol), Reason: o.reason,
+			Kind: o.Ref().Kind, Namespace: o.Namespace, Name: o.Name, Port: int32(o.Port), Protocol: v1alpha1.Protocol(o.Protocol.String()), Reason: reasonOf(o),
 		})
 	}
 	accepted := acceptedCondition(m)
@@ -61,6 +61,13 @@ func (v *view) poolStatus(object *v1alpha1.PortPool, out []outside) (v1alpha1.Po
 		set(&status.Conditions, c, object.Generation)
 	}
 	return status, &u
+}
+
+func reasonOf(o pool.Outside) v1alpha1.OutOfPoolReason {
+	if o.HasShrunk {
+		return v1alpha1.RangeShrunk
+	}
+	return v1alpha1.NotAllocated
 }
 
 func is(kind string, yes bool, reason, message string) metav1.Condition {
@@ -156,11 +163,11 @@ func exhausted(m *pool.Member, u pool.Usage) metav1.Condition {
 	}
 }
 
-func drained(u pool.Usage, out []outside) metav1.Condition {
+func drained(u pool.Usage, out []pool.Outside) metav1.Condition {
 	const kind = v1alpha1.ConditionDrained
 	once := 0
 	for _, o := range out {
-		if o.reason == v1alpha1.RangeShrunk {
+		if o.HasShrunk {
 			once++
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -87,7 +88,7 @@ func (c *Controller) reportPools(ctx context.Context, v *view) error {
 			c.tell(before, after, out[before.Name])
 		}
 	}
-	c.options.Metrics.set(usage, v.phases())
+	c.options.Metrics.set(usage, v.phases)
 	return errors.Join(failed...)
 }
 
@@ -102,7 +103,7 @@ func (c *Controller) writeReport(ctx context.Context, object client.Object) (wri
 }
 
 // tell makes events of what is new in a pool's status. There are at most as many as the status has samples.
-func (c *Controller) tell(before, after *v1alpha1.PortPool, out []outside) {
+func (c *Controller) tell(before, after *v1alpha1.PortPool, out []pool.Outside) {
 	exhausted := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionExhausted)
 	accepted := meta.IsStatusConditionTrue(after.Status.Conditions, v1alpha1.ConditionAccepted)
 	was := meta.IsStatusConditionTrue(before.Status.Conditions, v1alpha1.ConditionExhausted)
@@ -113,15 +114,15 @@ func (c *Controller) tell(before, after *v1alpha1.PortPool, out []outside) {
 		if slices.Contains(before.Status.OutOfPool, sample) {
 			continue
 		}
-		c.events.Eventf(out[i].object(), after, corev1.EventTypeWarning, "PortOutOfPool", "Audit",
+		c.events.Eventf(holderOf(out[i].Holding), after, corev1.EventTypeWarning, "PortOutOfPool", "Audit",
 			"%d is outside PortPool %s, which serves this %s; it stays allocated: change it to a port of the pool when it suits you", sample.Port, after.Name, sample.Kind)
 	}
 }
 
-// object is what an event about the holder is attached to.
-func (h holding) object() client.Object {
-	about := metav1.ObjectMeta{Namespace: h.Namespace, Name: h.Name, UID: h.uid}
-	if h.kind == "Pod" {
+// holderOf is what an event about the holder is attached to.
+func holderOf(h pool.Holding) client.Object {
+	about := metav1.ObjectMeta{Namespace: h.Namespace, Name: h.Name, UID: types.UID(h.UID)}
+	if h.For == pool.HostPorts {
 		return &corev1.Pod{ObjectMeta: about}
 	}
 	return &corev1.Service{ObjectMeta: about}

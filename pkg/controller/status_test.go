@@ -43,8 +43,6 @@ func viewOf(pools ...pool.Pool) *view {
 	return &view{
 		pools:      &poolSet{set: pool.New(pools, ports.MustParseRange("30000-32767")), invalid: map[string]error{}},
 		namespaces: map[string]map[string]string{"blue": {"team": "blue"}, "red": {"team": "red"}},
-		holders:    map[pool.For]map[uint16][]pool.Requester{pool.NodePorts: {}, pool.HostPorts: {}},
-		claims:     map[uint16]*v1alpha1.PortClaim{}, occupied: map[uint16]bool{},
 	}
 }
 
@@ -52,16 +50,17 @@ func viewOf(pools ...pool.Pool) *view {
 func (v *view) hold(namespace, name string, numbers ...uint16) *view {
 	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: "uid"}}
 	for _, n := range numbers {
-		v.add(holding{pool.Holding{Requester: requesterOf(svc, v.namespaces[namespace]), Port: n}, "Service", "uid", corev1.ProtocolTCP})
+		svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{NodePort: int32(n)})
 	}
+	v.count(svc)
 	return v
 }
 
 func (v *view) claimed(number uint16, phase v1alpha1.ClaimPhase, poolName, uid string) *view {
-	v.claims[number] = &v1alpha1.PortClaim{
+	v.count(&v1alpha1.PortClaim{
 		Spec:   v1alpha1.PortClaimSpec{Port: int32(number), Pool: poolName},
 		Status: v1alpha1.PortClaimStatus{Phase: phase, ServiceUID: uid},
-	}
+	})
 	return v
 }
 

@@ -137,7 +137,7 @@ func Service(svc *corev1.Service, nodePorts NodePortAddresses) *check.Service {
 		}
 	}
 	if s.HealthCheckNodePort != 0 {
-		e.addNodePorts(ports.HealthCheckNodePort, ports.TCP, s.HealthCheckNodePort, "spec.healthCheckNodePort")
+		e.addNodePorts(ports.HealthCheckNodePort, ports.TCP, s.HealthCheckNodePort, healthCheckField)
 	}
 	return s
 }
@@ -195,7 +195,7 @@ type serviceClaims struct {
 
 func (e serviceClaims) addPort(p ports.ServicePort, i int) {
 	if p.NodePort != 0 && e.to.HasNodePorts() {
-		e.addNodePorts(ports.NodePort, p.Protocol, p.NodePort, fmt.Sprintf("spec.ports[%d].nodePort", i))
+		e.addNodePorts(ports.NodePort, p.Protocol, p.NodePort, nodePortField(i))
 	}
 	if e.svc.Spec.Type == corev1.ServiceTypeExternalName || e.svc.Spec.ClusterIP == corev1.ClusterIPNone {
 		return

@@ -98,12 +98,6 @@ func (s *Set) Place(who Requester, port uint16) Place {
 	return place
 }
 
-// Holding is a number that somebody holds.
-type Holding struct {
-	Requester
-	Port uint16
-}
-
 // Displacement is a number that stands worse after a change than before.
 type Displacement struct {
 	Holding

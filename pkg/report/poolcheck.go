@@ -83,8 +83,9 @@ func (r *PoolCheckReport) Change(before, after *pool.Member) {
 	r.Changes = append(r.Changes, c)
 }
 
-// Displace appends a number that stands worse; field is that of the holder which has it.
-func (r *PoolCheckReport) Displace(d pool.Displacement, holder ports.Ref, field string, protocol ports.Protocol) {
+// Displace appends a number that stands worse.
+func (r *PoolCheckReport) Displace(d pool.Displacement) {
+	holder := d.Ref()
 	r.Summary.Displaced++
 	if d.After.Standing == pool.InForeign {
 		r.Summary.Foreign++
@@ -92,8 +93,8 @@ func (r *PoolCheckReport) Displace(d pool.Displacement, holder ports.Ref, field 
 		r.Summary.FallOut++
 	}
 	r.Displaced = append(r.Displaced, PoolDisplaced{
-		Port: int(d.Port), Protocol: protocol.String(), Holder: Holder{Kind: holder.Kind, Namespace: holder.Namespace, Name: holder.Name, Field: field},
-		Before: standingOf(d.Before), After: standingOf(d.After), Message: displaced(d, holder, field, protocol),
+		Port: int(d.Port), Protocol: d.Protocol.String(), Holder: Holder{Kind: holder.Kind, Namespace: holder.Namespace, Name: holder.Name, Field: d.Field},
+		Before: standingOf(d.Before), After: standingOf(d.After), Message: displaced(d),
 	})
 }
 
@@ -135,8 +136,9 @@ func standingOf(p pool.Place) PoolPlace {
 }
 
 // displaced tells in one sentence what becomes of a number.
-func displaced(d pool.Displacement, holder ports.Ref, field string, protocol ports.Protocol) string {
-	what := fmt.Sprintf("%d/%s of %s", d.Port, protocol, holder)
+func displaced(d pool.Displacement) string {
+	holder := d.Ref()
+	what := fmt.Sprintf("%d/%s of %s", d.Port, d.Protocol, holder)
 	way := ""
 	switch d.After.Standing {
 	case pool.InForeign:
@@ -149,7 +151,7 @@ func displaced(d pool.Displacement, holder ports.Ref, field string, protocol por
 		what += fmt.Sprintf(" will be of no pool: none selects the %s", holder.Kind)
 		way = fmt.Sprintf("have a pool that selects the %s include %d, if it should have one", holder.Kind, d.Port)
 	}
-	return fitted(field+": "+what, way)
+	return fitted(d.Field+": "+what, way)
 }
 
 // WriteJSON writes the report as JSON.

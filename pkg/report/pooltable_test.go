@@ -87,9 +87,11 @@ func TestDisplacedFits(t *testing.T) {
 		{Before: pool.Place{Standing: pool.InPool, Pool: member(long)}, After: pool.Place{Standing: pool.OutOfPool, Pool: member(long)}},
 		{Before: pool.Place{Standing: pool.InPool, Pool: member(long)}, After: pool.Place{Standing: pool.Unpooled}},
 	} {
-		d.Port = 30100
+		d.Holding = pool.Holding{
+			Requester: pool.Requester{For: pool.NodePorts, Namespace: long, Name: long}, Port: 30100, Protocol: ports.TCP, Field: "spec.ports[0].nodePort",
+		}
 		r := NewPoolCheckReport(1)
-		r.Displace(d, ports.Ref{Kind: "Service", Namespace: long, Name: long}, "spec.ports[0].nodePort", ports.TCP)
+		r.Displace(d)
 		if text := r.Displaced[0].Message; utf8.RuneCountInString(text) > MaxSentence || !strings.HasPrefix(text, "spec.ports[0].nodePort: 30100/TCP of Service "+long+"/"+long) {
 			t.Errorf("%d characters: %s", utf8.RuneCountInString(text), text)
 		}
