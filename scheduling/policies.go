@@ -25,7 +25,6 @@ import (
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
-	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
@@ -42,7 +41,6 @@ const policiesTime = time.Minute
 type policies struct {
 	namespaces cache.Store
 	now        func() time.Time
-	nothing    *ledger.Snapshot
 
 	mutex  sync.RWMutex
 	byName map[string]policy
@@ -58,7 +56,7 @@ type policy struct {
 
 // newPolicies lists and watches the policies, and returns when it knows them; nil if the cluster has no such kind.
 func newPolicies(ctx context.Context, client dynamic.Interface, namespaces cache.Store) (*policies, error) {
-	p := &policies{namespaces: namespaces, nothing: new(ledger.Ledger).Snapshot(), byName: map[string]policy{}}
+	p := &policies{namespaces: namespaces, byName: map[string]policy{}}
 	p.now = time.Now //nolint:forbidigo // kube-scheduler gives its plugins no clock
 	resource := schema.GroupVersionResource{Group: v1alpha1.Group, Version: v1alpha1.Version, Resource: "portpolicies"}
 	switch _, err := client.Resource(resource).List(ctx, metav1.ListOptions{Limit: 1}); {
@@ -190,8 +188,7 @@ func (p *policies) by(says *check.Policy, w *check.Workload) []reservation {
 		anywhere := *says
 		anywhere.Reserved = []check.ReservedSockets{{Name: r.Name, Sockets: r.Sockets, Nodes: every{}}}
 		findings := check.Check(check.Input{
-			Workload: w, Held: p.nothing, Settings: &check.Settings{}, Policies: []check.Policy{anywhere},
-			Namespace: p.labels(w.Owner.Namespace), Now: p.now(),
+			Workload: w, Policies: []check.Policy{anywhere}, Namespace: p.labels(w.Owner.Namespace), Now: p.now(), Ask: check.OfPolicies,
 		})
 		for _, f := range findings {
 			if f.Code == check.PolicyReserved {

@@ -21,7 +21,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 )
 
 // The moment at which policies are judged in these tests.
@@ -46,7 +45,7 @@ func withPolicies(t *testing.T, texts ...string) *PortClaims {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.policies = &policies{namespaces: namespaces, now: func() time.Time { return now }, nothing: new(ledger.Ledger).Snapshot(), byName: map[string]policy{}}
+	p.policies = &policies{namespaces: namespaces, now: func() time.Time { return now }, byName: map[string]policy{}}
 	for _, text := range texts {
 		if err := p.policies.learn(portPolicy(t, text)); err != nil {
 			t.Fatal(err)

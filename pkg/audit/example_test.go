@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/portcullis-k8s/portcullis/pkg/audit"
-	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
 // What lint says of objects that are to be created beside others, with the configuration's defaults.
@@ -32,9 +31,9 @@ func ExampleJudge_All() {
 	}
 	for i, findings := range judge.All(wanted, nil) {
 		for _, f := range findings {
-			fmt.Println("object", i, f.Severity, report.Sentence(f))
+			fmt.Println("object", i, f.Severity, f.Code, f.Field, "meets", f.Holder.Ref) // report.Sentence says it in words
 		}
 	}
 	// Output:
-	// object 0 error spec.containers[0].ports[0].hostPort: 30062/TCP is held by Service default/app1 (spec.ports[0].nodePort) on every node; choose another hostPort, or expose the pod by a Service (PC0201)
+	// object 0 error PC0201 spec.containers[0].ports[0].hostPort meets Service default/app1
 }

@@ -348,7 +348,7 @@ func (j *Judge) LeftOutside(object runtime.Object) []check.Finding {
 		return nil
 	}
 	s := extract.Service(svc, j.settings.NodePorts)
-	in := check.Input{Service: s, OldService: s, Held: (&ledger.Ledger{}).Snapshot(), Settings: &j.settings.Check}
+	in := check.Input{Service: s, OldService: s, Settings: &j.settings.Check, Ask: check.OfRange}
 	findings := slices.DeleteFunc(check.Check(in), func(f check.Finding) bool { return f.Code != check.OutsideSmaller })
 	for i := range findings {
 		findings[i].Standing = false // that it stands is the question

@@ -38,6 +38,7 @@ type Input struct {
 	NodeLabels func(node string) map[string]string // nil: not known
 	Bound      bool                                // it is asked about a pod that is bound to its node: who may have ports was asked when it was created
 	Now        time.Time                           // by which exceptions of policies end; zero: none does
+	Ask        Set                                 // which questions; zero: all
 	// Nowhere reports whether no node that there is suits the pods of a holder, by what they say of nodes. nil: not known.
 	Nowhere func(holder ports.Ref) bool
 	// Inherits says whether a controller excuses what Workload does: nil leaves it to what the ledger knows of controllers.
@@ -84,7 +85,23 @@ type subject struct {
 // question answers about a subject. All answers are wanted, in any order.
 type question func(subject) []Finding
 
-func questions() []question {
+// Set names the questions to ask.
+type Set uint8
+
+// The sets.
+const (
+	All        Set = iota
+	OfRange        // whether nodePorts lie in the node port range
+	OfPolicies     // what Input.Policies say
+)
+
+func (s Set) questions() []question {
+	switch s {
+	case OfRange:
+		return []question{outsideRange}
+	case OfPolicies:
+		return []question{policies}
+	}
 	return []question{
 		hostIPs,
 		socketsTwice,
@@ -138,7 +155,7 @@ func Check(in Input) []Finding {
 	if in.Namespace == nil && in.Pools != nil {
 		now.namespace = in.Pools.Who.NamespaceLabels
 	}
-	findings := ask(now)
+	findings := in.Ask.answers(now)
 	if len(findings) == 0 {
 		return nil
 	}
@@ -151,7 +168,7 @@ func Check(in Input) []Finding {
 			before.Who.Labels = then.labels()
 			then.pools = &before
 		}
-		for _, f := range ask(then) {
+		for _, f := range in.Ask.answers(then) {
 			stood[f.identity()] = true
 		}
 		becomesActive := in.OldWorkload.IsIdle() && !in.Workload.IsIdle()
@@ -214,10 +231,13 @@ func ownedBy(owner *ports.Owner, claims []ports.Claim) []ports.Claim {
 	return owned
 }
 
-func ask(s subject) []Finding {
+// answers returns the findings of all questions of a set.
+func (set Set) answers(s subject) []Finding {
 	var findings []Finding
-	s.meetHolders()
-	for _, q := range questions() {
+	if set == All {
+		s.meetHolders()
+	}
+	for _, q := range set.questions() {
 		findings = append(findings, q(s)...)
 	}
 	for i := range findings {

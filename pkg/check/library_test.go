@@ -1,7 +1,10 @@
 package check_test
 
 import (
+	"slices"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
@@ -42,5 +45,31 @@ func TestLeftOut(t *testing.T) {
 				}
 			}
 		}()
+	}
+}
+
+// TestSets: a set of questions finds what all of them find, of its codes.
+func TestSets(t *testing.T) {
+	n := 0
+	for set, codes := range map[check.Set][]check.Code{
+		check.OfRange:    {check.OutsideRange, check.OutsideSmaller},
+		check.OfPolicies: {check.PolicyNodePort, check.PolicyHostPort, check.PolicyReserved, check.PolicyExternalIP, check.ExceptionEnds},
+	} {
+		for _, table := range []map[check.Code][]scene{found(), foundRestricted()} {
+			for _, scenes := range table {
+				for _, s := range scenes {
+					want := slices.DeleteFunc(s.findings(), func(f check.Finding) bool { return !slices.Contains(codes, f.Code) })
+					in := s.input()
+					in.Ask = set
+					if diff := cmp.Diff(spoken(want), spoken(check.Check(in))); diff != "" {
+						t.Errorf("set %d, %s (-all +set):\n%s", set, s.why, diff)
+					}
+					n += len(want)
+				}
+			}
+		}
+	}
+	if n < 20 {
+		t.Errorf("%d findings prove little", n)
 	}
 }

@@ -69,7 +69,9 @@ func remarks() []check.Code {
 	}
 }
 
-func (s scene) findings() []check.Finding {
+func (s scene) findings() []check.Finding { return check.Check(s.input()) }
+
+func (s scene) input() check.Input {
 	in := check.Input{Held: mustLedger(s.held...).Snapshot(), Evidence: evidence(s.held), Settings: settings()}
 	in.Service, in.Workload = mustObject(s.now)
 	in.OldService, in.OldWorkload = mustObject(s.old)
@@ -85,7 +87,7 @@ func (s scene) findings() []check.Finding {
 		in.Workload.Selection = overlap(s.overlap)
 	}
 	s.restrict(&in)
-	return check.Check(in)
+	return in
 }
 
 // overlap implements check.Selection.
