@@ -208,9 +208,9 @@ func (a *allocation) comesFree(claim *v1alpha1.PortClaim) bool {
 		return at == nil || !known || a.now().Add(settleTime).After(at.Add(m.ReuseDelay))
 	case v1alpha1.ClaimBound:
 		return !a.state.IsNodePort(uint16(claim.Spec.Port))
-	default:
-		return claim.Status.ServiceUID == "" // else it rests if its Service does not come
+	case v1alpha1.ClaimRequested: // or not looked at yet
 	}
+	return claim.Status.ServiceUID == "" // else it rests if its Service does not come
 }
 
 // fromConfiguration has a number from the configuration's own ranges, outside of every exclusive pool.

@@ -191,8 +191,8 @@ func isWithin(at, template ports.Scope) bool {
 		return pinned && slices.Contains(template.Nodes(), node)
 	case ports.Everywhere:
 		return true
-	default:
-		there, _ := template.Node()
-		return !pinned || there == node
+	case ports.Undecided, ports.OnNode, ports.AtAddress:
 	}
+	there, _ := template.Node()
+	return !pinned || there == node
 }

@@ -125,9 +125,10 @@ func roleOf(kind ports.Kind) role {
 		return "listener"
 	case ports.HostPort:
 		return "host port"
-	default:
+	case ports.NodePort, ports.ExternalIP, ports.LoadBalancerIP, ports.ServiceLBPort:
 		return "Service"
 	}
+	panic(kind)
 }
 
 // onlyAddress is the one that two share, if one of them has no other.
@@ -205,9 +206,10 @@ func (w *walked) isServed(kind ports.Kind) bool {
 		return true
 	case ports.HostPort:
 		return w.settings.HostPorts != "none"
-	default:
+	case ports.NodePort, ports.HealthCheckNodePort, ports.ExternalIP, ports.LoadBalancerIP, ports.ServiceLBPort:
 		return w.settings.ServiceProxy != "none"
 	}
+	panic(kind)
 }
 
 // listener is who listens on a node where two meet, at an address: a pod of the host network, or kube-proxy for a Service; "" for none.

@@ -101,6 +101,7 @@ func (s Set) questions() []question {
 		return []question{outsideRange}
 	case OfPolicies:
 		return []question{policies}
+	case All:
 	}
 	return []question{
 		hostIPs,

@@ -299,6 +299,8 @@ func (s subject) brokenByExternal(mode RuleMode) []Finding {
 	for i, addr := range s.service.ExternalIPs {
 		f := Finding{Code: PolicyExternalIP, Object: s.service.Owner.Ref, Field: externalIPField(i), Detail: ExternalIP{Addr: addr}}
 		switch mode {
+		case ModeAllowed, ModeRestricted, ModePoolOnly:
+			return nil
 		case ModeForbidden:
 			f.Case = NoExternalIPs
 		case ModeNodeAddressesForbidden:

@@ -66,13 +66,13 @@ func decide(claim *v1alpha1.PortClaim, f facts, now, expires time.Time, delay ti
 			return decision{step: free} // nobody can get the number: it has nothing to wait for
 		}
 		return dueAt(releasedAt(claim).Add(max(delay, settled)+rounding), now, decision{step: keep})
-	default:
-		d := dueAt(expires, now, awaiting(claim, f))
-		if d.step == free && f.other == nil && claim.Status.ServiceUID != "" {
-			return released(claim, f) // a Service had the number: it rests, whoever has asked for it since
-		}
-		return d
+	case v1alpha1.ClaimRequested: // or not looked at yet
 	}
+	d := dueAt(expires, now, awaiting(claim, f))
+	if d.step == free && f.other == nil && claim.Status.ServiceUID != "" {
+		return released(claim, f) // a Service had the number: it rests, whoever has asked for it since
+	}
+	return d
 }
 
 // dueAt frees a claim if it is time, and else does what waiting says until then.

@@ -180,7 +180,7 @@ func reportSeverity(s check.Severity) string {
 		return "high"
 	case check.Warning:
 		return "medium"
-	default:
-		return "info"
+	case check.Info:
 	}
+	return "info"
 }

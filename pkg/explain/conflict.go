@@ -348,9 +348,9 @@ func (s *scene) place(owner ports.Ref, c ports.Claim) (kind, bool) {
 	case ports.NodePort, ports.ExternalIP, ports.LoadBalancerIP:
 		s.world.Services = append(s.world.Services, s.service)
 		return ofService, true
-	default:
-		return 0, false
+	case ports.ServiceLBPort: // whose pods map it, as host ports of their own
 	}
+	return 0, false
 }
 
 func podAddress(network netip.Prefix, n int) netip.Addr {

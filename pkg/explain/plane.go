@@ -112,9 +112,9 @@ func (p Plane) serves(kind ports.Kind) bool {
 		return true // the process itself
 	case ports.HostPort:
 		return p.HostPorts != NoHostPorts
-	default:
-		return p.ServiceProxy != NoServiceProxy
+	case ports.NodePort, ports.HealthCheckNodePort, ports.ExternalIP, ports.LoadBalancerIP, ports.ServiceLBPort:
 	}
+	return p.ServiceProxy != NoServiceProxy
 }
 
 // Rules returns everything that the components of a plane install on the node of a world, for both families. Where it is

@@ -178,9 +178,9 @@ func (e *evidence) serviceProxy() configv1alpha1.ServiceProxy {
 		return configv1alpha1.ServiceProxyIPTables // k8s.io/kubernetes cmd/kube-proxy/app, on Linux
 	case configv1alpha1.ServiceProxyIPTables, configv1alpha1.ServiceProxyNFTables, configv1alpha1.ServiceProxyIPVS, configv1alpha1.ServiceProxyUserspace:
 		return found
-	default:
-		return configv1alpha1.ServiceProxyUnknown
+	case configv1alpha1.ServiceProxyNone, configv1alpha1.ServiceProxyUnknown: // no mode of kube-proxy
 	}
+	return configv1alpha1.ServiceProxyUnknown
 }
 
 // flag returns the value of a flag of kube-proxy, and whether it has a configuration file.

@@ -55,7 +55,7 @@ func count(ranges ports.Ranges, book Book) Usage {
 				u.Allocated++
 			case Quarantined:
 				u.Quarantined++
-			default:
+			case Foreign:
 				u.Foreign++
 			}
 		}

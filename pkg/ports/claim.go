@@ -153,9 +153,9 @@ func (s Scope) String() string {
 		return "every node"
 	case AtAddress:
 		return "the node of the address"
-	default:
-		return "a node"
+	case Undecided:
 	}
+	return "a node"
 }
 
 // Claim is a socket that an owner wants or holds somewhere.

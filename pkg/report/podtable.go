@@ -303,9 +303,9 @@ func (c *cause) what(n int) string {
 		return fmt.Sprintf("%d %s less free than %s", n, has, c.rule.Value)
 	case check.ByNumberOfPods:
 		return fmt.Sprintf("%d %s no room for one more pod", n, has)
-	default:
-		return fmt.Sprintf("%d %s not match %s %s", n, does, c.rule.Rule, c.rule.Value)
+	case check.ByNodeName, check.ByNodeSelector, check.ByNodeAffinity:
 	}
+	return fmt.Sprintf("%d %s not match %s %s", n, does, c.rule.Rule, c.rule.Value)
 }
 
 // waysOut are those of the first port, and of the first rule that excludes the pod from a node with its ports free. Where
@@ -355,9 +355,9 @@ func (c *cause) wayOut() string {
 		return "let the pod tolerate the taint, or add a node without it"
 	case check.ByRequests:
 		return "ask for less, or add a node"
-	default:
-		return "add a node"
+	case check.ByNumberOfPods:
 	}
+	return "add a node"
 }
 
 func (c *cause) portWay() string {

@@ -147,7 +147,7 @@ func displaced(d pool.Displacement) string {
 	case pool.OutOfPool:
 		what += fmt.Sprintf(" will be out of pool: PortPool %s selects the %s and does not have the port", d.After.Pool.Name, holder.Kind)
 		way = fmt.Sprintf("keep %d in the pool, or give the %s another port first", d.Port, holder.Kind)
-	default:
+	case pool.Unpooled, pool.InPool: // nobody in his pool is displaced
 		what += fmt.Sprintf(" will be of no pool: none selects the %s", holder.Kind)
 		way = fmt.Sprintf("have a pool that selects the %s include %d, if it should have one", holder.Kind, d.Port)
 	}

@@ -76,9 +76,9 @@ func (s *ipsets) nodePorts(p ports.Protocol) (every, local *ipset) {
 		return &s.nodePortTCP, &s.nodePortLocalTCP
 	case ports.UDP:
 		return &s.nodePortUDP, &s.nodePortLocalUDP
-	default:
-		return &s.nodePortSCTP, &s.nodePortLocalSCTP
+	case ports.SCTP:
 	}
+	return &s.nodePortSCTP, &s.nodePortLocalSCTP
 }
 
 // add enters what a Service port is found by.

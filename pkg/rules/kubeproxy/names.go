@@ -17,9 +17,10 @@ func lower(p ports.Protocol) string {
 		return "tcp"
 	case ports.UDP:
 		return "udp"
-	default:
-		return strings.ToLower(p.String())
+	case ports.SCTP:
+		return "sctp"
 	}
+	return strings.ToLower(p.String())
 }
 
 // hash returns the first 8 or 16 letters, n, of the sum of its parts together, in base 32, behind a prefix.

@@ -48,9 +48,9 @@ func protocolOption(p ports.Protocol) string {
 		return "-t"
 	case ports.UDP:
 		return "-u"
-	default:
-		return "--sctp-service"
+	case ports.SCTP:
 	}
+	return "--sctp-service"
 }
 
 // ParseIPVSAdm reads what "ipvsadm --save --numeric" prints of virtual servers as kube-proxy makes them. What it does not

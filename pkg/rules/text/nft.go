@@ -380,9 +380,9 @@ func nftFields(f rules.Family, fields []rules.Field) string {
 			return nftFamily(f) + " daddr"
 		case rules.L4Proto:
 			return "meta l4proto"
-		default:
-			return "th dport"
+		case rules.DstPort:
 		}
+		return "th dport"
 	}), " . ")
 }
 

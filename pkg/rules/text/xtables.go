@@ -380,9 +380,9 @@ func protocolNumber(p ports.Protocol) string {
 		return "6"
 	case ports.UDP:
 		return "17"
-	default:
-		return "132"
+	case ports.SCTP:
 	}
+	return "132"
 }
 
 func hex(v uint32) string { return "0x" + strconv.FormatUint(uint64(v), 16) }

@@ -93,7 +93,7 @@ func (n *naive) run() {
 		n.path.Verdict = Drop
 	case rejected:
 		n.path.Verdict = Reject
-	default:
+	case fellOut, accepted, bound, stolen:
 		n.path.Verdict = Accept
 		if n.p.Dst != n.sent.Dst {
 			n.path.Verdict = DNAT
@@ -238,7 +238,7 @@ func (n *naive) through(h rules.Hook) fate {
 			if x.c.Base.Drops {
 				return dropped
 			}
-		default: // accepted, by this chain
+		case accepted, stolen: // by this chain
 		}
 	}
 	n.bound[side] = true

@@ -250,7 +250,7 @@ func (d draw) set(name, kind string, fields ...rules.Field) *rules.Set {
 				k.Protocol = d.protocol()
 			case rules.DstPort:
 				k.Port = d.port()
-			default:
+			case rules.SrcAddr, rules.DstAddr:
 				if !k.Addr.IsValid() {
 					k.Addr = d.addr()
 				} else {

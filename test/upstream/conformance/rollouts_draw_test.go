@@ -103,15 +103,14 @@ func (p rollouts) template(name string, w wish) corev1.PodTemplateSpec {
 	spec.HostNetwork = p.IntN(4) == 0
 	spec.Containers = []corev1.Container{{Name: "main", Image: "example"}}
 	carrier := &spec.Containers[0]
-	switch w {
-	case plainInit: // whose port keeps nobody away
+	if w == plainInit { // whose port keeps nobody away
 		spec.InitContainers = []corev1.Container{{Name: "init", Image: "example"}}
 		carrier = &spec.InitContainers[0]
-	case sidecar:
+	}
+	if w == sidecar {
 		always := corev1.ContainerRestartPolicyAlways
 		spec.InitContainers = []corev1.Container{{Name: "side", Image: "example", RestartPolicy: &always}}
 		carrier = &spec.InitContainers[0]
-	default: // it is a main container's
 	}
 	for i := range 1 + p.IntN(2) {
 		port := corev1.ContainerPort{ContainerPort: 8080 + int32(i), HostPort: 8080 + int32(i), Protocol: p.protocol()}
