@@ -1,8 +1,6 @@
 package main
 
 import (
-	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -21,11 +19,10 @@ func claimsPorts(object runtime.Object) bool {
 	switch o := object.(type) {
 	case *corev1.Node:
 		return o.Annotations[extract.ReservedPortsAnnotation] != ""
-	case *corev1.Service, *corev1.Pod, *corev1.ReplicationController,
-		*appsv1.Deployment, *appsv1.DaemonSet, *appsv1.StatefulSet, *appsv1.ReplicaSet, *batchv1.Job, *batchv1.CronJob:
+	case *corev1.Service, *corev1.Pod, *corev1.ReplicationController: // one may have no template
 		return true
 	default:
-		return false
+		return extract.HasTemplate(object)
 	}
 }
 

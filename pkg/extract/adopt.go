@@ -2,7 +2,6 @@ package extract
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -89,25 +88,11 @@ func podLabels(object runtime.Object) (set labels.Set, isOwned bool) {
 }
 
 func selectorOf(object runtime.Object) labels.Selector {
-	var s *metav1.LabelSelector
-	switch o := object.(type) {
-	case *appsv1.Deployment:
-		s = o.Spec.Selector
-	case *appsv1.StatefulSet:
-		s = o.Spec.Selector
-	case *appsv1.DaemonSet:
-		s = o.Spec.Selector
-	case *appsv1.ReplicaSet:
-		s = o.Spec.Selector
-	case *batchv1.Job:
-		s = o.Spec.Selector
-	case *corev1.ReplicationController:
-		return labels.SelectorFromSet(o.Spec.Selector)
-	}
-	if s == nil {
+	t, ok := templateOf(object)
+	if !ok || t.selector == nil {
 		return nil
 	}
-	selector, err := metav1.LabelSelectorAsSelector(s)
+	selector, err := metav1.LabelSelectorAsSelector(t.selector)
 	if err != nil {
 		return nil // the API server refuses it
 	}

@@ -25,7 +25,7 @@ func Invalid(object runtime.Object) []check.Invalid {
 		v.pod("spec", &o.Spec)
 	default:
 		if t, ok := templateOf(object); ok {
-			v.pod(t.path, t.spec)
+			v.pod(t.path+".spec", &t.pod.Spec)
 		}
 	}
 	return v.found

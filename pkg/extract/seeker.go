@@ -1,8 +1,6 @@
 package extract
 
 import (
-	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -38,11 +36,10 @@ func MayPreempt(seeker, pod *corev1.Pod) bool {
 // for an object of another kind.
 func PodToBe(object runtime.Object) (*corev1.Pod, bool) {
 	t, ok := templateOf(object)
-	template := podTemplateOf(object)
-	if !ok || template == nil {
+	if !ok {
 		return nil, false
 	}
-	pod := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: *template.Spec.DeepCopy()}
+	pod := &corev1.Pod{ObjectMeta: *t.pod.ObjectMeta.DeepCopy(), Spec: *t.pod.Spec.DeepCopy()}
 	pod.Namespace, pod.Name, pod.GenerateName = namespaceOf(t.object), "", t.object.GetName()+"-"
 	isController := true
 	pod.OwnerReferences = []metav1.OwnerReference{{
@@ -52,27 +49,6 @@ func PodToBe(object runtime.Object) (*corev1.Pod, bool) {
 		pod.Spec.Tolerations = append(pod.Spec.Tolerations, daemonTolerations(pod.Spec.HostNetwork)...)
 	}
 	return pod, true
-}
-
-func podTemplateOf(object runtime.Object) *corev1.PodTemplateSpec {
-	switch o := object.(type) {
-	case *appsv1.Deployment:
-		return &o.Spec.Template
-	case *appsv1.StatefulSet:
-		return &o.Spec.Template
-	case *appsv1.DaemonSet:
-		return &o.Spec.Template
-	case *appsv1.ReplicaSet:
-		return &o.Spec.Template
-	case *corev1.ReplicationController:
-		return o.Spec.Template
-	case *batchv1.Job:
-		return &o.Spec.Template
-	case *batchv1.CronJob:
-		return &o.Spec.JobTemplate.Spec.Template
-	default:
-		return nil
-	}
 }
 
 // daemonTolerations are those that the DaemonSet controller gives each of its pods (k8s.io/kubernetes

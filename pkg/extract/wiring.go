@@ -1,8 +1,6 @@
 package extract
 
 import (
-	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -106,28 +104,7 @@ func podsOf(object runtime.Object) (ports.Ref, labels.Set, *corev1.PodSpec, bool
 	if !ok {
 		return ports.Ref{}, nil, nil, false
 	}
-	return Ref(t.gvk, t.object), templateLabels(object), t.spec, true
-}
-
-func templateLabels(object runtime.Object) labels.Set {
-	switch o := object.(type) {
-	case *appsv1.Deployment:
-		return o.Spec.Template.Labels
-	case *appsv1.StatefulSet:
-		return o.Spec.Template.Labels
-	case *appsv1.DaemonSet:
-		return o.Spec.Template.Labels
-	case *appsv1.ReplicaSet:
-		return o.Spec.Template.Labels
-	case *corev1.ReplicationController:
-		return o.Spec.Template.Labels
-	case *batchv1.Job:
-		return o.Spec.Template.Labels
-	case *batchv1.CronJob:
-		return o.Spec.JobTemplate.Spec.Template.Labels
-	default:
-		return nil
-	}
+	return Ref(t.gvk, t.object), t.pod.Labels, &t.pod.Spec, true
 }
 
 // namedPorts lists them in the order in which a Service's targetPort is looked up: main containers, then sidecars.

@@ -2,7 +2,6 @@ package extract
 
 import (
 	"slices"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -17,12 +16,13 @@ import (
 
 // template is an object with a pod template, whichever kind it is.
 type template struct {
-	gvk    schema.GroupVersionKind
-	object metav1.Object
-	spec   *corev1.PodSpec
-	path   string // of spec
-	daemon bool   // its pods take every node that they may run on
-	idle   bool   // it wants no pods now
+	gvk      schema.GroupVersionKind
+	object   metav1.Object
+	pod      *corev1.PodTemplateSpec
+	path     string                // of pod
+	selector *metav1.LabelSelector // of its pods; nil: it has none
+	daemon   bool                  // its pods take every node that they may run on
+	idle     bool                  // it wants no pods now
 
 	rollout *check.Rollout // nil: another object rolls it out
 }
@@ -37,22 +37,20 @@ func Workload(object runtime.Object, nodes EligibleNodes, trusted []string) (*ch
 	}
 	w := &check.Workload{Owner: Owner(t.gvk, t.object, trusted)}
 	w.IsTrusted = slices.Contains(trusted, w.Owner.Namespace)
-	if pod := podTemplateOf(object); pod != nil && w.Owner.Controller == nil && w.IsTrusted {
-		w.Owner.Controller = serviceLBOwner(w.Owner.Namespace, pod.Labels) // the DaemonSet works for its Service as its pods do
+	if w.Owner.Controller == nil && w.IsTrusted {
+		w.Owner.Controller = serviceLBOwner(w.Owner.Namespace, t.pod.Labels) // the DaemonSet works for its Service as its pods do
 	}
 	if w.Rollout = t.rollout; w.Owner.Controller != nil {
 		w.Rollout = nil
 	}
-	placement := PlacementOf(t.spec, t.daemon)
+	placement := PlacementOf(&t.pod.Spec, t.daemon)
 	w.OneHost, w.Selection = placement.IsOneHost(), placement
-	if pod := podTemplateOf(object); pod != nil {
-		w.Labels = pod.Labels
-		w.Requests = hostPortRequests(pod.Annotations, t.spec, strings.TrimSuffix(t.path, "spec")+"metadata")
-	}
+	w.Labels = t.pod.Labels
+	w.Requests = hostPortRequests(t.pod.Annotations, &t.pod.Spec, t.path+".metadata")
 	if nodes != nil {
 		w.Eligible = nodes.Eligible(placement)
 	}
-	podSpec{w, t.path, t.scope(placement, w.Eligible, w.Rollout), t.idle}.add(t.spec)
+	podSpec{w, t.path + ".spec", t.scope(placement, w.Eligible, w.Rollout), t.idle}.add(&t.pod.Spec)
 	return w, true
 }
 
@@ -62,8 +60,8 @@ func (t template) scope(placement Placement, eligible []string, rollout *check.R
 	lasts := rollout != nil && rollout.Kind != check.ToTheEnd
 	node, named := placement.node(eligible)
 	switch {
-	case t.spec.NodeName != "":
-		return ports.NodeScope(t.spec.NodeName)
+	case t.pod.Spec.NodeName != "":
+		return ports.NodeScope(t.pod.Spec.NodeName)
 	case named && lasts:
 		return ports.NodeScope(node)
 	case !t.daemon && lasts:
@@ -79,28 +77,36 @@ func (t template) scope(placement Placement, eligible []string, rollout *check.R
 	}
 }
 
+// HasTemplate reports whether an object is of a kind with a pod template that is known.
+func HasTemplate(object runtime.Object) bool {
+	_, ok := templateOf(object)
+	return ok
+}
+
+// templateOf is the one place that knows the kinds with a pod template.
 func templateOf(object runtime.Object) (template, bool) {
-	const path, jobPath = "spec.template.spec", "spec.jobTemplate.spec.template.spec"
+	const path, jobPath = "spec.template", "spec.jobTemplate.spec.template"
 	apps, batch := appsv1.SchemeGroupVersion, batchv1.SchemeGroupVersion
 	switch o := object.(type) {
 	case *appsv1.Deployment:
-		return template{apps.WithKind("Deployment"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas), deploymentRollout(o)}, true
+		return template{apps.WithKind("Deployment"), o, &o.Spec.Template, path, o.Spec.Selector, false, isZero(o.Spec.Replicas), deploymentRollout(o)}, true
 	case *appsv1.StatefulSet:
-		return template{apps.WithKind("StatefulSet"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas), inTurn(o.Spec.Replicas)}, true
+		return template{apps.WithKind("StatefulSet"), o, &o.Spec.Template, path, o.Spec.Selector, false, isZero(o.Spec.Replicas), inTurn(o.Spec.Replicas)}, true
 	case *appsv1.DaemonSet:
-		return template{apps.WithKind("DaemonSet"), o, &o.Spec.Template.Spec, path, true, false, daemonRollout(o)}, true
+		return template{apps.WithKind("DaemonSet"), o, &o.Spec.Template, path, o.Spec.Selector, true, false, daemonRollout(o)}, true
 	case *appsv1.ReplicaSet:
-		return template{apps.WithKind("ReplicaSet"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas), inTurn(o.Spec.Replicas)}, true
+		return template{apps.WithKind("ReplicaSet"), o, &o.Spec.Template, path, o.Spec.Selector, false, isZero(o.Spec.Replicas), inTurn(o.Spec.Replicas)}, true
 	case *corev1.ReplicationController:
 		if o.Spec.Template == nil {
 			return template{}, false
 		}
-		return template{coreKind("ReplicationController"), o, &o.Spec.Template.Spec, path, false, isZero(o.Spec.Replicas), inTurn(o.Spec.Replicas)}, true
+		selector := &metav1.LabelSelector{MatchLabels: o.Spec.Selector}
+		return template{coreKind("ReplicationController"), o, o.Spec.Template, path, selector, false, isZero(o.Spec.Replicas), inTurn(o.Spec.Replicas)}, true
 	case *batchv1.Job:
-		return template{batch.WithKind("Job"), o, &o.Spec.Template.Spec, path, false, isIdle(o), jobRollout(&o.Spec, "spec.parallelism", isIdle(o))}, true
+		return template{batch.WithKind("Job"), o, &o.Spec.Template, path, o.Spec.Selector, false, isIdle(o), jobRollout(&o.Spec, "spec.parallelism", isIdle(o))}, true
 	case *batchv1.CronJob:
 		job := jobRollout(&o.Spec.JobTemplate.Spec, "spec.jobTemplate.spec.parallelism", isTrue(o.Spec.Suspend))
-		return template{batch.WithKind("CronJob"), o, &o.Spec.JobTemplate.Spec.Template.Spec, jobPath, false, isTrue(o.Spec.Suspend), job}, true
+		return template{batch.WithKind("CronJob"), o, &o.Spec.JobTemplate.Spec.Template, jobPath, nil, false, isTrue(o.Spec.Suspend), job}, true
 	default:
 		return template{}, false
 	}
@@ -116,7 +122,7 @@ func podSpecOf(object runtime.Object) (spec *corev1.PodSpec, daemon bool) {
 	if !ok {
 		return nil, false
 	}
-	return t.spec, t.daemon
+	return &t.pod.Spec, t.daemon
 }
 
 func isZero(replicas *int32) bool { return replicas != nil && *replicas == 0 }
