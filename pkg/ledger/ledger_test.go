@@ -355,3 +355,126 @@ func TestChainIsCompletedFromTheLedger(t *testing.T) {
 		t.Errorf("chain of a cycle: %v", got)
 	}
 }
+
+// TestNodeOf: the addresses of a node are those that it had last, in their shortest form, and the first of a family is primary.
+func TestNodeOf(t *testing.T) {
+	var l Ledger
+	replace := func(node string, addresses ...string) {
+		var all []netip.Addr
+		for _, a := range addresses {
+			all = append(all, netip.MustParseAddr(a))
+		}
+		l.ReplaceNode(node, all)
+	}
+	replace("n1", "10.0.0.9", "fd00::9")
+	replace("n1", "::ffff:10.0.0.1", "10.0.0.2", "fe80::1%eth0", "fd00::1")
+	replace("n2", "10.0.0.3", "10.0.0.4")
+	replace("n3", "10.0.0.4")
+	l.ReleaseNode("n2")
+	l.ReleaseNode("n4")
+	for _, c := range []struct {
+		addr, node string
+		primary    bool
+	}{
+		{"10.0.0.1", "n1", true},
+		{"10.0.0.2", "n1", false},
+		{"fe80::1", "n1", true},
+		{"fd00::1", "n1", false},
+		{"10.0.0.9", "", false},
+		{"fd00::9", "", false},
+		{"10.0.0.3", "", false},
+		{"10.0.0.4", "n3", true}, // which had it after n2
+	} {
+		node, primary, known := l.Snapshot().NodeOf(netip.MustParseAddr(c.addr))
+		if node != c.node || primary != c.primary || known != (c.node != "") {
+			t.Errorf("%s: of %q, primary %v, known %v; want %+v", c.addr, node, primary, known, c)
+		}
+	}
+	if diff := cmp.Diff([]string{"n1", "n3"}, l.Snapshot().Nodes()); diff != "" || !l.Snapshot().HasAddresses() || new(Ledger).Snapshot().HasAddresses() {
+		t.Errorf("nodes (-want +got):\n%s", diff)
+	}
+}
+
+// TestClusterIPMoves: the last Service that has a cluster IP keeps it when another, which had it before, goes.
+func TestClusterIPMoves(t *testing.T) {
+	addr := netip.MustParseAddr("10.96.0.1")
+	service := func(name string) ports.Owner {
+		return ports.Owner{Ref: ports.Ref{APIVersion: "v1", Kind: "Service", Namespace: "default", Name: name}, ClusterIPs: []netip.Addr{addr}}
+	}
+	first, second := service("first"), service("second")
+	var l Ledger
+	l.Replace(first, nil)
+	l.Replace(second, nil)
+	l.Release(first.Ref)
+	if at, ok := l.Snapshot().ServiceAt(addr, ports.Ref{}); !ok || at.Ref != second.Ref {
+		t.Errorf("at %v is %v, want %v", addr, at, second.Ref)
+	}
+	l.Replace(first, nil)
+	l.Release(first.Ref)
+	l.Release(second.Ref) // which no longer has it
+	if at, ok := l.Snapshot().ServiceAt(addr, ports.Ref{}); ok {
+		t.Errorf("at %v is %v, want nobody", addr, at)
+	}
+}
+
+func TestHasHostPort(t *testing.T) {
+	ref := func(kind, namespace, name string) ports.Ref {
+		return ports.Ref{APIVersion: "apps/v1", Kind: kind, Namespace: namespace, Name: name}
+	}
+	claim := func(kind ports.Kind, protocol ports.Protocol, port uint16, scope ports.Scope) ports.Claim {
+		return ports.Claim{Socket: ports.Socket{Protocol: protocol, Port: port}, Kind: kind, Scope: scope}
+	}
+	initial, idle := claim(ports.HostPort, ports.TCP, 84, ports.Scope{}), claim(ports.HostPort, ports.TCP, 85, ports.Scope{})
+	initial.InitOnly, idle.Idle = true, true
+	var l Ledger
+	pod := ports.Owner{Ref: ref("Pod", "web", "web-1"), Controller: &ports.Owner{Ref: ref("Deployment", "web", "web")}}
+	l.Replace(pod, []ports.Claim{
+		claim(ports.HostPort, ports.TCP, 80, ports.NodeScope("n1")), claim(ports.HostNetwork, ports.UDP, 81, ports.Scope{}),
+		claim(ports.HostPort, ports.SCTP, 82, ports.EachScope([]string{"n1", "n2"})), initial, idle,
+	})
+	l.Replace(ports.Owner{Ref: ref("Service", "web", "web")}, []ports.Claim{claim(ports.NodePort, ports.TCP, 83, ports.EverywhereScope())})
+	above := new(Ledger).Snapshot().Over(l.Snapshot())
+	for _, c := range []struct {
+		why   string
+		port  uint16
+		owner ports.Ref
+		want  bool
+	}{
+		{"a hostPort", 80, ref("Deployment", "web", "api"), true},
+		{"a port of the host network", 81, ref("Deployment", "web", "api"), true},
+		{"a DaemonSet's", 82, ref("Deployment", "web", "api"), true},
+		{"a node port", 83, ref("Deployment", "web", "api"), false},
+		{"of an init container", 84, ref("Deployment", "web", "api"), false},
+		{"of nobody that runs", 85, ref("Deployment", "web", "api"), false},
+		{"nobody's", 86, ref("Deployment", "web", "api"), false},
+		{"in another namespace", 80, ref("Deployment", "shop", "api"), false},
+		{"its own", 80, pod.Ref, false},
+		{"its pod's", 80, pod.Controller.Ref, false},
+	} {
+		for _, s := range []*Snapshot{l.Snapshot(), above} {
+			if got := s.HasHostPort(c.port, &ports.Owner{Ref: c.owner}); got != c.want {
+				t.Errorf("%s: port %d for %v: %v, want %v", c.why, c.port, c.owner, got, c.want)
+			}
+		}
+	}
+}
+
+// TestConflictsAreSorted: by holder, whatever the order in which they were written.
+func TestConflictsAreSorted(t *testing.T) {
+	var l Ledger
+	held := ports.Claim{Socket: ports.MustParseSocket("*:80/TCP"), Kind: ports.HostPort, Scope: ports.EverywhereScope()}
+	wanted := held
+	wanted.Owner = &ports.Owner{Ref: ports.Ref{Kind: "Pod", Name: "wanted"}}
+	for _, name := range []string{"b", "c", "a"} {
+		l.Replace(ports.Owner{Ref: ports.Ref{Kind: "Pod", Name: name}}, []ports.Claim{held})
+		got := l.Snapshot().Conflicts(wanted)
+		if !slices.IsSortedFunc(got, func(a, b ports.Conflict) int { return a.Held.Compare(b.Held) }) || len(got) == 0 {
+			t.Errorf("with %s: %v", name, spoken(got))
+		}
+	}
+	// Two are sorted as well.
+	l.Release(ports.Ref{Kind: "Pod", Name: "c"})
+	if got := l.Snapshot().Conflicts(wanted); len(got) != 2 || got[0].Held.Owner.Name != "a" {
+		t.Errorf("of two: %v", got)
+	}
+}

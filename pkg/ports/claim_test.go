@@ -82,8 +82,40 @@ func TestKind(t *testing.T) {
 			t.Errorf("%s: in the book %v, of a pod %v", k, k.InNodePortBook(), k.OfPod())
 		}
 	}
-	if got := ports.Kind(99).String(); got != "Kind(99)" {
-		t.Error(got)
+	for k, want := range map[ports.Kind]string{
+		ports.NodePort: "nodePort", ports.HealthCheckNodePort: "healthCheckNodePort", ports.HostPort: "hostPort",
+		ports.HostNetwork: "hostNetwork port", ports.ExternalIP: "external IP port", ports.LoadBalancerIP: "load-balancer IP port",
+		ports.ServiceLBPort: "ServiceLB port", 99: "Kind(99)",
+	} {
+		if got := k.String(); got != want {
+			t.Errorf("kind %d: %s, want %s", k, got, want)
+		}
+	}
+}
+
+// TestClaimSame: what makes two claims different, and what does not.
+func TestClaimSame(t *testing.T) {
+	const line = "hostPort 10.0.0.1 80/TCP @a"
+	for _, c := range []struct {
+		other string
+		want  bool
+	}{
+		{line, true},
+		{"hostPort ::ffff:10.0.0.1 80/TCP @a", true},
+		{"hostPort 10.0.0.1 81/TCP @a", false},
+		{"hostPort 10.0.0.1 80/UDP @a", false},
+		{"hostPort * 80/TCP @a", false},
+		{"hostNetwork 10.0.0.1 80/TCP @a", false},
+		{"hostPort,init 10.0.0.1 80/TCP @a", false},
+		{"hostPort,idle 10.0.0.1 80/TCP @a", false},
+		{"hostPort 10.0.0.1 80/TCP @b", false},
+		{"hostPort 10.0.0.1 80/TCP @{a}", false},
+	} {
+		a, b := mustClaim(line), mustClaim(c.other)
+		b.Field = "elsewhere"
+		if a.Same(b) != c.want || b.Same(a) != c.want {
+			t.Errorf("%s and %s: same %v, and the other way %v, want %v", line, c.other, a.Same(b), b.Same(a), c.want)
+		}
 	}
 }
 
