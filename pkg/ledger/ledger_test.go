@@ -225,6 +225,11 @@ func TestLedgerAgreesWithAList(t *testing.T) {
 		if want, known := m.serviceAt(addr, but); is != known || is && at.Ref != want {
 			t.Fatalf("step %d: at %v is %v %v, want %v %v", step, addr, at, is, want, known)
 		}
+		ref := w.ref()
+		held := slices.Collect(l.Snapshot().ClaimsOf(ref))
+		if !slices.EqualFunc(held, m.claims[ref], func(h *ports.Claim, c ports.Claim) bool { return h.Same(c) && h.Field == c.Field && h.Owner.Ref == ref }) {
+			t.Fatalf("step %d: %v has the claims %v, want %v", step, ref, held, m.claims[ref])
+		}
 		owners, claims, nodes := l.Snapshot().Size()
 		total := 0
 		for _, c := range m.claims {
@@ -233,6 +238,16 @@ func TestLedgerAgreesWithAList(t *testing.T) {
 		if owners != len(m.owners) || claims != total || nodes != len(m.nodes) {
 			t.Fatalf("step %d: sizes %d %d %d, want %d %d %d", step, owners, claims, nodes, len(m.owners), total, len(m.nodes))
 		}
+	}
+	for ref := range m.owners {
+		l.Release(ref)
+	}
+	for node := range m.nodes {
+		l.ReleaseNode(node)
+	}
+	s := l.Snapshot()
+	if owners, claims, nodes := s.Size(); owners+claims+nodes+s.numbers.size+s.addresses.size+s.clusterIPs.size != 0 {
+		t.Errorf("left over: %+v", s)
 	}
 }
 
@@ -390,8 +405,15 @@ func TestNodeOf(t *testing.T) {
 			t.Errorf("%s: of %q, primary %v, known %v; want %+v", c.addr, node, primary, known, c)
 		}
 	}
-	if diff := cmp.Diff([]string{"n1", "n3"}, l.Snapshot().Nodes()); diff != "" || !l.Snapshot().HasAddresses() || new(Ledger).Snapshot().HasAddresses() {
+	if diff := cmp.Diff([]string{"n1", "n3"}, l.Snapshot().Nodes()); diff != "" {
 		t.Errorf("nodes (-want +got):\n%s", diff)
+	}
+	l.ReleaseNode("n1")
+	if !l.Snapshot().HasAddresses() {
+		t.Error("the address of n3 is none")
+	}
+	if l.ReleaseNode("n3"); l.Snapshot().HasAddresses() {
+		t.Error("no node is left, but addresses are")
 	}
 }
 
@@ -476,5 +498,111 @@ func TestConflictsAreSorted(t *testing.T) {
 	l.Release(ports.Ref{Kind: "Pod", Name: "c"})
 	if got := l.Snapshot().Conflicts(wanted); len(got) != 2 || got[0].Held.Owner.Name != "a" {
 		t.Errorf("of two: %v", got)
+	}
+}
+
+func TestWithAndWithout(t *testing.T) {
+	service := ports.Owner{Ref: ports.Ref{APIVersion: "v1", Kind: "Service", Namespace: "default", Name: "web"}}
+	claim := ports.Claim{Socket: ports.MustParseSocket("*:30007/TCP"), Kind: ports.NodePort, Scope: ports.EverywhereScope()}
+	none := new(Ledger).Snapshot()
+	with := none.With(service, []ports.Claim{claim})
+	for _, c := range []struct {
+		name string
+		s    *Snapshot
+		want int
+	}{{"none", none, 0}, {"with", with, 1}, {"without", with.Without(service.Ref), 0}, {"with nothing", with.With(service, nil), 0}, {"above", none.Over(with), 1}} {
+		if claims := c.s.Claims(); len(claims) != c.want || c.s.IsNodePort(30007) != (c.want > 0) {
+			t.Errorf("%s: %v, a node port: %v; want %d", c.name, claims, c.s.IsNodePort(30007), c.want)
+		}
+	}
+}
+
+// TestShared: what pods say of their controllers is stored once, and so is the name of a node.
+func TestShared(t *testing.T) {
+	ref := func(kind, namespace, name string) ports.Ref {
+		return ports.Ref{APIVersion: "v1", Kind: kind, Namespace: namespace, Name: name}
+	}
+	web, node := ref("ReplicaSet", "default", "web"), ref("Node", "", "n1") // a static pod's controller is its Node
+	pod := func(name, namespace string, controllers ...ports.Ref) ports.Owner {
+		o := ports.Owner{Ref: ref("Pod", namespace, name)}
+		for at := &o; len(controllers) > 0; at, controllers = at.Controller, controllers[1:] {
+			at.Controller = &ports.Owner{Ref: controllers[0]}
+		}
+		return o
+	}
+	var l Ledger
+	stored := func(o ports.Owner) *ports.Owner {
+		l.Replace(o, []ports.Claim{{Socket: ports.MustParseSocket("*:80/TCP"), Kind: ports.HostPort, Scope: ports.NodeScope("n1")}})
+		got, _, ok := l.Snapshot().Owner(o.Ref)
+		if !ok {
+			t.Fatalf("%v is not stored", o.Ref)
+		}
+		return got
+	}
+	l.ReplaceNode("n1", nil)
+	for _, c := range []struct {
+		why           string
+		first, second ports.Owner
+		want          bool
+	}{
+		{"one ReplicaSet", pod("a", "default", web), pod("b", "default", web), true},
+		{"one Node, in two namespaces", pod("c", "kube-system", node), pod("d", "kube-public", node), true},
+		{"a Deployment that the other does not know", pod("e", "default", web), pod("f", "default", web, ref("Deployment", "default", "web")), false},
+		{"a Deployment that the other no longer knows", pod("g", "default", web, ref("Deployment", "default", "web")), pod("h", "default", web), false},
+		{"two Deployments", pod("i", "default", web, ref("Deployment", "default", "web")), pod("j", "default", web, ref("Deployment", "default", "api")), false},
+	} {
+		first, second := stored(c.first), stored(c.second)
+		if (first.Controller == second.Controller) != c.want || !slices.Equal(slices.Collect(second.Chain()), slices.Collect(c.second.Chain())) {
+			t.Errorf("%s: shared %v, want %v: %v", c.why, first.Controller == second.Controller, c.want, slices.Collect(second.Chain()))
+		}
+	}
+	claims := l.Snapshot().Claims()
+	if a, b := claims[0].Scope.Nodes(), claims[1].Scope.Nodes(); &a[0] != &b[0] {
+		t.Error("two claims on one node have two lists of nodes")
+	}
+	// Many controllers: those of owners that are stored are shared, others are forgotten now and then.
+	const many = 1500
+	owner := func(i int) ports.Owner {
+		return pod(fmt.Sprint("pod-", i), "default", ref("ReplicaSet", "default", fmt.Sprint("rs-", i)))
+	}
+	var all []*ports.Owner
+	for i := range many {
+		all = append(all, stored(owner(i)))
+	}
+	for i := range many {
+		if again := stored(owner(i)); again.Controller != all[i].Controller {
+			t.Fatalf("%v has its controller twice", again.Ref)
+		}
+	}
+	for i := range 3 * many {
+		o := owner(i)
+		l.Replace(o, nil)
+		l.Release(o.Ref)
+	}
+	if owners, _, _ := l.Snapshot().Size(); len(l.chains) > 1025+owners {
+		t.Errorf("%d controllers of %d owners", len(l.chains), owners)
+	}
+}
+
+func TestBook(t *testing.T) {
+	r := seed.Rand(t)
+	var b book
+	m := map[uint16]bool{}
+	for range seed.Rounds(5000, 200000) {
+		port := uint16(r.IntN(1 << 16))
+		before, had := b, b.has(port)
+		m[port] = r.IntN(3) > 0
+		b = b.with(port, m[port])
+		if b.has(port) != m[port] || before.has(port) != had {
+			t.Fatalf("port %d: %v, want %v; before %v, which was %v", port, b.has(port), m[port], before.has(port), had)
+		}
+	}
+	for port := range 1 << 16 {
+		if b.has(uint16(port)) != m[uint16(port)] {
+			t.Fatalf("port %d: %v", port, b.has(uint16(port)))
+		}
+	}
+	if same := b.with(0, b.has(0)); same != b {
+		t.Error("a change to what is so already makes a copy")
 	}
 }
