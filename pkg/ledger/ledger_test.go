@@ -363,6 +363,11 @@ func TestChainIsCompletedFromTheLedger(t *testing.T) {
 	if got, want := l.Snapshot().Root(&pod), ref("Deployment", "web"); got != want {
 		t.Errorf("root %v, want %v", got, want)
 	}
+	// What the ledger knows of a controller is newer than what its dependents said.
+	pod.Controller.Controller = &ports.Owner{Ref: ref("Deployment", "old")}
+	if got, want := l.Snapshot().Root(&pod), ref("Deployment", "web"); got != want {
+		t.Errorf("root %v, want %v", got, want)
+	}
 	// A cycle of owner references must end.
 	l.Replace(ports.Owner{Ref: ref("A", "a"), Controller: &ports.Owner{Ref: ref("B", "b")}}, nil)
 	l.Replace(ports.Owner{Ref: ref("B", "b"), Controller: &ports.Owner{Ref: ref("A", "a")}}, nil)
@@ -498,6 +503,44 @@ func TestConflictsAreSorted(t *testing.T) {
 	l.Release(ports.Ref{Kind: "Pod", Name: "c"})
 	if got := l.Snapshot().Conflicts(wanted); len(got) != 2 || got[0].Held.Owner.Name != "a" {
 		t.Errorf("of two: %v", got)
+	}
+	wanted.Owner = nil
+	if got := l.Snapshot().Conflicts(wanted); len(got) != 2 {
+		t.Errorf("of what nobody wants: %v", got)
+	}
+}
+
+// TestCandidatesStop: a reader may stop at any of them.
+func TestCandidatesStop(t *testing.T) {
+	var l Ledger
+	l.ReplaceNode("n1", []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")})
+	socket := ports.MustParseSocket("10.0.0.1:80/TCP")
+	for i, scope := range []ports.Scope{
+		ports.EverywhereScope(), ports.EverywhereScope(), ports.NodeScope("n1"), ports.NodeScope("n1"), ports.AddressScope(), ports.AddressScope(), {}, ports.NodeScope("n2"),
+	} {
+		l.Replace(ports.Owner{Ref: ports.Ref{Kind: "Pod", Name: fmt.Sprint("p", i)}}, []ports.Claim{{Socket: socket, Kind: ports.HostPort, Scope: scope}})
+	}
+	s := l.Snapshot()
+	b, _ := s.numbers.get(number{ports.TCP, 80})
+	for _, c := range []struct {
+		scope ports.Scope
+		want  int
+	}{{ports.NodeScope("n1"), 6}, {ports.NodeScope("n3"), 2}, {ports.Scope{}, 4}, {ports.EverywhereScope(), 8}, {ports.AddressScope(), 8}} {
+		wanted := ports.Claim{Socket: socket, Kind: ports.HostPort, Scope: c.scope}
+		for stop := range c.want {
+			read := 0
+			for range s.candidates(b, wanted) {
+				if read++; read > stop {
+					break
+				}
+			}
+			if read != stop+1 {
+				t.Errorf("on %v: %d candidates, want %d", c.scope, read, c.want)
+			}
+		}
+		if all := slices.Collect(s.candidates(b, wanted)); len(all) != c.want {
+			t.Errorf("on %v: %d candidates, want %d", c.scope, len(all), c.want)
+		}
 	}
 }
 
