@@ -1,6 +1,7 @@
 package ports_test
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -47,6 +48,49 @@ func TestScopeEqual(t *testing.T) {
 			if got := mustScope(x).Equal(mustScope(y)); got != (x == y) {
 				t.Errorf("%s and %s: equal %v", x, y, got)
 			}
+		}
+	}
+}
+
+// TestAmong: how many nodes an undecided scope will be, and of which.
+func TestAmong(t *testing.T) {
+	ab := []string{"a", "b"}
+	for _, c := range []struct {
+		scope ports.Scope
+		pods  int
+		nodes []string
+	}{
+		{ports.AmongScope(2, ab), 2, ab},
+		{ports.AmongScope(2, nil), 2, nil},
+		{ports.AmongScope(0, ab), 0, ab},
+		{ports.AmongScope(-1, nil), 0, nil},
+		{ports.AmongScope(math.MaxInt, nil), math.MaxInt32, nil},
+		{ports.Scope{}, 0, nil},
+		{ports.NodeScope("a"), 0, nil},
+		{ports.EachScope(ab), 0, nil},
+		{ports.EverywhereScope(), 0, nil},
+		{ports.AddressScope(), 0, nil},
+	} {
+		pods, nodes := c.scope.Among()
+		if pods != c.pods || !slices.Equal(nodes, c.nodes) {
+			t.Errorf("%s: %d of %q, want %d of %q", c.scope, pods, nodes, c.pods, c.nodes)
+		}
+		if c.scope.Kind == ports.Undecided && (len(c.scope.Nodes()) > 0 || c.scope.Has("a")) {
+			t.Errorf("%d of %q: has %q", c.pods, c.nodes, c.scope.Nodes())
+		}
+	}
+	for _, c := range []struct {
+		a, b ports.Scope
+		want bool
+	}{
+		{ports.AmongScope(2, ab), ports.AmongScope(2, []string{"a", "b"}), true},
+		{ports.AmongScope(2, ab), ports.AmongScope(1, ab), false},
+		{ports.AmongScope(2, ab), ports.AmongScope(2, ab[:1]), false},
+		{ports.AmongScope(2, ab), ports.AmongScope(2, nil), false},
+		{ports.AmongScope(0, nil), ports.Scope{}, true},
+	} {
+		if c.a.Equal(c.b) != c.want || c.b.Equal(c.a) != c.want {
+			t.Errorf("%v and %v: equal %v, and the other way %v, want %v", c.a, c.b, c.a.Equal(c.b), c.b.Equal(c.a), c.want)
 		}
 	}
 }
