@@ -12,7 +12,7 @@ export GO REPEAT LIMIT PARALLEL
 # The newest one of which all modules can be had.
 VULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
-.PHONY: help run test cover soak explore race lint verify vulncheck generate bench load peers scheduler binaries
+.PHONY: help run test cover soak explore mutate race lint verify vulncheck generate bench load peers scheduler binaries
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ soak: race test ## the same tests with larger counts and fresh seeds
 
 explore: binaries ## run the randomised tests with fresh seeds until interrupted, and keep what fails in bin/explore
 	$(GO) -C test run ./cmd/explore $(PACKAGES)
+
+mutate: ## change the code in 300 places of each package, and list what its tests do not notice (hours); PACKAGES=pkg/ports for some
+	$(GO) -C test run ./cmd/mutate $(PACKAGES)
 
 race: ## run the core's tests under the race detector, which needs a C compiler
 	PORTCULLIS_SOAK= PORTCULLIS_SEED= CGO_ENABLED=1 $(GO) test -race ./pkg/... ./webhook/... ./scheduling/...

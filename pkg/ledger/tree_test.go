@@ -43,6 +43,9 @@ func TestTreeAgreesWithAMap(t *testing.T) {
 			t.Fatalf("step %d: get(%d) = %v %v, want %d %v", step, probe, got, ok, want, wantOK)
 		}
 	}
+	for range tr.all() {
+		break // a reader may stop early
+	}
 	seen := map[int]int{}
 	for i := range tr.all() {
 		seen[i.k] = i.v
@@ -58,21 +61,40 @@ func TestTreeAgreesWithAMap(t *testing.T) {
 	}
 }
 
-// TestTreeWithEqualHashes drives the levels below the hash by inserting at them.
+// equalKey is a key whose hash is that of every other.
+type equalKey int
+
+func (equalKey) hash(maphash.Seed) uint64 { return 42 }
+
+type equalItem struct{ k, v int }
+
+func (i *equalItem) key() equalKey { return equalKey(i.k) }
+
+// TestTreeWithEqualHashes drives the level below the hash.
 func TestTreeWithEqualHashes(t *testing.T) {
-	tr := tree[itemKey, *item]{}.with(&item{k: 0})
-	root := &branch[*item]{}
-	for k := range 5 {
-		root, _ = tr.insert(root, &item{k, k}, 42, hashBits)
+	const keys = 5
+	var tr tree[equalKey, *equalItem]
+	for k := range keys {
+		tr = tr.with(&equalItem{k, k})
 	}
-	root, added := tr.insert(root, &item{3, 33}, 42, hashBits)
-	if added || len(root.values) != 5 || root.values[3].v != 33 {
-		t.Fatalf("replacing among equals: %v %v", added, root.values)
+	for _, k := range []int{0, 3, keys - 1} {
+		tr = tr.with(&equalItem{k, 10 * k})
 	}
-	for k := range 5 {
-		root, _ = tr.remove(root, itemKey(k), 42, hashBits)
+	if tr = tr.without(keys); tr.size != keys {
+		t.Fatalf("size %d, want %d", tr.size, keys)
 	}
-	if len(root.values) != 0 {
-		t.Fatalf("left over: %v", root.values)
+	for k, want := range []int{0, 1, 2, 30, 40} {
+		if got, ok := tr.get(equalKey(k)); !ok || got.v != want {
+			t.Errorf("get(%d) = %v %v, want %d", k, got, ok, want)
+		}
+	}
+	if got, ok := tr.get(keys); ok {
+		t.Errorf("get(%d) = %v, want none", keys, got)
+	}
+	for i, k := range []int{2, 0, 4, 1, 3} {
+		tr = tr.without(equalKey(k))
+		if _, ok := tr.get(equalKey(k)); ok || tr.size != keys-1-i {
+			t.Errorf("without %d: still there: %v, size %d", k, ok, tr.size)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package ports_test
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -51,6 +52,49 @@ func TestScopeEqual(t *testing.T) {
 	}
 }
 
+// TestAmong: how many nodes an undecided scope will be, and of which.
+func TestAmong(t *testing.T) {
+	ab := []string{"a", "b"}
+	for _, c := range []struct {
+		scope ports.Scope
+		pods  int
+		nodes []string
+	}{
+		{ports.AmongScope(2, ab), 2, ab},
+		{ports.AmongScope(2, nil), 2, nil},
+		{ports.AmongScope(0, ab), 0, ab},
+		{ports.AmongScope(-1, nil), 0, nil},
+		{ports.AmongScope(math.MaxInt, nil), math.MaxInt32, nil},
+		{ports.Scope{}, 0, nil},
+		{ports.NodeScope("a"), 0, nil},
+		{ports.EachScope(ab), 0, nil},
+		{ports.EverywhereScope(), 0, nil},
+		{ports.AddressScope(), 0, nil},
+	} {
+		pods, nodes := c.scope.Among()
+		if pods != c.pods || !slices.Equal(nodes, c.nodes) {
+			t.Errorf("%s: %d of %q, want %d of %q", c.scope, pods, nodes, c.pods, c.nodes)
+		}
+		if c.scope.Kind == ports.Undecided && (len(c.scope.Nodes()) > 0 || c.scope.Has("a")) {
+			t.Errorf("%d of %q: has %q", c.pods, c.nodes, c.scope.Nodes())
+		}
+	}
+	for _, c := range []struct {
+		a, b ports.Scope
+		want bool
+	}{
+		{ports.AmongScope(2, ab), ports.AmongScope(2, []string{"a", "b"}), true},
+		{ports.AmongScope(2, ab), ports.AmongScope(1, ab), false},
+		{ports.AmongScope(2, ab), ports.AmongScope(2, ab[:1]), false},
+		{ports.AmongScope(2, ab), ports.AmongScope(2, nil), false},
+		{ports.AmongScope(0, nil), ports.Scope{}, true},
+	} {
+		if c.a.Equal(c.b) != c.want || c.b.Equal(c.a) != c.want {
+			t.Errorf("%v and %v: equal %v, and the other way %v, want %v", c.a, c.b, c.a.Equal(c.b), c.b.Equal(c.a), c.want)
+		}
+	}
+}
+
 func TestEachScopeLeavesItsInputAlone(t *testing.T) {
 	given := []string{"c", "a"}
 	ports.EachScope(given)
@@ -82,8 +126,40 @@ func TestKind(t *testing.T) {
 			t.Errorf("%s: in the book %v, of a pod %v", k, k.InNodePortBook(), k.OfPod())
 		}
 	}
-	if got := ports.Kind(99).String(); got != "Kind(99)" {
-		t.Error(got)
+	for k, want := range map[ports.Kind]string{
+		ports.NodePort: "nodePort", ports.HealthCheckNodePort: "healthCheckNodePort", ports.HostPort: "hostPort",
+		ports.HostNetwork: "hostNetwork port", ports.ExternalIP: "external IP port", ports.LoadBalancerIP: "load-balancer IP port",
+		ports.ServiceLBPort: "ServiceLB port", 99: "Kind(99)",
+	} {
+		if got := k.String(); got != want {
+			t.Errorf("kind %d: %s, want %s", k, got, want)
+		}
+	}
+}
+
+// TestClaimSame: what makes two claims different, and what does not.
+func TestClaimSame(t *testing.T) {
+	const line = "hostPort 10.0.0.1 80/TCP @a"
+	for _, c := range []struct {
+		other string
+		want  bool
+	}{
+		{line, true},
+		{"hostPort ::ffff:10.0.0.1 80/TCP @a", true},
+		{"hostPort 10.0.0.1 81/TCP @a", false},
+		{"hostPort 10.0.0.1 80/UDP @a", false},
+		{"hostPort * 80/TCP @a", false},
+		{"hostNetwork 10.0.0.1 80/TCP @a", false},
+		{"hostPort,init 10.0.0.1 80/TCP @a", false},
+		{"hostPort,idle 10.0.0.1 80/TCP @a", false},
+		{"hostPort 10.0.0.1 80/TCP @b", false},
+		{"hostPort 10.0.0.1 80/TCP @{a}", false},
+	} {
+		a, b := mustClaim(line), mustClaim(c.other)
+		b.Field = "elsewhere"
+		if a.Same(b) != c.want || b.Same(a) != c.want {
+			t.Errorf("%s and %s: same %v, and the other way %v, want %v", line, c.other, a.Same(b), b.Same(a), c.want)
+		}
 	}
 }
 

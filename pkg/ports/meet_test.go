@@ -71,6 +71,7 @@ func meetCases() []meetCase {
 		{"an external IP that is not the primary address", "externalIP 192.168.0.1 30007/TCP @address", "nodePort *,primary 30007/TCP @every", ""},
 		{"an external IP and a pod that may go elsewhere", "hostPort * 80/TCP @?", "loadBalancerIP 10.0.0.1 80/TCP @address", ""},
 		{"an external IP and a pod that names it", "hostPort ::ffff:10.0.0.1 80/TCP @?", "loadBalancerIP 10.0.0.1 80/TCP @address", "a"},
+		{"an external IP and a pod on a prefix that begins with it", "hostPort 10.0.0.2/31 80/TCP @?", "loadBalancerIP 10.0.0.2 80/TCP @address", ""},
 		{"an external IP and a DaemonSet", "loadBalancerIP 10.0.0.1 80/TCP @address", "hostNetwork * 80/TCP @{a,b}", "a"},
 		{"an external IP and another protocol", "loadBalancerIP 10.0.0.1 443/UDP @address", "hostPort * 443/TCP @a", ""},
 

@@ -182,6 +182,7 @@ func TestAddressConstructors(t *testing.T) {
 	}
 	for _, equal := range [][2]ports.Address{
 		{prefix("0.0.0.0/0"), ports.AllIPv4()}, {prefix("::/0"), ports.AllIPv6()}, {prefix("::ffff:10.0.0.0/104"), prefix("10.0.0.0/8")},
+		{prefix("::ffff:0:0/96"), ports.AllIPv4()}, {prefix("::ffff:0:0/95"), prefix("::fffe:0:0/95")},
 		{ports.OneAddress(netip.Addr{}), ports.AllAddresses()}, {ports.AddressesIn(netip.Prefix{}), ports.AllAddresses()},
 		{ports.OneAddress(netip.IPv4Unspecified()), ports.AllIPv4()}, {ports.OneAddress(netip.MustParseAddr("::ffff:10.0.0.1")), prefix("10.0.0.1/32")},
 	} {
