@@ -205,6 +205,17 @@ func TestInFlightIsReadAgain(t *testing.T) {
 	if got := b.another(t); got != byA || b.waits.Load() != 1 {
 		t.Errorf("%s after %d waits", got, b.waits.Load())
 	}
+	last := newBench(t, "")
+	last.ask(t, PathMutateServices, creates("Service", nodePortService("a", 30001)))
+	last.wait = func(context.Context, time.Duration) bool {
+		if last.waits.Add(1) == int32(len(rereads())) {
+			last.stores(nodePortService("a", 30001))
+		}
+		return true
+	}
+	if got := last.another(t); got != byA {
+		t.Errorf("stored before the last time that it is read: %s", got)
+	}
 	b.deletes(nodePortService("a", 30001))
 	b.wait = func(context.Context, time.Duration) bool { return false }
 	if got := b.another(t); got != contended {

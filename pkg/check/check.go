@@ -95,8 +95,8 @@ const (
 	OfPolicies     // what Input.Policies say
 )
 
-func (s Set) questions() []question {
-	switch s {
+func (set Set) questions() []question {
+	switch set {
 	case OfRange:
 		return []question{outsideRange}
 	case OfPolicies:

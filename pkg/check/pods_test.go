@@ -23,6 +23,7 @@ func foundInPods() map[check.Code][]scene {
 			{why: "all of IPv6", families: "46", now: "Deployment a: hostPort :: 80/TCP @?", want: []string{"PC0604 warning ports[0].hostIP (one of two families)"}},
 			{why: "a family that pods do not have", families: "4", now: "Pod a: hostPort :: 80/TCP @?", want: []string{"PC0604 warning ports[0].hostIP (pods have no such address)"}},
 			{why: "one address of it", families: "6", now: "Pod a: hostPort 10.0.0.1 80/TCP @?", want: []string{"PC0604 warning ports[0].hostIP (pods have no such address)"}},
+			{why: "and that no node has", families: "6", now: "Pod a: hostPort 10.9.9.9 80/TCP @?", want: []string{"PC0604 warning ports[0].hostIP (pods have no such address)"}},
 		},
 	}
 }
