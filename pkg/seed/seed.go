@@ -22,22 +22,23 @@ import (
 const Fixed uint64 = 1
 
 const (
-	seedVariable = "PORTCULLIS_SEED"
+	Variable     = "PORTCULLIS_SEED"
 	soakVariable = "PORTCULLIS_SOAK"
 )
 
 // Of returns the seed of a test and prints it in the form that repeats it.
 func Of(tb testing.TB) uint64 {
 	tb.Helper()
-	s, err := parse(os.Getenv(seedVariable))
+	s, err := Parse(os.Getenv(Variable))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Logf("%s=%d", seedVariable, s)
+	tb.Logf("%s=%d", Variable, s)
 	return s
 }
 
-func parse(text string) (uint64, error) {
+// Parse reads a seed: a number, "random", or "" for the fixed one.
+func Parse(text string) (uint64, error) {
 	switch text {
 	case "":
 		return Fixed, nil
@@ -46,7 +47,7 @@ func parse(text string) (uint64, error) {
 	}
 	s, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%s: want \"random\" or a number below 2^64: %w", seedVariable, err)
+		return 0, fmt.Errorf("%s: want \"random\" or a number below 2^64: %w", Variable, err)
 	}
 	return s, nil
 }
@@ -72,7 +73,7 @@ func Each(t *testing.T, mended []Mended, test func(t *testing.T, seed uint64)) {
 	t.Helper()
 	s := Of(t)
 	t.Run(fmt.Sprint("seed ", s), func(t *testing.T) { test(t, s) })
-	if v := os.Getenv(seedVariable); v != "" && v != "random" {
+	if v := os.Getenv(Variable); v != "" && v != "random" {
 		return
 	}
 	for _, m := range mended {

@@ -10,24 +10,24 @@ func TestOf(t *testing.T) {
 		text string
 		want uint64
 	}{{"", Fixed}, {"7", 7}, {"18446744073709551615", 1<<64 - 1}} {
-		t.Setenv(seedVariable, c.text)
+		t.Setenv(Variable, c.text)
 		if got := Of(t); got != c.want {
-			t.Errorf("%s=%s: seed %d, want %d", seedVariable, c.text, got, c.want)
+			t.Errorf("%s=%s: seed %d, want %d", Variable, c.text, got, c.want)
 		}
 	}
-	t.Setenv(seedVariable, "random")
+	t.Setenv(Variable, "random")
 	if a, b := Of(t), Of(t); a == b {
 		t.Errorf("random: twice the seed %d", a)
 	}
 	for _, text := range []string{"x", "-1", "18446744073709551616"} {
-		if s, err := parse(text); err == nil {
-			t.Errorf("%s=%s: seed %d, want an error", seedVariable, text, s)
+		if s, err := Parse(text); err == nil {
+			t.Errorf("%s=%s: seed %d, want an error", Variable, text, s)
 		}
 	}
 }
 
 func TestRandRepeats(t *testing.T) {
-	t.Setenv(seedVariable, "7")
+	t.Setenv(Variable, "7")
 	if a, b := Rand(t).Uint64(), Rand(t).Uint64(); a != b || a == From(8).Uint64() {
 		t.Errorf("seed 7 gives %d and %d, want the same twice, and another with seed 8", a, b)
 	}
@@ -39,11 +39,11 @@ func TestEach(t *testing.T) {
 		env  string
 		want []uint64
 	}{{"", []uint64{Fixed, 42, 43}}, {"42", []uint64{42}}} {
-		t.Setenv(seedVariable, c.env)
+		t.Setenv(Variable, c.env)
 		var got []uint64
 		Each(t, mended, func(_ *testing.T, s uint64) { got = append(got, s) })
 		if !slices.Equal(got, c.want) {
-			t.Errorf("%s=%s: seeds %v, want %v", seedVariable, c.env, got, c.want)
+			t.Errorf("%s=%s: seeds %v, want %v", Variable, c.env, got, c.want)
 		}
 	}
 }

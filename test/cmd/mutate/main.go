@@ -18,23 +18,22 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"golang.org/x/term"
+
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
-	"golang.org/x/term"
 )
 
 func main() {
 	count := flag.Int("n", 300, "how many mutants of each package are tested")
-	seedText := flag.String("seed", os.Getenv("PORTCULLIS_SEED"), "from which seed they are drawn: a number or \"random\"; PORTCULLIS_SEED by default")
+	seedText := flag.String("seed", os.Getenv(seed.Variable), "from which seed they are drawn: a number or \"random\"; PORTCULLIS_SEED by default")
 	timeout := flag.Duration("timeout", 0, "how long the tests of a mutant may take; by default ten seconds, and five times as long as without a change")
 	also := flag.String("also", "", "packages, separated by commas, whose tests run if those of the package itself pass")
 	out := flag.String("out", "", "a file that gets the report as well, below the root of the repository")
@@ -65,7 +64,7 @@ func run(ctx context.Context, count int, seedText string, timeout time.Duration,
 	if err != nil {
 		return false, err
 	}
-	from, err := parseSeed(seedText)
+	from, err := seed.Parse(seedText)
 	if err != nil {
 		return false, err
 	}
@@ -104,21 +103,6 @@ func split(list string) []string {
 }
 
 func cleanFolder(folder string) string { return filepath.ToSlash(filepath.Clean(folder)) }
-
-// parseSeed reads a seed as package seed does.
-func parseSeed(text string) (uint64, error) {
-	switch text {
-	case "":
-		return seed.Fixed, nil
-	case "random":
-		return rand.Uint64(), nil
-	}
-	s, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("seed: want \"random\" or a number below 2^64: %w", err)
-	}
-	return s, nil
-}
 
 // testMutants draws mutants of a package until count of them compile, and tests them. If it is interrupted, it returns
 // what it has so far.

@@ -112,21 +112,6 @@ func TestDifference(t *testing.T) {
 	}
 }
 
-func TestParseSeed(t *testing.T) {
-	for text, want := range map[string]uint64{"": 1, "7": 7, "18446744073709551615": 1<<64 - 1} {
-		if got, err := parseSeed(text); got != want || err != nil {
-			t.Errorf("%q: %d, %v, want %d", text, got, err, want)
-		}
-	}
-	if s, err := parseSeed("-1"); err == nil {
-		t.Errorf("-1: %d, want an error", s)
-	}
-	a, _ := parseSeed("random")
-	if b, _ := parseSeed("random"); a == b {
-		t.Errorf("random: twice the seed %d", a)
-	}
-}
-
 func TestReadExplained(t *testing.T) {
 	for _, c := range []struct {
 		text string
