@@ -112,27 +112,40 @@ func (f *flight) record(owner ports.Owner, w write) uint64 {
 		if earlier.uid == w.uid && earlier.shared.After(w.shared) && covers(earlier.claims, w.claims) {
 			w.shared = earlier.shared
 		}
+		if earlier.isOpen {
+			return false // its own request still counts on it
+		}
 		if !earlier.stored && earlier.uid == w.uid && earlier.after == w.after {
 			// A request that is repeated again and again, and never stored, has one grace and not one each time.
 			if w.first = earlier.first; w.at.Sub(w.first) > graceTime {
 				w.at = earlier.at
 			}
+			w.grace = max(w.grace, earlier.grace) // the others may have been told the longer one
 		}
 		return !w.isOpen
 	})
 	w.number = f.version + 1
 	e.writes = append(e.writes, w)
 	if len(e.writes) > maxOwnerWrites {
-		e.writes = slices.Delete(e.writes, 0, 1)
+		oldest := max(0, slices.IndexFunc(e.writes, func(w write) bool { return !w.isOpen }))
+		e.writes = slices.Delete(e.writes, oldest, oldest+1)
 	}
 	f.touch(w.claims)
-	f.queue = append(f.queue, deadline{owner.Ref, w.at})
+	if !w.isOpen {
+		f.enqueue(owner.Ref, w.at)
+	}
+	f.refresh(owner.Ref)
+	return w.number
+}
+
+// enqueue has overdue return an owner when a grace that began at a moment is over. Open writes come into the queue when they are
+// admitted: there are no more of them than requests are being judged.
+func (f *flight) enqueue(owner ports.Ref, at time.Time) {
+	f.queue = append(f.queue, deadline{owner, at})
 	if len(f.queue) > maxWrites {
 		f.dropBefore(f.queue[0].ref, f.queue[0].at.Add(1))
 		f.queue = f.queue[1:]
 	}
-	f.refresh(owner.Ref)
-	return w.number
 }
 
 // replaces reports whether nothing of an earlier write to the same owner is left to remember beside w.
@@ -149,10 +162,12 @@ func (f *flight) admit(owner ports.Ref, number uint64) {
 	w.isOpen = false
 	if now := f.now(); now.After(w.at) && (w.at.Equal(w.first) || now.Sub(w.first) <= graceTime) {
 		w.at = now
-		f.again(owner)
 	}
 	admitted := *w
-	f.deleteWrites(owner, func(earlier write) bool { return earlier.number < number && admitted.replaces(earlier) })
+	f.deleteWrites(owner, func(earlier write) bool {
+		return earlier.number < number && !earlier.isOpen && admitted.replaces(earlier)
+	})
+	f.enqueue(owner, admitted.at)
 }
 
 // numbered returns a write by its number; nil if it is no longer remembered, as a later one has taken its place.
@@ -207,7 +222,7 @@ func (f *flight) withdraw(owner ports.Ref, uid types.UID, claims []ports.Claim) 
 
 // dropBefore forgets the writes to an owner that were answered before a moment and are not known to be stored.
 func (f *flight) dropBefore(owner ports.Ref, moment time.Time) {
-	f.deleteWrites(owner, func(w write) bool { return !w.stored && w.at.Before(moment) })
+	f.deleteWrites(owner, func(w write) bool { return !w.stored && !w.isOpen && w.at.Before(moment) })
 }
 
 // settle forgets the writes of which the cluster shows the outcome. An object that is gone settles nothing: its successor of
@@ -346,7 +361,7 @@ func (f *flight) cannotRead(owner ports.Ref) {
 		return
 	}
 	if e.unread++; e.unread > maxUnread {
-		f.deleteWrites(owner, func(write) bool { return true })
+		f.deleteWrites(owner, func(w write) bool { return !w.isOpen })
 		return
 	}
 	f.again(owner)
@@ -361,7 +376,7 @@ func (f *flight) touch(claims []ports.Claim) {
 }
 
 // again has overdue return an owner once more, in a while.
-func (f *flight) again(owner ports.Ref) { f.queue = append(f.queue, deadline{owner, f.now()}) }
+func (f *flight) again(owner ports.Ref) { f.enqueue(owner, f.now()) }
 
 // covers reports whether had includes each of claims, wherever they are: a hostIP may have been filled in meanwhile. It looks
 // at each claim once: one object may have thousands on one port.

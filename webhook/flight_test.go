@@ -431,7 +431,7 @@ func TestNamesThatCannotBe(t *testing.T) {
 	}
 	b.ask(t, PathValidateServices, creates("Service", nodePortService("a", 30001)))
 	b.pass(graceTime)
-	if got := b.another(t); got != free {
+	if got := b.another(t); got != contended {
 		t.Errorf("older than the grace, and cannot be read: %s", got)
 	}
 }

@@ -74,6 +74,7 @@ type Handlers struct {
 	booking  map[uint16]int // numbers that are being booked, by how many requests
 	deciding sync.Mutex     // guards flight; nobody judges, chooses or waits while holding it
 	flight   *flight
+	reading  map[ports.Ref][]time.Time // when the reads began that are under way; guarded by deciding
 }
 
 // New returns a replica. now is the clock by which answers in flight are forgotten. Where there are no pools, claims are
@@ -83,7 +84,7 @@ func New(cluster Cluster, claims *Claims, settings *extract.Settings, scheme *ru
 	strict.Check.Enforcement = nil
 	return &Handlers{
 		cluster: cluster, settings: settings, strict: &strict, scheme: scheme, metrics: metrics,
-		claims: claims, booking: map[uint16]int{}, now: now, random: rand.Text, wait: sleep, flight: newFlight(now), plane: explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback),
+		claims: claims, booking: map[uint16]int{}, now: now, random: rand.Text, wait: sleep, flight: newFlight(now), reading: map[ports.Ref][]time.Time{}, plane: explain.PlaneOf(settings.ServiceProxy, settings.HostPorts, !settings.NodePorts.IPv4Loopback),
 	}
 }
 

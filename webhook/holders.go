@@ -86,7 +86,7 @@ func (h *Handlers) settleDenial(ctx context.Context, in check.Input, base, flyin
 			base = base.With(stored.Owner, stored.Claims)
 			h.flight.found(holder, stored)
 		}
-		if !h.flight.isYoung(holder) && (stored != nil || !isSlow) {
+		if err == nil && !h.flight.isYoung(holder) && (stored != nil || !isSlow) {
 			flying = flying.Without(holder)
 		}
 		h.deciding.Unlock()
@@ -98,11 +98,26 @@ func (h *Handlers) settleDenial(ctx context.Context, in check.Input, base, flyin
 // delayed the write as well.
 const slowRead = 250 * time.Millisecond
 
-// read returns an object as the API server has it, and whether it has kept waiting for that.
+// read returns an object as the API server has it, and whether that was slow: since the first of those who share the read asked.
 func (h *Handlers) read(ctx context.Context, ref ports.Ref) (stored *observe.Seen, isSlow bool, err error) {
-	start := h.now()
+	own := h.now()
+	h.deciding.Lock()
+	since := own
+	for _, start := range h.reading[ref] {
+		if start.Before(since) {
+			since = start
+		}
+	}
+	h.reading[ref] = append(h.reading[ref], own)
+	h.deciding.Unlock()
 	stored, err = h.cluster.Read(ctx, ref)
-	return stored, h.now().Sub(start) > slowRead, err
+	h.deciding.Lock()
+	defer h.deciding.Unlock()
+	i := slices.Index(h.reading[ref], own)
+	if h.reading[ref] = slices.Delete(h.reading[ref], i, i+1); len(h.reading[ref]) == 0 {
+		delete(h.reading, ref)
+	}
+	return stored, h.now().Sub(since) > slowRead, err
 }
 
 // runsNowhere reports whether no node suits the pods of a holder; false for one that the watch does not show.
@@ -227,10 +242,8 @@ func (h *Handlers) sweep(ctx context.Context) {
 		shown := h.cluster.Shown(ctx, owner)
 		h.deciding.Lock()
 		switch {
-		case err != nil:
+		case err != nil, stored == nil && isSlow:
 			h.flight.cannotRead(owner)
-		case stored == nil && isSlow:
-			h.flight.again(owner)
 		default:
 			h.flight.found(owner, stored)
 		}

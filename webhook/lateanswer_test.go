@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -103,5 +104,71 @@ func TestOpenIsNotWithdrawn(t *testing.T) {
 	}
 	if e := b.flight.owners[seen.Owner.Ref]; e == nil || slices.ContainsFunc(e.writes, func(w write) bool { return w.isOpen }) {
 		t.Errorf("in flight: %v", e)
+	}
+}
+
+// TestSharedSlowRead: who joins a read that others have waited for for long has not read quickly.
+func TestSharedSlowRead(t *testing.T) {
+	b := newBench(t, "")
+	if got := outcome(b.decideOn(t, PathValidateServices, creates("Service", nodePortService("a", 30001)))); got != free {
+		t.Fatal(got)
+	}
+	b.pass(graceTime)
+	ref := b.seen(nodePortService("a", 0)).Owner.Ref
+	b.reading[ref] = []time.Time{b.clock.Add(-slowRead - 1)}
+	if _, isSlow, err := b.read(t.Context(), ref); !isSlow || err != nil {
+		t.Errorf("slow %v, %v", isSlow, err)
+	}
+	if got := b.another(t); got != contended {
+		t.Error(got)
+	}
+	delete(b.reading, ref)
+	if got := b.another(t); got != free || len(b.reading) != 0 {
+		t.Errorf("%s, reads under way %v", got, b.reading)
+	}
+}
+
+// TestOpenStands: a write that is open is not replaced by another one to the same object, and its grace is its own.
+func TestOpenStands(t *testing.T) {
+	b := newBench(t, "")
+	claims := b.seen(nodePortService("a", 30001)).Claims
+	owner := b.seen(nodePortService("a", 30001)).Owner
+	first := b.flight.record(owner, write{claims: claims, isOpen: true})
+	second := b.flight.record(owner, write{claims: claims, isOpen: true})
+	b.flight.record(owner, write{claims: claims}) // of another replica
+	b.pass(time.Second)
+	b.flight.admit(owner.Ref, second)
+	if w := b.flight.numbered(owner.Ref, first); w == nil || !w.isOpen {
+		t.Fatalf("the first is %v", w)
+	}
+	b.pass(time.Second)
+	b.flight.admit(owner.Ref, first)
+	if w := b.flight.numbered(owner.Ref, first); w == nil || w.isOpen || !w.at.Equal(b.clock) {
+		t.Errorf("the first is %v", w)
+	}
+	for i := range 2 * maxOwnerWrites {
+		b.flight.record(owner, write{claims: b.seen(nodePortService("a", int32(30100+i))).Claims})
+	}
+	open := b.flight.record(owner, write{claims: claims, isOpen: true})
+	for i := range 2 * maxOwnerWrites {
+		b.flight.record(owner, write{claims: b.seen(nodePortService("a", int32(30200+i))).Claims})
+	}
+	if w := b.flight.numbered(owner.Ref, open); w == nil {
+		t.Error("later writes have taken the place of one that is open")
+	}
+}
+
+// TestAdmittedIsBounded: writes that are admitted are remembered within the bound, the oldest go first.
+func TestAdmittedIsBounded(t *testing.T) {
+	b := newBench(t, "")
+	claims := b.seen(nodePortService("a", 30001)).Claims
+	for i := range maxWrites + 1000 {
+		owner := b.seen(nodePortService(fmt.Sprint("a", i), 30001)).Owner
+		number := b.flight.record(owner, write{claims: claims, isOpen: true})
+		b.pass(time.Millisecond)
+		b.flight.admit(owner.Ref, number)
+	}
+	if len(b.flight.owners) > maxWrites || len(b.flight.queue) > maxWrites {
+		t.Errorf("%d owners, %d in the queue", len(b.flight.owners), len(b.flight.queue))
 	}
 }

@@ -70,10 +70,10 @@ func (h *Handlers) agree(ctx context.Context, d decision, in check.Input, owner 
 	judgedAt := w.number
 	for range admitRounds {
 		var isOvertaken bool
-		start := h.now()
+		start, isLonger := h.now(), graceOf(entry) > w.grace
 		err := h.journal.Append(ctx, entry, func() bool {
 			isOvertaken = !h.stands(in, made.claims, judgedAt)
-			return !isOvertaken && !h.isShared(owner.Ref, made)
+			return !isOvertaken && (isLonger || !h.isShared(owner.Ref, made))
 		})
 		if err != nil {
 			return later(h.settings, "the replicas cannot agree on it: "+err.Error())

@@ -35,7 +35,7 @@ func (h *Handlers) mutateService(ctx context.Context, req admission.Request) dec
 			return d
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, claimTime)
+	booking, cancel := context.WithTimeout(ctx, claimTime)
 	defer cancel()
 	carried := carryOver(svc, old)
 	lost := map[uint16]bool{}
@@ -45,7 +45,7 @@ func (h *Handlers) mutateService(ctx context.Context, req admission.Request) dec
 		var taken []uint16
 		if len(bookings) > 0 {
 			var err error
-			taken, err = h.claims.bookAll(ctx, bookings)
+			taken, err = h.claims.bookAll(booking, bookings)
 			d.number = h.booked(attempt, old, bookings, err == nil && len(taken) == 0)
 			if err != nil {
 				return later(h.settings, err.Error())

@@ -187,10 +187,10 @@ func (s *poolState) labels(namespace string) map[string]string {
 // hold records who holds numbers, and which are claimed.
 func (s *poolState) hold(services []*corev1.Service, pods []*corev1.Pod) {
 	for _, svc := range services {
-		extract.Count(&s.census, svc, s.labels(svc.Namespace))
+		extract.Count(&s.census, svc, s.labels)
 	}
 	for _, pod := range pods {
-		extract.Count(&s.census, pod, s.labels(pod.Namespace))
+		extract.Count(&s.census, pod, s.labels)
 	}
 	for _, claim := range s.claims {
 		extract.Count(&s.census, claim, nil)

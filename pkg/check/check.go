@@ -203,16 +203,16 @@ func (in *Input) complete() {
 		in.Pools = nil
 	}
 	for _, svc := range []**Service{&in.Service, &in.OldService} {
-		if *svc != nil && lacksOwner((*svc).Claims) {
+		if *svc != nil && (lacksOwner((*svc).Claims) || lacksOwner((*svc).Asked)) {
 			owned := **svc
-			owned.Claims = ownedBy(&owned.Owner, owned.Claims)
+			owned.Claims, owned.Asked = ownedBy(&owned.Owner, owned.Claims), ownedBy(&owned.Owner, owned.Asked)
 			*svc = &owned
 		}
 	}
 	for _, w := range []**Workload{&in.Workload, &in.OldWorkload} {
-		if *w != nil && lacksOwner((*w).Claims) {
+		if *w != nil && (lacksOwner((*w).Claims) || lacksOwner((*w).Probed)) {
 			owned := **w
-			owned.Claims = ownedBy(&owned.Owner, owned.Claims)
+			owned.Claims, owned.Probed = ownedBy(&owned.Owner, owned.Claims), ownedBy(&owned.Owner, owned.Probed)
 			*w = &owned
 		}
 	}

@@ -27,6 +27,8 @@ func TestLeftOut(t *testing.T) {
 		"a pod with a claim of no owner":  {Held: held.Snapshot(), Workload: &check.Workload{IsPod: true, Claims: []ports.Claim{{Socket: socket, Kind: ports.HostPort}}}},
 		"a template":                      {Held: held.Snapshot(), Workload: &check.Workload{Claims: []ports.Claim{{Socket: socket, Kind: ports.HostPort}}}},
 		"a Service with one":              {Held: held.Snapshot(), Service: &check.Service{Claims: []ports.Claim{{Socket: socket, Kind: ports.NodePort}}}},
+		"a Service that asks for one":     {Held: held.Snapshot(), Service: &check.Service{Asked: []ports.Claim{{Socket: socket, Kind: ports.LoadBalancerIP}}, Claims: []ports.Claim{{Socket: socket, Kind: ports.NodePort}}}},
+		"probes, and evidence":            {Held: held.Snapshot(), Evidence: held.Snapshot(), Workload: &check.Workload{HostNetwork: true, Probed: []ports.Claim{{Socket: socket, Kind: ports.HostNetwork}}, Claims: []ports.Claim{{Socket: socket, Kind: ports.HostNetwork}}}},
 		"one with probes and no evidence": {Workload: &check.Workload{Probed: []ports.Claim{{Socket: socket}}}},
 	} {
 		func() {

@@ -69,7 +69,7 @@ func (c *Controller) look(ctx context.Context) (*view, error) {
 }
 
 func (v *view) count(object client.Object) {
-	extract.Count(&v.census, object, v.namespaces[object.GetNamespace()])
+	extract.Count(&v.census, object, func(namespace string) map[string]string { return v.namespaces[namespace] })
 }
 
 // outOfPool returns the numbers outside of each pool, sorted by namespace, name, kind and number.

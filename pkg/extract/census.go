@@ -65,16 +65,20 @@ func Requester(of pool.For, object metav1.Object, namespaceLabels map[string]str
 }
 
 // Count adds to a census what a Service, a pod or a PortClaim says of numbers; other objects say nothing. Each number of a holder
-// counts once. A pod's ports on the host network are no hostPorts, and only in the way.
-func Count(c *pool.Census, object runtime.Object, namespaceLabels map[string]string) {
+// counts once. A pod's ports on the host network are no hostPorts, and only in the way. The nodePort of an ExternalName is not held:
+// the API server stores it, and allocates it to nobody. labelsOf returns those of a namespace.
+func Count(c *pool.Census, object runtime.Object, labelsOf func(namespace string) map[string]string) {
 	switch o := object.(type) {
 	case *corev1.Service:
-		who := Requester(pool.NodePorts, o, namespaceLabels)
+		if o.Spec.Type == corev1.ServiceTypeExternalName {
+			return
+		}
+		who := holder(pool.NodePorts, o, labelsOf)
 		for _, n := range Numbers(o) {
 			c.Add(pool.Holding{Requester: who, Port: n.Port, Protocol: n.Protocol, Field: n.Field(), UID: string(o.UID), Since: o.CreationTimestamp.Time})
 		}
 	case *corev1.Pod:
-		countPod(c, o, namespaceLabels)
+		countPod(c, o, labelsOf)
 	case *v1alpha1.PortClaim:
 		c.AddClaim(uint16(o.Spec.Port), pool.Claim{
 			Pool: o.Spec.Pool, IsReleased: o.Status.Phase == v1alpha1.ClaimReleased, ServiceUID: o.Status.ServiceUID,
@@ -82,8 +86,15 @@ func Count(c *pool.Census, object runtime.Object, namespaceLabels map[string]str
 	}
 }
 
-func countPod(c *pool.Census, pod *corev1.Pod, namespaceLabels map[string]string) {
-	who := Requester(pool.HostPorts, pod, namespaceLabels)
+// holder is a requester that is called as its owner in the ledger is: in "default" if it names no namespace.
+func holder(of pool.For, object metav1.Object, labelsOf func(namespace string) map[string]string) pool.Requester {
+	who := Requester(of, object, labelsOf(namespaceOf(object)))
+	who.Namespace, who.Name = namespaceOf(object), nameOf(object)
+	return who
+}
+
+func countPod(c *pool.Census, pod *corev1.Pod, labelsOf func(namespace string) map[string]string) {
+	who := holder(pool.HostPorts, pod, labelsOf)
 	known := map[uint16]bool{}
 	for _, claim := range Pod(pod, nil, nil).Claims {
 		switch {

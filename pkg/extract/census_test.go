@@ -44,15 +44,20 @@ func TestCount(t *testing.T) {
 	for _, object := range []runtime.Object{
 		pod, onHost, &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{{Port: 80, NodePort: 30101}}}},
 		&v1alpha1.PortClaim{Spec: v1alpha1.PortClaimSpec{Port: 30102, Pool: "p"}, Status: v1alpha1.PortClaimStatus{Phase: v1alpha1.ClaimReleased}},
-		&corev1.Node{},
+		&corev1.Node{}, &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, Ports: []corev1.ServicePort{{Port: 80, NodePort: 30104}}}},
+		&corev1.Service{ObjectMeta: metav1.ObjectMeta{GenerateName: "b-"}, Spec: corev1.ServiceSpec{HealthCheckNodePort: 30105}},
 	} {
-		extract.Count(&c, object, map[string]string{"team": "x"})
+		extract.Count(&c, object, func(namespace string) map[string]string { return map[string]string{"team": "x", "in": namespace} })
 	}
 	var got []string
 	for _, h := range c.Holdings() {
 		got = append(got, h.Ref().String()+" "+h.Field+" "+h.Protocol.String()+" "+h.UID+" "+h.NamespaceLabels["team"]+" "+h.Labels["app"]+" "+h.Since.UTC().Format(time.TimeOnly))
 	}
-	want := []string{"Pod shop/a spec.containers[0].ports[0].hostPort TCP 1 x web 00:16:40", "Service shop/a spec.ports[0].nodePort TCP 1 x web 00:16:40"}
+	want := []string{"Pod shop/a spec.containers[0].ports[0].hostPort TCP 1 x web 00:16:40", "Service shop/a spec.ports[0].nodePort TCP 1 x web 00:16:40",
+		"Service default/b-* spec.healthCheckNodePort TCP  x  " + time.Time{}.Format(time.TimeOnly)}
+	if in := c.Holders(pool.NodePorts, 30105)[0].NamespaceLabels["in"]; in != "default" {
+		t.Errorf("without a namespace it lies in %q", in)
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -15,7 +15,7 @@ func isKustomization(path string, fields map[string]any) bool {
 		return true
 	}
 	name := filepath.Base(path)
-	return kind == "" && (name == "kustomization.yaml" || name == "kustomization.yml")
+	return apiVersion == "" && (kind == "" || kind == "Kustomization" || kind == "Component") && (name == "kustomization.yaml" || name == "kustomization.yml")
 }
 
 // kustomization notes the files that a kustomization takes for patches. What they hold looks like objects, but lacks what it does
@@ -25,6 +25,12 @@ func (r *reader) kustomization(path string, fields map[string]any) {
 		// A patch may stand in the kustomization itself: then it has lines.
 		if name, ok := file.(string); ok && name != "" && !strings.Contains(name, "\n") {
 			r.patches = append(r.patches, patch{filepath.Join(filepath.Dir(path), name), path})
+		}
+	}
+	resources, _ := fields["resources"].([]any)
+	for _, file := range resources {
+		if name, ok := file.(string); ok {
+			r.resources = append(r.resources, filepath.Join(filepath.Dir(path), name))
 		}
 	}
 	merged, _ := fields["patchesStrategicMerge"].([]any)
@@ -44,11 +50,14 @@ func (r *reader) kustomization(path string, fields map[string]any) {
 // patch is a file and the kustomization that takes it for a patch.
 type patch struct{ file, of string }
 
-// withoutPatches skips the objects that are patches.
+// withoutPatches skips the objects that are patches, and resources of no kustomization.
 func (r *reader) withoutPatches() {
 	of := map[string]string{}
 	for _, p := range r.patches {
 		of[p.file] = p.of
+	}
+	for _, file := range r.resources {
+		delete(of, file)
 	}
 	r.input.Objects = slices.DeleteFunc(r.input.Objects, func(o *Object) bool {
 		kustomization, isPatch := of[filepath.Clean(o.Path)]

@@ -205,9 +205,10 @@ func Scheme() *runtime.Scheme {
 
 // reader collects what is read and what is wrong.
 type reader struct {
-	scheme  *runtime.Scheme
-	input   Input
-	patches []patch
+	scheme    *runtime.Scheme
+	input     Input
+	patches   []patch
+	resources []string // files that a kustomization takes for objects
 }
 
 func (r *reader) fail(path string, line int, err error) {

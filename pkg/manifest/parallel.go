@@ -43,5 +43,5 @@ func (r *reader) add(other *reader) {
 	r.input.Objects = append(r.input.Objects, other.input.Objects...)
 	r.input.Skipped = append(r.input.Skipped, other.input.Skipped...)
 	r.input.Unread = append(r.input.Unread, other.input.Unread...)
-	r.patches = append(r.patches, other.patches...)
+	r.patches, r.resources = append(r.patches, other.patches...), append(r.resources, other.resources...)
 }

@@ -45,8 +45,8 @@ func TestRead(t *testing.T) {
 		"app/linked.yaml": "->b.yaml", "app/loop": "->.", "app/gone": "->nowhere",
 		"mixed/values.yaml": "# values\nreplicas: 1\n---\n" + svc("v"), "mixed/Chart.yaml": "apiVersion: v2\nname: x\n", "mixed/list.yaml": "- 1\n",
 		"mixed/kustomization.yaml": "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n", "mixed/comment.yaml": "# nothing\n",
-		"k/base/kustomization.yml": "patchesStrategicMerge: [p.yaml, 'a: b\n']\nresources: [s.yaml]\n", "k/base/p.yaml": svc("p"), "k/base/s.yaml": svc("s"),
-		"k/over/kustomization.yaml": "kind: Component\napiVersion: kustomize.config.k8s.io/v1alpha1\npatches: [path: q/p.yaml, patch: 'a: b', {path: 1}]\n", "k/over/q/p.yaml": svc("q"),
+		"k/base/kustomization.yml": "kind: Kustomization\npatchesStrategicMerge: [p.yaml, 'a: b\n']\nresources: [s.yaml]\n", "k/base/p.yaml": svc("p"), "k/base/s.yaml": svc("s"),
+		"k/over/kustomization.yaml": "kind: Component\napiVersion: kustomize.config.k8s.io/v1alpha1\npatches: [path: q/p.yaml, patch: 'a: b', {path: 1}, {path: ../base/s.yaml}]\n", "k/over/q/p.yaml": svc("q"),
 		"manifest.txt": svc("t"), "empty/": "", "link": "->app/sub", ".dot/x.yaml": svc("x"),
 	})
 	for _, tt := range []struct{ name, paths, want string }{
@@ -60,7 +60,7 @@ func TestRead(t *testing.T) {
 			"skipped mixed/Chart.yaml:1: no Kubernetes object: it has no kind\nskipped mixed/list.yaml:1: no Kubernetes object: it does not hold fields\n" +
 			"skipped mixed/values.yaml:2: no Kubernetes object: it has no apiVersion and no kind"},
 		{"patches", "k", "k/base/s.yaml:1 #0 v1 Service s\nk/over/kustomization.yaml:1 #0 kustomize.config.k8s.io/v1alpha1 Component  untyped\n" +
-			"skipped k/base/kustomization.yml:1: no Kubernetes object: it has no apiVersion and no kind\n" +
+			"skipped k/base/kustomization.yml:1: no Kubernetes object: it has no apiVersion\n" +
 			"skipped k/base/p.yaml:1: a patch of k/base/kustomization.yml; `kustomize build` shows what it makes\n" +
 			"skipped k/over/q/p.yaml:1: a patch of k/over/kustomization.yaml; `kustomize build` shows what it makes"},
 		{"a patch by itself", "k/base/p.yaml", "k/base/p.yaml:1 #0 v1 Service p"},
