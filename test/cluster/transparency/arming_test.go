@@ -70,6 +70,13 @@ func TestArmsBesideOthers(t *testing.T) {
 	if _, err := configurations.Create(t.Context(), other, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	poll.Until(t, func(ctx context.Context) error { // the API server asks the other webhook: else the self-test succeeds before it does
+		harmless := objects.One(t, "default", objects.Workload("Deployment", "harmless", "", objects.Containers("containerPort: 80")))
+		if err := c.Create(ctx, harmless, client.DryRunAll); err == nil || !strings.Contains(err.Error(), "other.example.com") {
+			return fmt.Errorf("the other webhook is not asked: %w", err)
+		}
+		return nil
+	})
 	apply()
 	poll.Until(t, func(ctx context.Context) error {
 		metrics, err := r.Webhook.Metrics(ctx)
