@@ -21,10 +21,10 @@ import (
 // Fixed is the seed that is drawn from unless the environment names another one.
 const Fixed uint64 = 1
 
-const (
-	Variable     = "PORTCULLIS_SEED"
-	soakVariable = "PORTCULLIS_SOAK"
-)
+// Variable names the environment variable that a seed is read from.
+const Variable = "PORTCULLIS_SEED"
+
+const soakVariable = "PORTCULLIS_SOAK"
 
 // Of returns the seed of a test and prints it in the form that repeats it.
 func Of(tb testing.TB) uint64 {
