@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
 // Booking is a number of a pool that a Service is to have.
@@ -114,7 +115,7 @@ func (c *Claims) create(ctx context.Context, b Booking) error {
 
 // isFresh reports whether a number was asked for so recently that nobody takes the request for dead.
 func (c *Claims) isFresh(claim *v1alpha1.PortClaim) bool {
-	isRequested := claim.Status.Phase == "" || claim.Status.Phase == v1alpha1.ClaimRequested
+	isRequested := extract.Phase(claim) == v1alpha1.ClaimRequested
 	return isRequested && c.now().Sub(claim.LastRequested().Time).Abs() < freshTime // the clocks of replicas differ
 }
 

@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
 // requests are since when this replica knows of the requests for numbers, by its own clock: what a claim says of that is by
@@ -30,7 +31,7 @@ const maxSkew = 5 * time.Minute
 func (r *requests) since(claim *v1alpha1.PortClaim, now time.Time) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if phase := claim.Status.Phase; phase != "" && phase != v1alpha1.ClaimRequested {
+	if extract.Phase(claim) != v1alpha1.ClaimRequested {
 		delete(r.byNumber, claim.Spec.Port)
 		return now
 	}
