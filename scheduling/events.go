@@ -61,7 +61,7 @@ func (p *PortClaims) tell(ctx context.Context, state fwk.CycleState, pod *corev1
 	if err != nil {
 		return nil // it wants no host port, or one that is taken on every node, as the scheduler's message says
 	}
-	d, ok := data.(demands)
+	asked, ok := data.(*cycle)
 	if !ok || !p.notices.mayTell(pod) {
 		return nil
 	}
@@ -76,7 +76,7 @@ func (p *PortClaims) tell(ctx context.Context, state fwk.CycleState, pod *corev1
 		if !isAboutPorts(statuses.Get(info.Node().Name)) {
 			continue
 		}
-		for _, c := range d.meet(nil, p.machine(ctx, info)) {
+		for _, c := range asked.meet(nil, p.machine(ctx, info)) {
 			t := report.Taken{Node: info.Node().Name, Wanted: c.wanted.claim, Holder: c.holder}
 			if c.pod != nil {
 				t.Pod = c.pod.Namespace + "/" + c.pod.Name

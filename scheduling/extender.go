@@ -185,13 +185,12 @@ func (e *Extender) reasons(seeker *check.Seeker, rivals []offer, name string, no
 // obstacles returns what is in the way on a node. A pod that is not bound is not, though it may have claimed the one node
 // that it can run on, as those of DaemonSets do: two that wait for each other would wait for ever.
 func (e *Extender) obstacles(seeker *check.Seeker, name string, node *corev1.Node) []check.Obstacle {
-	var reserved []ports.Socket
-	var labels map[string]string
+	at := check.Node{Name: name}
 	if node != nil {
-		reserved, _ = extract.ReservedPorts(node) // what is malformed reserves nothing, as for the plugin, which logs it
-		labels = node.Labels
+		at.Labels = node.Labels
+		at.Reserved, _ = extract.ReservedPorts(node) // what is malformed reserves nothing, as for the plugin, which logs it
 	}
-	return slices.DeleteFunc(slices.Clone(seeker.On(name, labels, reserved)), func(o check.Obstacle) bool {
+	return slices.DeleteFunc(slices.Clone(seeker.On(at)), func(o check.Obstacle) bool {
 		if !o.ByPod() {
 			return false
 		}

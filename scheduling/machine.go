@@ -183,9 +183,3 @@ func (m *machine) NodeOf(addr netip.Addr) (node string, primary, known bool) {
 	earlier := slices.ContainsFunc(m.addresses[:i], func(other netip.Addr) bool { return other.Is4() == addr.Is4() })
 	return m.node.Name, !earlier, true
 }
-
-// anyNode is a node of which no address is known: what meets there meets on every node.
-type anyNode struct{}
-
-// NodeOf knows nothing.
-func (anyNode) NodeOf(netip.Addr) (node string, primary, known bool) { return "", false, false }

@@ -125,15 +125,19 @@ func readArgs(args runtime.Object) (*configv1alpha1.PortClaimsArgs, error) {
 // Name returns Name.
 func (p *PortClaims) Name() string { return Name }
 
+// cycle is what a scheduling cycle keeps: who holds what everywhere, as it was when the cycle began.
+type cycle struct {
+	seeker  *check.Seeker // knows the Services and daemons
+	demands []demand      // in the order of seeker.Wanted
+}
+
+// Clone returns the same: no pod that is added or removed changes it.
+func (c *cycle) Clone() fwk.StateData { return c }
+
 // demand is a socket that the pod wants.
 type demand struct {
-	// claim is scoped to every node: while one node is looked at, that node is all there is, and no scope need be made
-	// for each.
-	claim ports.Claim
-	// services are the claims of Services that may meet it on some node, sorted.
-	services []ports.Claim
+	claim    ports.Claim // scoped to every node
 	policies []reservation
-	daemons  []check.Reserved // of some nodes that hold it
 	// said is the last reason that was given. Where a port is taken it is mostly one controller's, on thousands of nodes.
 	said atomic.Pointer[reason]
 }
@@ -150,12 +154,6 @@ func (d *demand) heldBy(holder string) string {
 	return r.text
 }
 
-// demands is what a scheduling cycle keeps: who holds what everywhere, as it was when the cycle began.
-type demands []demand
-
-// Clone returns the same demands: no pod that is added or removed changes them.
-func (d demands) Clone() fwk.StateData { return d }
-
 // PreFilter finds what the pod wants. A pod that wants nothing is skipped, as is one that has its node and is here to be
 // resized. A port that is taken on every node refuses the pod without a look at any.
 func (p *PortClaims) PreFilter(_ context.Context, state fwk.CycleState, pod *corev1.Pod, _ []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
@@ -163,20 +161,26 @@ func (p *PortClaims) PreFilter(_ context.Context, state fwk.CycleState, pod *cor
 	if w == nil || pod.Spec.NodeName != "" {
 		return nil, fwk.NewStatus(fwk.Skip)
 	}
-	d, err := p.demands(w)
+	c, err := p.newCycle(w, p.reserved)
 	if err != nil {
 		return nil, fwk.AsStatus(err)
 	}
 	var met clashes
-	for i := range d {
-		met = d[i].ofDaemons(met, w, p.reserved)
-		met = d[i].ofServices(met, anyNode{})
-		met = d[i].ofPoliciesEverywhere(met)
+	for _, r := range p.policies.reservations(w) {
+		for i := range c.demands {
+			if d := &c.demands[i]; r.socket == d.claim.Socket {
+				d.policies = append(d.policies, r)
+			}
+		}
+	}
+	for i := range c.demands {
+		met = c.demands[i].of(met, c.seeker.Everywhere())
+		met = c.demands[i].ofPoliciesEverywhere(met)
 	}
 	if len(met) > 0 {
 		return nil, met.status()
 	}
-	state.Write(stateKey, d)
+	state.Write(stateKey, c)
 	return nil, nil
 }
 
@@ -187,39 +191,23 @@ func wants(pod *corev1.Pod, trusted []string) *check.Workload {
 		return nil
 	}
 	w := extract.Pod(pod, nil, trusted)
-	w.Claims = slices.DeleteFunc(w.Claims, func(c ports.Claim) bool { return c.InitOnly })
-	if len(w.Claims) == 0 {
+	if w.Claims = w.Lasting(); len(w.Claims) == 0 {
 		return nil
-	}
-	slices.SortFunc(w.Claims, ports.Claim.Compare)
-	w.Claims = slices.CompactFunc(w.Claims, func(a, b ports.Claim) bool { return a.Socket == b.Socket })
-	for i := range w.Claims {
-		w.Claims[i].Scope = ports.EverywhereScope()
 	}
 	return w
 }
 
-func (p *PortClaims) demands(w *check.Workload) (demands, error) {
-	d := make(demands, len(w.Claims))
-	reserved := p.policies.reservations(w)
-	for i, c := range w.Claims {
-		held, err := p.services.holders(c)
-		if err != nil {
-			return nil, err
-		}
-		d[i].claim, d[i].services = c, held
-		for _, r := range p.reserved {
-			if r.NodeLabel != "" && c.Overlaps(r.Socket) && !r.IsRunBy(w) {
-				d[i].daemons = append(d[i].daemons, r)
-			}
-		}
-		for _, r := range reserved {
-			if r.socket == c.Socket {
-				d[i].policies = append(d[i].policies, r)
-			}
-		}
+func (p *PortClaims) newCycle(w *check.Workload, daemons []check.Reserved) (*cycle, error) {
+	held, err := p.services.holders(w)
+	if err != nil {
+		return nil, err
 	}
-	return d, nil
+	c := &cycle{seeker: check.NewSeeker(w, held, daemons)}
+	c.demands = make([]demand, len(c.seeker.Wanted()))
+	for i, wanted := range c.seeker.Wanted() {
+		c.demands[i].claim = wanted
+	}
+	return c, nil
 }
 
 // PreFilterExtensions returns nil: see the package's comment.
@@ -232,7 +220,7 @@ func (p *PortClaims) Filter(ctx context.Context, state fwk.CycleState, _ *corev1
 	if err != nil {
 		return fwk.AsStatus(fmt.Errorf("%s: PreFilter left nothing: %w", Name, err))
 	}
-	d, ok := data.(demands)
+	c, ok := data.(*cycle)
 	if !ok {
 		return fwk.AsStatus(fmt.Errorf("%s: the state is a %T", Name, data))
 	}
@@ -240,16 +228,20 @@ func (p *PortClaims) Filter(ctx context.Context, state fwk.CycleState, _ *corev1
 		return fwk.AsStatus(fmt.Errorf("%s: the node is gone", Name))
 	}
 	var room [4]clash // mostly enough, and on the stack
-	return d.meet(room[:0], p.machine(ctx, info)).status()
+	return c.meet(room[:0], p.machine(ctx, info)).status()
 }
 
 // meet adds everything that is in the way on one node.
-func (d demands) meet(met clashes, m *machine) clashes {
-	for i := range d {
-		met = d[i].ofPods(met, m)
-		met = d[i].ofServices(met, m)
-		met = d[i].ofNode(met, m)
-		met = d[i].ofPolicies(met, m.node)
+func (c *cycle) meet(met clashes, m *machine) clashes {
+	var others []check.Obstacle
+	if len(m.reserved) > 0 || c.seeker.HasHolders() { // a look at the node itself costs more than all else
+		others = c.seeker.On(check.Node{Name: m.node.Name, Labels: m.node.Labels, Reserved: m.reserved, Addresses: m})
+	}
+	for i := range c.demands {
+		d := &c.demands[i]
+		met = d.ofPods(met, m)
+		met = d.of(met, others)
+		met = d.ofPolicies(met, m.node)
 	}
 	return met
 }
@@ -263,34 +255,11 @@ type clash struct {
 
 type clashes []clash
 
-// ofDaemons adds the daemons of every node that hold what is wanted, as the others below add others.
-func (d *demand) ofDaemons(met clashes, w *check.Workload, reserved []check.Reserved) clashes {
-	for _, r := range reserved {
-		if r.NodeLabel == "" && d.claim.Overlaps(r.Socket) && !r.IsRunBy(w) {
-			met = append(met, clash{d, report.Daemon(r.Name, true), nil})
-		}
-	}
-	return met
-}
-
-func (d *demand) ofServices(met clashes, nodes ports.Nodes) clashes {
-	for _, held := range d.services {
-		if _, ok := ports.Meet(d.claim, held, nodes); ok {
-			met = append(met, clash{d, held.Owner.Ref.String(), nil})
-		}
-	}
-	return met
-}
-
-func (d *demand) ofNode(met clashes, m *machine) clashes {
-	for _, r := range d.daemons {
-		if r.IsOn(m.node.Labels) {
-			met = append(met, clash{d, report.Daemon(r.Name, false), nil})
-		}
-	}
-	for _, r := range m.reserved {
-		if d.claim.Overlaps(r) {
-			met = append(met, clash{d, report.Reservation(extract.ReservedPortsAnnotation), nil})
+// of adds the obstacles that are about what is wanted: Services, daemons and the node itself.
+func (d *demand) of(met clashes, obstacles []check.Obstacle) clashes {
+	for i := range obstacles {
+		if o := &obstacles[i]; o.Wanted.Socket == d.claim.Socket {
+			met = append(met, clash{d, report.Blocker(*o, extract.ReservedPortsAnnotation), nil})
 		}
 	}
 	return met

@@ -64,28 +64,18 @@ func (b *bound) pods(node string, but types.UID) ([]*corev1.Pod, error) {
 // Reserve looks once more at the node that was chosen: another scheduler, or the API server, may have put a pod there
 // since the cycle began, and a Service may have come. What comes later still is between the kubelets and the pods.
 func (p *PortClaims) Reserve(_ context.Context, state fwk.CycleState, pod *corev1.Pod, node string) *fwk.Status {
-	data, err := state.Read(stateKey)
-	if err != nil {
+	if _, err := state.Read(stateKey); err != nil {
 		return nil // PreFilter skipped it
 	}
-	d, ok := data.(demands)
-	if !ok {
-		return fwk.AsStatus(fmt.Errorf("%s: the state is a %T", Name, data))
+	now, err := p.newCycle(wants(pod, p.trusted), nil)
+	if err != nil {
+		return fwk.AsStatus(err)
 	}
 	pods, err := p.bound.pods(node, pod.UID)
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
-	m := p.machineAgain(node, pods)
-	var met clashes
-	for i := range d {
-		now := demand{claim: d[i].claim}
-		if now.services, err = p.services.holders(now.claim); err != nil {
-			return fwk.AsStatus(err)
-		}
-		met = now.ofPods(met, m)
-		met = now.ofServices(met, m)
-	}
+	met := now.meet(nil, p.machineAgain(node, pods))
 	if len(met) > 0 {
 		p.bound.late.Add(pod.UID, struct{}{}, lateTime)
 	}

@@ -87,7 +87,7 @@ type contention []contender
 func (c contention) Clone() fwk.StateData { return c }
 
 // of returns who else wants one of the sockets, the workload of the pod itself aside.
-func (r *rivals) of(d demands) (contention, error) {
+func (r *rivals) of(d []demand) (contention, error) {
 	placements := map[ports.Ref][]extract.Placement{} // by workload
 	own := d[0].claim.Owner.Root()
 	for i := range d {
@@ -162,11 +162,11 @@ func (p *PortClaims) PreScore(_ context.Context, state fwk.CycleState, _ *corev1
 	if err != nil {
 		return fwk.NewStatus(fwk.Skip) // PreFilter skipped it
 	}
-	d, ok := data.(demands)
+	asked, ok := data.(*cycle)
 	if !ok {
 		return fwk.AsStatus(fmt.Errorf("%s: the state is a %T", Name, data))
 	}
-	c, err := p.rivals.of(d)
+	c, err := p.rivals.of(asked.demands)
 	if err != nil {
 		return fwk.AsStatus(err)
 	}

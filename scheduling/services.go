@@ -11,8 +11,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
-	"github.com/portcullis-k8s/portcullis/pkg/ports"
+	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 )
 
 // byNumber is the index of Services by the numbers that they claim: "30062/TCP".
@@ -58,30 +59,26 @@ func numbersOf(object any) ([]string, error) {
 	return slices.Collect(maps.Keys(numbers)), nil
 }
 
-// holders returns the claims of Services that may meet wanted on some node, sorted. Those of a Service that the pod works
-// for are no obstacle to it.
-func (s *services) holders(wanted ports.Claim) ([]ports.Claim, error) {
-	found, err := s.indexer.ByIndex(byNumber, wanted.Number())
-	if err != nil {
-		return nil, err
-	}
-	var holders []ports.Claim
-	for _, object := range found {
-		svc, ok := object.(*corev1.Service)
-		if !ok {
-			continue
+// holders returns a ledger of the Services that claim a number which w wants.
+func (s *services) holders(w *check.Workload) (*ledger.Snapshot, error) {
+	var held ledger.Ledger
+	for _, wanted := range w.Claims {
+		found, err := s.indexer.ByIndex(byNumber, wanted.Number())
+		if err != nil {
+			return nil, err
 		}
-		if svc = s.newest(svc); svc == nil {
-			continue
-		}
-		for _, c := range extract.Service(svc, s.nodePorts).Claims {
-			if c.Overlaps(wanted.Socket) && !ports.IsKin(wanted.Owner, c.Owner) {
-				holders = append(holders, c)
+		for _, object := range found {
+			svc, ok := object.(*corev1.Service)
+			if !ok {
+				continue
+			}
+			if svc = s.newest(svc); svc != nil {
+				claims := extract.Service(svc, s.nodePorts)
+				held.Replace(claims.Owner, claims.Claims)
 			}
 		}
 	}
-	slices.SortFunc(holders, ports.Claim.Compare)
-	return holders, nil
+	return held.Snapshot(), nil
 }
 
 // newest returns a Service of the store as the events told of it; nil if it is gone.

@@ -186,7 +186,7 @@ func (v *view) placement(pod *corev1.Pod, settings *extract.Settings) report.Pla
 		}
 		c := report.Candidate{Node: node.Name, NotReady: !extract.IsReady(node), Unknown: !extract.HasAllocatable(node)}
 		reserved, _ := extract.ReservedPorts(node) // what is malformed in it reserves nothing
-		for _, o := range seeker.On(node.Name, node.Labels, reserved) {
+		for _, o := range seeker.On(check.Node{Name: node.Name, Labels: node.Labels, Reserved: reserved}) {
 			c.Obstacles = append(c.Obstacles, h.dated(o, pod))
 		}
 		if p.Node == "" {

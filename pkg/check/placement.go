@@ -7,14 +7,15 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// Seeker is a pod that seeks a node, with whoever holds the sockets that it wants, sorted by node: the ledger is asked
-// once for each socket, however many nodes there are. Its answers are those of the scheduler plugin PortClaims. It is
-// never written after it is made, and may be asked from many goroutines.
+// Seeker is a pod that seeks a node, with whoever holds the sockets that it wants: the ledger is asked once for each
+// socket, however many nodes there are. The scheduler plugin, the extender and `why` ask it. It is never written after it
+// is made, and may be asked from many goroutines.
 type Seeker struct {
 	wanted     []ports.Claim // each socket once, sorted, scoped to every node
 	everywhere []Obstacle
 	onNode     map[string][]Obstacle
 	onSome     []someDaemon
+	atAddress  []Obstacle // Services on an address of which the ledger knows no node
 }
 
 // someDaemon is a daemon of some nodes that holds what is wanted.
@@ -44,31 +45,32 @@ func (o Obstacle) ByPod() bool { return o.Pod != ports.Ref{} }
 // In the way are pods on a node, those of w's own controller too: two of them cannot both have a port of one node. So
 // are Services, but not that which w works for. Templates hold nothing on a node, and w is never in its own way. Whoever
 // fills the ledger leaves out the pods that are bound to no node, as a DaemonSet's may claim their node before they are.
+// A caller that knows itself what pods hold on each node, as a plugin does, gives a ledger of the Services alone.
 func NewSeeker(w *Workload, held *ledger.Snapshot, daemons []Reserved) *Seeker {
-	s := &Seeker{wanted: lasting(w.Claims), onNode: map[string][]Obstacle{}}
+	s := &Seeker{wanted: w.Lasting(), onNode: map[string][]Obstacle{}}
 	names := subject{held: held, templates: map[ports.Ref]sockets{}}
 	for _, wanted := range s.wanted {
 		for _, d := range daemons {
 			if wanted.Overlaps(d.Socket) && !d.IsRunBy(w) {
-				o := Obstacle{Wanted: wanted, Holder: Holder{Ref: ports.Ref{Kind: DaemonKind, Name: d.Name}, Claim: reservedClaim(d.Socket)}}
-				if d.NodeLabel == "" {
-					s.everywhere = append(s.everywhere, o)
-					continue
-				}
-				o.Holder.Claim.Scope = ports.Scope{}
-				s.onSome = append(s.onSome, someDaemon{d, o})
+				s.addDaemon(wanted, d)
 			}
 		}
 		for _, c := range held.Holders(wanted.Socket) {
+			if !isInTheWay(c, &w.Owner) {
+				continue
+			}
 			conflict, met := ports.Meet(wanted, c, held)
-			if !met || !isInTheWay(c, &w.Owner) {
+			if !met && (c.Kind.OfPod() || c.Idle) {
 				continue
 			}
 			o := Obstacle{Wanted: wanted, Holder: *names.holder(held.Root(c.Owner), c)}
 			if c.Kind.OfPod() {
 				o.Pod = c.Owner.Ref
 			}
-			if conflict.Nodes == nil {
+			switch {
+			case !met:
+				s.atAddress = append(s.atAddress, o)
+			case conflict.Nodes == nil:
 				s.everywhere = append(s.everywhere, o)
 			}
 			for _, node := range conflict.Nodes {
@@ -79,15 +81,26 @@ func NewSeeker(w *Workload, held *ledger.Snapshot, daemons []Reserved) *Seeker {
 	return s
 }
 
-// lasting returns the claims that last as long as the pod runs, each socket once.
-func lasting(claims []ports.Claim) []ports.Claim {
-	wanted := slices.DeleteFunc(slices.Clone(claims), func(c ports.Claim) bool { return c.InitOnly })
-	slices.SortFunc(wanted, ports.Claim.Compare)
-	wanted = slices.CompactFunc(wanted, func(a, b ports.Claim) bool { return a.Socket == b.Socket })
-	for i := range wanted {
-		wanted[i].Scope = ports.EverywhereScope()
+func (s *Seeker) addDaemon(wanted ports.Claim, d Reserved) {
+	o := Obstacle{Wanted: wanted, Holder: Holder{Ref: ports.Ref{Kind: DaemonKind, Name: d.Name}, Claim: reservedClaim(d.Socket)}}
+	if d.NodeLabel == "" {
+		s.everywhere = append(s.everywhere, o)
+		return
 	}
-	return wanted
+	o.Holder.Claim.Scope = ports.Scope{}
+	s.onSome = append(s.onSome, someDaemon{d, o})
+}
+
+// Lasting returns the claims that last as long as a pod of w runs, each socket once, sorted, scoped to every node: while one
+// node is looked at, that node is all there is.
+func (w *Workload) Lasting() []ports.Claim {
+	lasting := slices.DeleteFunc(slices.Clone(w.Claims), func(c ports.Claim) bool { return c.InitOnly })
+	slices.SortFunc(lasting, ports.Claim.Compare)
+	lasting = slices.CompactFunc(lasting, func(a, b ports.Claim) bool { return a.Socket == b.Socket })
+	for i := range lasting {
+		lasting[i].Scope = ports.EverywhereScope()
+	}
+	return lasting
 }
 
 func isInTheWay(c ports.Claim, seeker *ports.Owner) bool {
@@ -109,24 +122,44 @@ func (s *Seeker) Wanted() []ports.Claim { return s.wanted }
 // any, no node need be asked about. The caller must not write to it.
 func (s *Seeker) Everywhere() []Obstacle { return s.everywhere }
 
-// On returns what is in the way on a node that has labels, of whose ports its own annotation reserves some, sorted by what is
-// wanted. The caller must not write to it.
-func (s *Seeker) On(node string, labels map[string]string, reserved []ports.Socket) []Obstacle {
-	here := s.onNode[node]
-	if len(s.everywhere)+len(s.onSome)+len(reserved) == 0 {
+// HasHolders reports whether anybody holds, on some node or on all, what the pod wants. If nobody does, what On returns
+// depends on the node's own annotation alone.
+func (s *Seeker) HasHolders() bool {
+	return len(s.everywhere)+len(s.onNode)+len(s.onSome)+len(s.atAddress) > 0
+}
+
+// Node is what a Seeker is told of a node.
+type Node struct {
+	Name      string
+	Labels    map[string]string
+	Reserved  []ports.Socket // ports that its own annotation reserves
+	Addresses ports.Nodes    // nil: the ledger knows them
+}
+
+// On returns what is in the way on a node, sorted by what is wanted. The caller must not write to it.
+func (s *Seeker) On(node Node) []Obstacle {
+	here := s.onNode[node.Name]
+	if len(s.everywhere)+len(s.onSome)+len(s.atAddress)+len(node.Reserved) == 0 {
 		return here
 	}
 	all := slices.Concat(s.everywhere, here)
 	for _, d := range s.onSome {
-		if d.IsOn(labels) {
+		if d.IsOn(node.Labels) {
 			all = append(all, d.Obstacle)
 		}
 	}
+	if node.Addresses != nil {
+		for _, o := range s.atAddress {
+			if _, met := ports.Meet(o.Wanted, o.Holder.Claim, node.Addresses); met {
+				all = append(all, o)
+			}
+		}
+	}
 	for _, wanted := range s.wanted {
-		for _, r := range reserved {
+		for _, r := range node.Reserved {
 			if wanted.Overlaps(r) {
 				all = append(all, Obstacle{Wanted: wanted, Holder: Holder{
-					Ref: ports.Ref{APIVersion: "v1", Kind: NodeKind, Name: node}, Claim: reservedClaim(r),
+					Ref: ports.Ref{APIVersion: "v1", Kind: NodeKind, Name: node.Name}, Claim: reservedClaim(r),
 				}})
 			}
 		}

@@ -76,7 +76,7 @@ func TestObstacles(t *testing.T) {
 			reserved = append(reserved, ports.MustParseSocket("*:"+c.reserved))
 		}
 		for range 2 { // the first answer leaves the second as it is
-			if diff := cmp.Diff([][]string{c.n1, c.n2}, [][]string{obstacles(s.On("n1", map[string]string{"control-plane": ""}, reserved)), obstacles(s.On("n2", nil, nil))}); diff != "" {
+			if diff := cmp.Diff([][]string{c.n1, c.n2}, [][]string{obstacles(s.On(check.Node{Name: "n1", Labels: map[string]string{"control-plane": ""}, Reserved: reserved})), obstacles(s.On(check.Node{Name: "n2"}))}); diff != "" {
 				t.Errorf("%s: on n1 and n2 (-want +got):\n%s", c.why, diff)
 			}
 		}
@@ -125,7 +125,7 @@ func BenchmarkSeeker(b *testing.B) {
 			for b.Loop() {
 				s, refused := check.NewSeeker(w, held, settings().Reserved), 0
 				for _, n := range nodes {
-					refused += min(1, len(s.On(n, nil, nil)))
+					refused += min(1, len(s.On(check.Node{Name: n})))
 				}
 				if refused != c.want {
 					b.Fatalf("%d nodes refused, want %d", refused, c.want)

@@ -150,7 +150,7 @@ func RoomFor(in Input) Room {
 		if in.NodeLabels != nil {
 			labels = in.NodeLabels(node)
 		}
-		for _, o := range seeker.On(node, labels, nil) {
+		for _, o := range seeker.On(Node{Name: node, Labels: labels}) {
 			room.Taken = append(room.Taken, node)
 			room.Holders = append(room.Holders, o.Holder.Ref)
 		}

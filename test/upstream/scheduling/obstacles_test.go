@@ -43,7 +43,7 @@ func TestObstacles(t *testing.T) {
 			state, before := preFilter(t.Context(), p, pod)
 			for _, node := range c.nodes {
 				reserved, _ := extract.ReservedPorts(node.Node()) // malformed entries are drawn on purpose
-				status, here := before, seeker.On(node.Node().Name, node.Node().Labels, reserved)
+				status, here := before, seeker.On(check.Node{Name: node.Node().Name, Labels: node.Node().Labels, Reserved: reserved})
 				said := here
 				if status == nil {
 					status = p.Filter(t.Context(), state, pod, node)
