@@ -203,7 +203,7 @@ func (a *allocation) isSettling(e *pool.ExhaustedError) bool {
 func (a *allocation) comesFree(claim *v1alpha1.PortClaim) bool {
 	switch claim.Status.Phase {
 	case v1alpha1.ClaimReleased:
-		m, known := a.pools.Named(claim.Spec.Pool) // whose delay it waits for, as pkg/controller does
+		m, known := a.pools.Named(claim.Spec.Pool) // whose delay it waits for, as pkg/controller/claims does
 		at := claim.Status.ReleasedAt
 		return at == nil || !known || a.now().Add(settleTime).After(at.Add(m.ReuseDelay))
 	case v1alpha1.ClaimBound:

@@ -42,7 +42,7 @@ const (
 	// claimTime bounds what the mutating hook may take to book: some of its time is left to tell the other replicas.
 	claimTime = 1500 * time.Millisecond
 	// freshTime is how long a request is so recent that the number need not be asked for again: much shorter than its claim is
-	// kept, see RequestLifetime of pkg/controller.
+	// kept, see RequestLifetime of pkg/controller/claims.
 	freshTime = 3 * time.Second
 	// claimAttempts bounds how often one claim is tried to write.
 	claimAttempts = 4

@@ -4,7 +4,7 @@
 // Package v1alpha1 is the kinds of portcullis.dev/v1alpha1. A cluster's administrators write PortPool, which says which
 // ports a team's Services or pods get, and PortPolicy, which says who may have ports on nodes at all. Portcullis writes
 // PortClaim, one for each nodePort of a pool that a Service has or has requested: the webhook creates it before it
-// allocates the port, and pkg/controller binds it, releases it and deletes it.
+// allocates the port, and pkg/controller/claims binds it, releases it and deletes it.
 //
 // extract.Pool and extract.Policy turn the objects into the plain values that pkg/pool and pkg/check work with.
 //

@@ -21,7 +21,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/pkg/controller"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/arming"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/audit"
+	certs "github.com/portcullis-k8s/portcullis/pkg/controller/certificates"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/claims"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/leader"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/status"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/webhook"
 )
@@ -84,74 +89,79 @@ func hasPools(ctx context.Context, config *rest.Config) (bool, error) {
 }
 
 // addWriters adds what one of the replicas writes.
-func (o *serveOptions) addWriters(p *process, settings *extract.Settings, pools bool, certificates *controller.Certificates) error {
-	leader := &controller.Leader{}
+func (o *serveOptions) addWriters(p *process, settings *extract.Settings, pools bool, certificates *certs.Controller) error {
+	runner := &leader.Runner{}
 	var errs []error
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("naming this replica: %w", err)
 	}
 	if o.controllers.elect {
-		leader.Election = &controller.Election{
+		runner.Election = &leader.Election{
 			Config: p.manager.GetConfig(), Namespace: o.controllers.leaseNamespace(), Name: leaseName, Identity: host + "_" + rand.Text(),
 		}
 	}
 	if certificates != nil {
-		leader.Tasks = append(leader.Tasks, certificates.Lead)
+		runner.Tasks = append(runner.Tasks, certificates.Lead)
 		errs = append(errs, p.manager.Add(certificates))
 	}
 	if o.controllers.arm {
 		p.arming = o.newArming(p)
-		leader.Tasks = append(leader.Tasks, p.arming.Lead)
+		runner.Tasks = append(runner.Tasks, p.arming.Lead)
 	}
 	if pools {
-		c, err := newController(p.manager, settings)
+		c, s, err := newPoolControllers(p.manager, settings)
 		if err != nil {
 			return err
 		}
-		leader.After = c.Watching()
-		leader.Tasks = append(leader.Tasks, c.Lead)
-		errs = append(errs, p.manager.Add(c))
+		runner.After = append(runner.After, c.Synced(), s.Synced())
+		runner.Tasks = append(runner.Tasks, c.Lead, s.Lead)
+		errs = append(errs, p.manager.Add(c), p.manager.Add(s))
 	}
 	if o.controllers.auditEvery > 0 {
-		a, err := controller.NewAuditor(p.manager, controller.AuditOptions{
-			Settings: settings, Pools: pools, Every: o.controllers.auditEvery, Reports: o.controllers.reports,
+		a, err := audit.New(p.manager, audit.Options{
+			Settings: settings, Pools: pools, Interval: o.controllers.auditEvery, Reports: o.controllers.reports,
 			Instance: cmp.Or(os.Getenv("POD_NAME"), host),
-			Metrics:  controller.NewAuditMetrics(metrics.Registry), Now: time.Now,
+			Metrics:  audit.NewMetrics(metrics.Registry), Now: time.Now,
 		})
 		if err != nil {
 			return err
 		}
-		leader.Tasks = append(leader.Tasks, a.Lead)
+		runner.Tasks = append(runner.Tasks, a.Lead)
 		errs = append(errs, p.manager.Add(a))
 	}
-	if len(leader.Tasks) > 0 {
-		errs = append(errs, p.manager.Add(leader))
+	if len(runner.Tasks) > 0 {
+		errs = append(errs, p.manager.Add(runner))
 	}
 	return errors.Join(errs...)
 }
 
 // newArming returns what arms the webhook.
-func (o *serveOptions) newArming(p *process) *controller.Arming {
-	return &controller.Arming{
+func (o *serveOptions) newArming(p *process) *arming.Controller {
+	return &arming.Controller{
 		Reader: p.manager.GetAPIReader(), Writer: p.manager.GetClient(), Configuration: configurationName,
 		ProbeNamespace: o.controllers.probeNamespace,
 		Service:        client.ObjectKey{Namespace: o.controllers.leaseNamespace(), Name: o.serving.service},
 		Pod:            os.Getenv("POD_NAME"), Address: os.Getenv("POD_IP"),
-		Leaving: p.stopping, Metrics: controller.NewArmingMetrics(metrics.Registry), Now: time.Now,
+		Leaving: p.stopping, Metrics: arming.NewMetrics(metrics.Registry), Now: time.Now,
 		Events: p.manager.GetEventRecorder("portcullis"),
 	}
 }
 
-// newController returns what settles claims.
-func newController(manager ctrl.Manager, settings *extract.Settings) (*controller.Controller, error) {
-	options := controller.Options{
-		NodePortRange: settings.Check.NodePortRange, Metrics: controller.NewMetrics(metrics.Registry), Now: time.Now,
+// newPoolControllers returns what reconciles PortClaims, and what writes the status of pools and policies.
+func newPoolControllers(manager ctrl.Manager, settings *extract.Settings) (*claims.Controller, *status.Controller, error) {
+	c, err := claims.New(manager, claims.Options{
+		NodePortRange: settings.Check.NodePortRange, Metrics: claims.NewMetrics(metrics.Registry), Now: time.Now,
+	})
+	if err != nil {
+		return nil, nil, err
 	}
+	options := status.Options{NodePortRange: settings.Check.NodePortRange, Metrics: status.NewMetrics(metrics.Registry)}
 	for _, r := range settings.Check.Reserved {
 		options.Reserved = append(options.Reserved, r.Socket.Port)
 	}
-	return controller.New(manager, options)
+	s, err := status.New(manager, options)
+	return c, s, err
 }
 
 func (o *controllerOptions) leaseNamespace() string {

@@ -20,7 +20,7 @@ import (
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/pkg/controller"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/arming"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
@@ -308,20 +308,20 @@ func (d *patient) nodePortRange(ctx context.Context, settings *extract.Settings)
 // endToEnd has the API server ask the webhook about a dry run that must be refused.
 func (d *patient) endToEnd(ctx context.Context) []report.DoctorCheck {
 	const name = "end to end"
-	_, err := d.AppsV1().Deployments(d.probeNamespace).Create(ctx, controller.NewProbe(d.probeNamespace), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	_, err := d.AppsV1().Deployments(d.probeNamespace).Create(ctx, arming.NewProbe(d.probeNamespace), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	fix := "see the checks above; kubectl -n " + d.installedIn + " logs deployment/" + d.service
 	switch {
 	case err == nil:
 		return []report.DoctorCheck{broken(name, fix, "a dry run that must be refused was let through: the API server does not ask the webhook, or goes on without its answer")}
-	case controller.RefusedBy(err) == controller.Itself:
+	case arming.RejectedBy(err) == arming.OwnWebhook:
 		return []report.DoctorCheck{well(name, "a dry run that must be refused was refused by the webhook")}
-	case apierrors.IsForbidden(err) && controller.RefusedBy(err) == "":
+	case apierrors.IsForbidden(err) && arming.RejectedBy(err) == "":
 		return []report.DoctorCheck{{Name: name, Status: report.DoctorNotChecked, Message: "you may not create Deployments in " + d.probeNamespace + ", not even on a dry run",
 			Fix: "kubectl create rolebinding, or another --probe-namespace"}}
 	case strings.Contains(err.Error(), "failed calling webhook"):
 		return []report.DoctorCheck{broken(name, fix+"; to let everything pass meanwhile: portcullis break-glass", "the API server cannot ask the webhook: %v", err)}
-	case controller.RefusedBy(err) != "":
-		return []report.DoctorCheck{broken(name, "exempt the Deployment "+d.probeNamespace+"/portcullis-probe from it", "%s refuses the dry run before the webhook is asked, so that it cannot arm: %v", controller.RefusedBy(err), err)}
+	case arming.RejectedBy(err) != "":
+		return []report.DoctorCheck{broken(name, "exempt the Deployment "+d.probeNamespace+"/portcullis-probe from it", "%s refuses the dry run before the webhook is asked, so that it cannot arm: %v", arming.RejectedBy(err), err)}
 	default:
 		return []report.DoctorCheck{{Name: name, Status: report.DoctorNotChecked, Message: inOneLine("somebody else refused the dry run: %v", []any{err})}}
 	}

@@ -36,7 +36,8 @@ import (
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/pkg/controller"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/arming"
+	certs "github.com/portcullis-k8s/portcullis/pkg/controller/certificates"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/journal"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
@@ -196,7 +197,7 @@ func scheme() (*runtime.Scheme, error) {
 type process struct {
 	manager  ctrl.Manager
 	stopping chan struct{}      // closed when the process has been told to stop: from then on it is not ready
-	arming   *controller.Arming // nil if the webhook configurations are not ours to arm
+	arming   *arming.Controller // nil if the webhook configurations are not ours to arm
 }
 
 // assemble puts the observer, the webhook, its server and what one replica writes together.
@@ -206,7 +207,7 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 		return nil, err
 	}
 	p := &process{stopping: make(chan struct{})}
-	var certificates *controller.Certificates
+	var certificates *certs.Controller
 	// The server is made with the manager, and its certificate after it.
 	from := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return certificates.Serving(hello) }
 	configure, err := o.serving.configure(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return from(hello) })
@@ -221,7 +222,7 @@ func (o *serveOptions) assemble(config *rest.Config, settings *extract.Settings,
 	if err != nil {
 		return nil, fmt.Errorf("reaching the cluster: %w", err)
 	}
-	expiry := controller.NewExpiryMetric(metrics.Registry)
+	expiry := certs.NewExpiryMetric(metrics.Registry)
 	if certificates = o.serving.certificates(p.manager, o.controllers.leaseNamespace(), expiry); certificates == nil {
 		if from, err = o.serving.files(p.manager, expiry); err != nil {
 			return nil, err

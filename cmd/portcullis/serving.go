@@ -20,7 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/portcullis-k8s/portcullis/pkg/controller"
+	certs "github.com/portcullis-k8s/portcullis/pkg/controller/certificates"
 )
 
 // secretName is where self-made certificates have their authority.
@@ -78,12 +78,12 @@ func (o *servingOptions) validate() error {
 }
 
 // certificates returns the keeper of self-made certificates; nil if there are files.
-func (o *servingOptions) certificates(manager ctrl.Manager, namespace string, expiry *prometheus.GaugeVec) *controller.Certificates {
+func (o *servingOptions) certificates(manager ctrl.Manager, namespace string, expiry *prometheus.GaugeVec) *certs.Controller {
 	if o.certDir != "" {
 		return nil
 	}
 	host := o.service + "." + namespace + ".svc"
-	return &controller.Certificates{
+	return &certs.Controller{
 		Reader: manager.GetAPIReader(), Writer: manager.GetClient(),
 		Secret: client.ObjectKey{Namespace: namespace, Name: secretName}, Configuration: configurationName,
 		Names:             append([]string{host, host + ".cluster.local"}, o.names...),
@@ -94,7 +94,7 @@ func (o *servingOptions) certificates(manager ctrl.Manager, namespace string, ex
 }
 
 // segments returns which segments of paths are accepted: none with files, where nobody writes any.
-func (o *servingOptions) segments(certificates *controller.Certificates) func(segment string) bool {
+func (o *servingOptions) segments(certificates *certs.Controller) func(segment string) bool {
 	if certificates == nil {
 		return func(segment string) bool { return segment == "" }
 	}
@@ -169,7 +169,7 @@ func (o *servingOptions) verifyClient(state tls.ConnectionState) error {
 
 // answers returns a check that the program's own port answers with the certificate that the API server expects; with
 // files it is not known what that expects.
-func (o *servingOptions) answers(certificates *controller.Certificates) func(context.Context) error {
+func (o *servingOptions) answers(certificates *certs.Controller) func(context.Context) error {
 	host := o.host
 	if host == "" {
 		host = "localhost"

@@ -9,8 +9,8 @@
 // as it should be now. Authority.Issue signs a serving certificate, Bundle is what the API server trusts, and Data and
 // Parse write and read the Store as the data of a Secret.
 //
-// The package knows neither clusters nor clocks: controller.Certificates keeps the Secret and the webhook configurations
-// in step with it.
+// The package knows neither clusters nor clocks: pkg/controller/certificates keeps the Secret and the webhook
+// configurations in line with it.
 package certificate
 
 import (

@@ -27,7 +27,8 @@ import (
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
-	"github.com/portcullis-k8s/portcullis/pkg/controller"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/audit"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/leader"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	words "github.com/portcullis-k8s/portcullis/pkg/report"
@@ -72,14 +73,14 @@ func (w *world) audit(t *testing.T, o auditing) *auditor {
 		o.every = time.Hour
 	}
 	a := &auditor{world: w, metrics: prometheus.NewPedanticRegistry()}
-	made, err := controller.NewAuditor(manager, controller.AuditOptions{
-		Settings: settings, Pools: true, Every: o.every, Soonest: 100 * time.Millisecond, Reports: o.reports, Instance: "test",
-		Metrics: controller.NewAuditMetrics(a.metrics), Now: time.Now,
+	made, err := audit.New(manager, audit.Options{
+		Settings: settings, Pools: true, Interval: o.every, MinInterval: 100 * time.Millisecond, Reports: o.reports, Instance: "test",
+		Metrics: audit.NewMetrics(a.metrics), Now: time.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(manager.Add(made), manager.Add(&controller.Leader{Tasks: []func(context.Context){made.Lead}})); err != nil {
+	if err := errors.Join(manager.Add(made), manager.Add(&leader.Runner{Tasks: []func(context.Context){made.Lead}})); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(logf.IntoContext(context.WithoutCancel(t.Context()), logr.Discard()))

@@ -129,7 +129,7 @@ func commitBefore(ctx context.Context, root, dir string) (overlay string, err er
 		return string(out), err
 	}
 	const commit = "HEAD~1"
-	if _, err := git("cat-file", "-e", commit+":pkg/controller/certificates.go"); err != nil {
+	if _, err := git("cat-file", "-e", commit+":go.mod"); err != nil {
 		return "", fmt.Errorf("the commit before is not to be had: %w", err)
 	}
 	changed, err1 := git("diff", "--name-only", "--no-renames", "-z", commit)

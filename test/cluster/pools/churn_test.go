@@ -16,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/pkg/controller"
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 )
@@ -32,7 +31,7 @@ func testChurn(t *testing.T, w *world) {
 	rounds, s := seed.Rounds(60, 2000), seed.Of(t)
 	w.pool(t, "churn-a", "30400-30429", 0)
 	w.pool(t, "churn-b", "30430-30459", time.Second)
-	r := w.run(t, settings{Options: controller.Options{Lifetime: 3 * time.Second}})
+	r := w.run(t, settings{lifetime: 3 * time.Second})
 	wrong := w.watchDeletions(t)
 	var working sync.WaitGroup
 	for i := range churners {

@@ -17,7 +17,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cluster"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/pkg/controller"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 )
 
@@ -73,7 +72,7 @@ func testUnconfirmed(t *testing.T, w *world) {
 	again := w.request(t, 30113, "unconfirmed", named(ns, "again"))
 	w.service(t, ns, "given") // exists, and does not have the number
 	w.request(t, 30114, "unconfirmed", named(ns, "given"))
-	r := w.run(t, settings{Options: controller.Options{Lifetime: 4 * time.Second}})
+	r := w.run(t, settings{lifetime: 4 * time.Second})
 	time.Sleep(2 * time.Second)
 	again.Status.RequestedAgainAt = new(metav1.Now())
 	if err := w.Status().Update(t.Context(), again); err != nil {
@@ -106,7 +105,7 @@ func testHeldByAnother(t *testing.T, w *world) {
 	r.stop()
 
 	// The request is dead: the number is the other one's.
-	r = w.run(t, settings{Options: controller.Options{Lifetime: time.Second}})
+	r = w.run(t, settings{lifetime: time.Second})
 	if got := w.waitBound(t, 30120, thief); got.UID == claim.UID {
 		t.Error("the claim was rewritten for another Service")
 	}
@@ -318,7 +317,7 @@ func testHeldBack(t *testing.T, w *world) {
 	live := &countingReader{about: map[string]int{}}
 	since, oldClaim := &atomic.Pointer[[]corev1.Service]{}, &atomic.Pointer[v1alpha1.PortClaim]{}
 	w.run(t, settings{
-		Options: controller.Options{Lifetime: time.Second},
+		lifetime: time.Second,
 		wrap: func(c cluster.Cluster) cluster.Cluster {
 			live.Reader = c.GetAPIReader()
 			return heldBack{c, live, since, oldClaim}

@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/pkg/controller"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/leader"
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
@@ -45,8 +45,8 @@ func (w *world) replica(t *testing.T, name string, network *cut) *running {
 		t.Fatal(err)
 	}
 	config.Wrap(func(rt http.RoundTripper) http.RoundTripper { return cutTransport{rt, network} })
-	return w.run(t, settings{config: config, election: &controller.Election{
-		Config: rest.CopyConfig(config), Namespace: "portcullis-system", Name: "portcullis", Identity: name, Lease: 3 * time.Second,
+	return w.run(t, settings{config: config, election: &leader.Election{
+		Config: rest.CopyConfig(config), Namespace: "portcullis-system", Name: "portcullis", Identity: name, LeaseDuration: 3 * time.Second,
 	}})
 }
 
@@ -126,7 +126,7 @@ func testOutage(t *testing.T, w *world) {
 		made = append(made, w.service(t, ns, fmt.Sprint("s", n), n))
 	}
 	// Long enough for a Service to come after its request, also on a machine that is busy.
-	r := w.run(t, settings{Options: controller.Options{Lifetime: 5 * time.Second}})
+	r := w.run(t, settings{lifetime: 5 * time.Second})
 	for _, svc := range made {
 		w.waitBound(t, svc.Spec.Ports[0].NodePort, svc)
 	}

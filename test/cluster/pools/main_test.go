@@ -1,9 +1,10 @@
-// Package pools proves the controller of claims and status against a real API server, with the rights that ship: what it
+// Package pools proves the controllers of claims and status against a real API server, with the rights that ship: what it
 // binds, what it frees, and that it frees nothing else while caches lie, leaders change and the control plane stops. In the
 // storm, many clients want node ports of pools at once, from several replicas of the webhook in front of several API servers.
 package pools
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,9 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/pkg/controller"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/claims"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/leader"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/status"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
@@ -107,21 +110,22 @@ func (w *world) clear(t *testing.T) {
 	}
 }
 
-// settings of a controller.
+// settings of the controllers.
 type settings struct {
-	controller.Options
-	election *controller.Election
-	config   *rest.Config                          // nil: the account of the installation
-	wrap     func(cluster.Cluster) cluster.Cluster // what the controller takes for the cluster
+	lifetime       time.Duration // of requests; 0: none ends
+	statusInterval time.Duration // 0: a moment
+	election       *leader.Election
+	config         *rest.Config                          // nil: the account of the installation
+	wrap           func(cluster.Cluster) cluster.Cluster // what the controllers take for the cluster
 }
 
-// running is a controller in a manager of its own, as a replica has it.
+// running is the controllers of claims and status in a manager of their own, as a replica has them.
 type running struct {
 	metrics *prometheus.Registry
 	stop    func() // and wait until it has ended; stopping twice does no harm
 }
 
-// run starts a controller, with a request's life and a status' rest that tests can wait for.
+// run starts the controllers.
 func (w *world) run(t *testing.T, s settings) *running {
 	t.Helper()
 	if s.config == nil {
@@ -137,24 +141,25 @@ func (w *world) run(t *testing.T, s settings) *running {
 		t.Fatal(err)
 	}
 	r := &running{metrics: prometheus.NewPedanticRegistry()}
-	o := s.Options
-	o.Now, o.Metrics, o.NodePortRange = time.Now, controller.NewMetrics(r.metrics), ports.MustParseRange("30000-32767")
-	if o.Lifetime == 0 {
-		o.Lifetime = time.Hour // nothing is taken for dead
-	}
-	if o.StatusEvery == 0 {
-		o.StatusEvery = 100 * time.Millisecond
-	}
 	var seen cluster.Cluster = manager
 	if s.wrap != nil {
 		seen = s.wrap(manager)
 	}
-	c, err := controller.New(seen, o)
-	if err != nil {
+	nodePorts := ports.MustParseRange("30000-32767")
+	claimController, err1 := claims.New(seen, claims.Options{
+		NodePortRange: nodePorts, RequestLifetime: cmp.Or(s.lifetime, time.Hour), Metrics: claims.NewMetrics(r.metrics), Now: time.Now,
+	})
+	statusController, err2 := status.New(seen, status.Options{
+		NodePortRange: nodePorts, MinInterval: cmp.Or(s.statusInterval, 100*time.Millisecond), Metrics: status.NewMetrics(r.metrics),
+	})
+	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
-	leader := &controller.Leader{Election: s.election, After: c.Watching(), Tasks: []func(context.Context){c.Lead}}
-	if err := errors.Join(manager.Add(c), manager.Add(leader)); err != nil {
+	runner := &leader.Runner{
+		Election: s.election, After: []<-chan struct{}{claimController.Synced(), statusController.Synced()},
+		Tasks: []func(context.Context){claimController.Lead, statusController.Lead},
+	}
+	if err := errors.Join(manager.Add(claimController), manager.Add(statusController), manager.Add(runner)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(logf.IntoContext(context.WithoutCancel(t.Context()), logr.Discard()))

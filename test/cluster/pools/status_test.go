@@ -15,7 +15,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/pkg/controller"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 )
 
@@ -208,7 +207,7 @@ func testConditions(t *testing.T, w *world) {
 func testRest(t *testing.T, w *world) {
 	ns := w.namespace(t, nil)
 	w.pool(t, "rest", "30260-30269", 0)
-	w.run(t, settings{Options: controller.Options{StatusEvery: time.Hour}})
+	w.run(t, settings{statusInterval: time.Hour})
 	waitPool(t, w, "rest", usage, "10: 0 allocated, 10 available, 0 quarantined, 0 foreign, 0%")
 	for n := int32(30260); n < 30265; n++ {
 		w.waitBound(t, n, w.service(t, ns, fmt.Sprint("s", n), n))

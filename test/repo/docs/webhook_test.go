@@ -10,7 +10,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 
-	"github.com/portcullis-k8s/portcullis/pkg/controller"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/arming"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/audit"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/certificates"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/claims"
+	"github.com/portcullis-k8s/portcullis/pkg/controller/status"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	"github.com/portcullis-k8s/portcullis/scheduling"
 	"github.com/portcullis-k8s/portcullis/webhook"
@@ -88,10 +92,11 @@ func TestGoldenMetrics(t *testing.T) {
 	webhook.NewBuildMetric(r, "v0")
 	webhook.NewMetrics(r)
 	observe.NewMetrics(r)
-	controller.NewMetrics(r)
-	controller.NewAuditMetrics(r)
-	controller.NewArmingMetrics(r)
-	controller.NewExpiryMetric(r)
+	status.NewMetrics(r)
+	claims.NewMetrics(r)
+	audit.NewMetrics(r)
+	arming.NewMetrics(r)
+	certificates.NewExpiryMetric(r)
 	webhook.NewRefusedMetric(r)
 	scheduling.NewExtenderMetrics(r)
 	p := read(t, webhookPage)

@@ -29,12 +29,14 @@ type rule struct {
 }
 
 const (
-	kubernetes = "k8s.io/"
-	runtime    = "sigs.k8s.io/"
+	kubernetes  = "k8s.io/"
+	runtime     = "sigs.k8s.io/"
+	controllers = module + "/pkg/controller"
 )
 
 var (
 	thirdParty = []string{"*.*"} // anything whose first element has a dot, as no package of the standard library has
+	reporting  = []string{module + "/pkg/audit", module + "/pkg/explain", module + "/pkg/report"}
 	clients    = []string{"k8s.io/client-go", runtime + "controller-runtime", module + "/webhook", module + "/cmd/..."}
 )
 
@@ -61,8 +63,15 @@ func rules() []rule {
 		{"pkg/certificate", slices.Concat(thirdParty, others()), "certificates are made of the standard library, for whoever wants one"},
 		{"pkg/observe", []string{module + "/webhook", module + "/pkg/manifest", module + "/pkg/report"}, "the observer feeds the ledger; who asks it is nothing to it"},
 		{"pkg/journal", slices.Concat(others("pkg/ports")), "entries are claims; what they mean is the webhook's to say"},
-		{"pkg/controller", []string{module + "/webhook", module + "/pkg/manifest", module + "/docs/codes", module + "/cmd/...", "k8s.io/kubernetes"},
-			"the controller writes what others have decided; who answers requests is nothing to it"},
+		{"pkg/controller/...", []string{module + "/webhook", module + "/pkg/manifest", module + "/docs/codes", module + "/cmd/...", "k8s.io/kubernetes"},
+			"controllers do not answer requests, and do not depend on what does"},
+		{"pkg/controller/...", []string{"!" + controllers, "=" + controllers + "/internal/informers", "=" + controllers + "/internal/periodic"},
+			"controllers do not depend on each other: the command puts them together"},
+		{"pkg/controller/leader", others(), "an election is about no port"},
+		{"pkg/controller/certificates", others("pkg/certificate", "pkg/controller/internal/periodic"), "certificates are about no port"},
+		{"pkg/controller/arming", reporting, "the self-test checks the webhook, not the cluster"},
+		{"pkg/controller/claims", reporting, "a claim depends on the cluster alone, not on what is reported about it"},
+		{"pkg/controller/status", reporting, "a status shows what exists, not what an audit finds"},
 		{"docs/codes", append(slices.Clone(thirdParty), module+"/..."), "pages are text: whoever shows them brings the rest"},
 		{"pkg/...", []string{module + "/docs/codes"}, "importing a library must not bring in a manual: the command shows it"},
 		{"webhook", []string{module + "/docs/codes", module + "/pkg/manifest", module + "/cmd/...", "k8s.io/kubernetes"}, "the handlers judge what they are sent"},
