@@ -9,6 +9,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/portcullis-k8s/portcullis/cmd/portcullis/internal/cli"
+	"github.com/portcullis-k8s/portcullis/cmd/portcullis/internal/clitest"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
@@ -61,72 +63,72 @@ func TestHostileNames(t *testing.T) {
 			hold := func(stdin string, want int, args ...string) {
 				t.Helper()
 				o := runCommand(t, stdin, args...)
-				if o.exit != want {
-					t.Errorf("%q: exit %d, want %d: %s%s", args, o.exit, want, o.stdout, o.stderr)
+				if o.Exit != want {
+					t.Errorf("%q: exit %d, want %d: %s%s", args, o.Exit, want, o.Stdout, o.Stderr)
 				}
-				holdPlain(t, args, args[len(args)-1], o.stdout)
-				holdPlain(t, args, "", o.stderr)
+				holdPlain(t, args, args[len(args)-1], o.Stdout)
+				holdPlain(t, args, "", o.Stderr)
 			}
 			replaced := func(text, name string) string {
 				return strings.NewReplacer("{name: "+name+"}", "{name: "+quoted+"}", "{name: "+name+",", "{name: "+quoted+",").Replace(text)
 			}
-			clash := joined(replaced(app1, "app1"), web)
+			clash := clitest.Joined(replaced(clitest.App1, "app1"), clitest.Web)
 			annotated := fmt.Sprintf("{apiVersion: v1, kind: Pod, metadata: {name: p, annotations: {%q: auto}}, spec: {containers: [{name: c, ports: [{containerPort: 80}]}]}}\n",
 				"portcullis.dev/host-port."+strings.ToValidUTF8(name, ""))
-			cluster := joined(node1, replaced(mapped, "a"), replaced(served, "b"), strings.ReplaceAll(serving, "service-name: b", "service-name: "+quoted))
-			pods := replaced(fourOnThree(), "tomcat")
-			pools := joined(namespace("shop", "a"), nodePorts("shop/a", 30100), replaced(portPool("p", "a", "{port: 30000, endPort: 30010}", ""), "p"))
-			folder(t, map[string]string{
+			cluster := clitest.Joined(clitest.Node1, replaced(clitest.Mapped, "a"), replaced(clitest.Served, "b"), strings.ReplaceAll(clitest.Serving, "service-name: b", "service-name: "+quoted))
+			pods := replaced(clitest.FourOnThree(), "tomcat")
+			pools := clitest.Joined(clitest.Namespace("shop", "a"), clitest.NodePorts("shop/a", 30100), replaced(clitest.PortPool("p", "a", "{port: 30000, endPort: 30010}", ""), "p"))
+			clitest.Folder(t, map[string]string{
 				name: clash, "annotated.yaml": annotated, "cluster.yaml": cluster, "pods.yaml": pods, "pools.yaml": pools,
 				"broken" + name: "a: [", "values" + name: "replicas: 1\n", "folder/" + name + ".yaml": "replicas: 1\n", "listing" + name: "-A nowhere\n",
-				"sandbox.yaml": joined(node1, strings.Replace(published, "07dbe45d8e31690c76141e5e16132b086f6a2d5b63216584009b990a7c08552c", quoted, 1)),
-				"type" + name:  strings.Replace(annotated, "auto", "[]", 1), "nodes.yaml": strings.ReplaceAll(threeNodes, "n2", quoted),
+				"sandbox.yaml": clitest.Joined(clitest.Node1, strings.Replace(clitest.Published, "07dbe45d8e31690c76141e5e16132b086f6a2d5b63216584009b990a7c08552c", quoted, 1)),
+				"type" + name:  strings.Replace(annotated, "auto", "[]", 1), "nodes.yaml": strings.ReplaceAll(clitest.ThreeNodes, "n2", quoted),
 			})
-			hold("", exitFindings, "lint", name)
+			hold("", cli.ExitFindings, "lint", name)
 			for _, form := range []string{"table", "github"} {
-				hold("", exitFindings, "lint", name, "-o", form)
-				hold("", exitFindings, "lint", "annotated.yaml", "-o", form)
-				hold(clash, exitFindings, "lint", "-", "-o", form)
-				hold("", exitUsage, "lint", "folder", "-o", form)
+				hold("", cli.ExitFindings, "lint", name, "-o", form)
+				hold("", cli.ExitFindings, "lint", "annotated.yaml", "-o", form)
+				hold(clash, cli.ExitFindings, "lint", "-", "-o", form)
+				hold("", cli.ExitUsage, "lint", "folder", "-o", form)
 			}
 			for _, file := range []string{"missing", "broken", "values", "type"} {
-				read := exitUsage
+				read := cli.ExitUsage
 				if file == "type" { // all but one field of it
-					read = exitFindings
+					read = cli.ExitFindings
 				}
 				hold("", read, "lint", file+name)
-				hold("", exitUsage, "lint", "broken"+name, name, name+"/", file+name)
-				hold("", exitUsage, "lint", name, "--config", file+name)
+				hold("", cli.ExitUsage, "lint", "broken"+name, name, name+"/", file+name)
+				hold("", cli.ExitUsage, "lint", name, "--config", file+name)
 				hold("", read, "ports", "-f", file+name)
-				hold("", exitUsage, "why", "p", "-f", file+name)
+				hold("", cli.ExitUsage, "why", "p", "-f", file+name)
 				hold("", read, "pool", "status", "-f", file+name)
-				hold("", exitUsage, "trace", "--to", "192.0.2.1:80", "-f", file+name)
+				hold("", cli.ExitUsage, "trace", "--to", "192.0.2.1:80", "-f", file+name)
 			}
-			hold(clash, exitFindings, "lint", name, "-")
-			hold(strings.Replace(clash, "8080", "8081", 1), exitFindings, "lint", name, "-") // one of its name, and another form
-			hold("", exitUsage, "lint", "--"+name)
-			hold("", exitUsage, name)
+			hold(clash, cli.ExitFindings, "lint", name, "-")
+			hold(strings.Replace(clash, "8080", "8081", 1), cli.ExitFindings, "lint", name, "-") // one of its name, and another form
+			hold("", cli.ExitUsage, "lint", "--"+name)
+			hold("", cli.ExitUsage, name)
 			hold("", 0, "ports", "-f", name, "-o", "wide")
 			hold("", 0, "ports", "30062", "-f", name)
 			hold("", 0, "ports", "30007", "-f", "cluster.yaml")
-			hold("", exitUsage, "ports", "--node", "absent"+name, "-f", "nodes.yaml")
-			hold("", exitFindings, "why", "tomcat-d", "-f", "pods.yaml")
-			hold("", exitUsage, "why", name, "-f", "pods.yaml")
+			hold("", cli.ExitUsage, "ports", "--node", "absent"+name, "-f", "nodes.yaml")
+			hold("", cli.ExitFindings, "why", "tomcat-d", "-f", "pods.yaml")
+			hold("", cli.ExitUsage, "why", name, "-f", "pods.yaml")
 			hold("", 0, "pool", "status", "-f", "pools.yaml")
-			hold("", exitUsage, "pool", "suggest", "-f", "pools.yaml")
+			hold("", cli.ExitUsage, "pool", "suggest", "-f", "pools.yaml")
 			hold("", 0, "generate", "vap", "-f", "pools.yaml")
 			hold("", 0, "trace", "-f", "cluster.yaml", "--to", "192.0.2.1:30007/TCP")
-			hold("", exitUsage, "trace", "-f", "cluster.yaml", "--to", "192.0.2.1:30007/TCP", "--listing", "listing"+name)
-			hold("", exitUsage, "trace", "-f", "nodes.yaml", "--to", "192.0.2.1:30007/TCP")
+			hold("", cli.ExitUsage, "trace", "-f", "cluster.yaml", "--to", "192.0.2.1:30007/TCP", "--listing", "listing"+name)
+			hold("", cli.ExitUsage, "trace", "-f", "nodes.yaml", "--to", "192.0.2.1:30007/TCP")
 			rules := 0
 			if clean := strings.ToValidUTF8(name, ""); report.Escape(clean) != clean {
-				rules = exitUsage
+				rules = cli.ExitUsage
 			}
 			for _, form := range []string{"save", "restore", "ipset"} {
 				hold("", rules, "rules", "-f", "cluster.yaml", "--service-proxy", "ipvs", "-o", form)
 			}
 			hold("", rules, "rules", "-f", "sandbox.yaml")
-			hold("*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n", exitFindings, "rules", "-f", "cluster.yaml", "--diff", "-")
+			hold("*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n", cli.ExitFindings, "rules", "-f", "cluster.yaml", "--diff", "-")
 		})
 	}
 }
@@ -134,7 +136,7 @@ func TestHostileNames(t *testing.T) {
 // TestMistypedCommand: what could be meant is named in the same line.
 func TestMistypedCommand(t *testing.T) {
 	o := runCommand(t, "", "pot")
-	if want := "portcullis: unknown command \"pot\" for \"portcullis\"; did you mean ports or pool?\n"; o.exit != exitUsage || o.stderr != want {
-		t.Errorf("exit %d, %q, want %q", o.exit, o.stderr, want)
+	if want := "portcullis: unknown command \"pot\" for \"portcullis\"; did you mean ports or pool?\n"; o.Exit != cli.ExitUsage || o.Stderr != want {
+		t.Errorf("exit %d, %q, want %q", o.Exit, o.Stderr, want)
 	}
 }

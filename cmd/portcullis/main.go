@@ -1,19 +1,20 @@
 // Command portcullis finds port conflicts on Kubernetes nodes. Installed as kubectl-portcullis it is
-// `kubectl portcullis`. Each command has a file of its name:
+// `kubectl portcullis`. newCommand lists its commands; each of them, with its flags, is a package below internal:
 //
+//   - judge: lint checks manifests, audit everything that exists.
+//   - inspect: ports says who holds which port, and why a pod finds none.
+//   - pools: pool suggests PortPools, shows their usage and tests a change to them.
+//   - packets: rules and trace show the packet rules of a node, and who gets a packet.
 //   - serve runs the admission webhook, the extender for schedulers, and what one leader writes.
-//   - lint checks manifests. ports, why, audit and pool report on a cluster, or on a dump of it.
-//   - rules and trace show the packet rules of a node, and who gets a packet.
-//   - doctor, break-glass and generate are for whoever operates the webhook.
+//   - doctor, breakglass and generate are for whoever operates the webhook.
 //
-// serveOptions.assemble puts pkg/observe, webhook, pkg/journal and pkg/controller into one process. The commands that
-// judge objects read them from files (input.go) or from a cluster (existing.go), hand them to pkg/extract, pkg/audit and
-// pkg/explain, and print what pkg/report makes of the answer. execute turns an error into the exit code.
+// The commands that judge objects read them from files or from a cluster with package source, hand them to pkg/extract,
+// pkg/audit and pkg/explain, and print what pkg/report makes of the answer. Package cli has what all of them share, and
+// turns an error into the exit code.
 package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,13 +23,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/portcullis-k8s/portcullis/pkg/report"
-)
-
-// The exit codes, a contract with scripts.
-const (
-	exitFindings = 1
-	exitUsage    = 2
+	"github.com/portcullis-k8s/portcullis/cmd/portcullis/internal/breakglass"
+	"github.com/portcullis-k8s/portcullis/cmd/portcullis/internal/cli"
+	"github.com/portcullis-k8s/portcullis/cmd/portcullis/internal/doctor"
+	"github.com/portcullis-k8s/portcullis/cmd/portcullis/internal/generate"
+	"github.com/portcullis-k8s/portcullis/cmd/portcullis/internal/inspect"
+	"github.com/portcullis-k8s/portcullis/cmd/portcullis/internal/judge"
+	"github.com/portcullis-k8s/portcullis/cmd/portcullis/internal/packets"
+	"github.com/portcullis-k8s/portcullis/cmd/portcullis/internal/pools"
+	"github.com/portcullis-k8s/portcullis/cmd/portcullis/internal/serve"
 )
 
 // version is set by the linker.
@@ -45,33 +48,7 @@ func programVersion() string {
 }
 
 func main() {
-	os.Exit(execute(context.Background(), newCommand()))
-}
-
-// execute runs a command and returns the exit code. What is wrong is printed escaped: it names files, and what is in them.
-func execute(ctx context.Context, cmd *cobra.Command) int {
-	err := cmd.ExecuteContext(ctx)
-	if err == nil {
-		return 0
-	}
-	if found, ok := errors.AsType[*findingsError](err); ok {
-		if found.why != "" {
-			fmt.Fprintln(cmd.ErrOrStderr(), "portcullis:", report.Escape(found.why))
-		}
-		return exitFindings
-	}
-	fmt.Fprintln(cmd.ErrOrStderr(), "portcullis:", report.EscapeError(withSuggestions(err)))
-	return exitUsage
-}
-
-// withSuggestions returns an error about an unknown command in one line: cobra puts each command that could be meant on a
-// line of its own.
-func withSuggestions(err error) error {
-	what, suggested, ok := strings.Cut(err.Error(), "\n\nDid you mean this?\n\t")
-	if !ok || !strings.HasPrefix(what, "unknown command ") {
-		return err
-	}
-	return fmt.Errorf("%s; did you mean %s?", what, strings.ReplaceAll(strings.TrimSpace(suggested), "\n\t", " or "))
+	os.Exit(cli.Execute(context.Background(), newCommand()))
 }
 
 func newCommand() *cobra.Command {
@@ -93,34 +70,17 @@ the nodes' own daemons. It rejects what cannot work and names the holder of the 
 	if strings.HasPrefix(filepath.Base(os.Args[0]), "kubectl-") {
 		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl portcullis"}
 	}
+	v := programVersion()
 	root.AddCommand(
-		newLint(), newPorts(), newWhy(), newAudit(), newPool(), newRules(), newTrace(), newGenerate(),
-		newServe(), newDoctor(), newBreakGlass(), newVersion(),
+		judge.Lint(v), inspect.Ports(v), inspect.Why(v), judge.Audit(v), pools.Command(v), packets.Rules(), packets.Trace(), generate.Command(),
+		serve.Command(v), doctor.Command(v), breakglass.Command(v), newVersion(v),
 	)
 	return root
 }
 
-// atMostOne accepts one argument or none, and says usage where there are more.
-func atMostOne(usage string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
-		if len(args) > 1 {
-			return errors.New(usage)
-		}
-		return nil
-	}
-}
-
-func newVersion() *cobra.Command {
+func newVersion(version string) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), programVersion()) },
+		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version) },
 	}
 }
-
-// findingsError says that there were findings at or above the level that fails.
-type findingsError struct {
-	n   int
-	why string // what else makes the exit code 1, where the report does not show it
-}
-
-func (e *findingsError) Error() string { return fmt.Sprintf("%d findings", e.n) }

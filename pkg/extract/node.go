@@ -92,12 +92,21 @@ func NodeRef(name string) ports.Ref {
 
 const reservedPortsField = "metadata.annotations[" + ReservedPortsAnnotation + "]"
 
+// PodNetworks returns the networks of a node's pods, each once.
+func PodNetworks(node *corev1.Node) []netip.Prefix {
+	var found []netip.Prefix
+	for _, text := range append([]string{node.Spec.PodCIDR}, node.Spec.PodCIDRs...) {
+		if p, err := netip.ParsePrefix(text); err == nil && !slices.Contains(found, p.Masked()) {
+			found = append(found, p.Masked())
+		}
+	}
+	return found
+}
+
 // NodeFamilies returns the families of a node's pod CIDRs, and those of its internal addresses.
 func NodeFamilies(node *corev1.Node) (podCIDRs, internal check.Families) {
-	for _, cidr := range append([]string{node.Spec.PodCIDR}, node.Spec.PodCIDRs...) {
-		if p, err := netip.ParsePrefix(cidr); err == nil {
-			podCIDRs = podCIDRs.Or(familyOfAddr(p.Addr()))
-		}
+	for _, p := range PodNetworks(node) {
+		podCIDRs = podCIDRs.Or(familyOfAddr(p.Addr()))
 	}
 	for _, a := range node.Status.Addresses {
 		if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {

@@ -74,16 +74,11 @@ func World(objects []runtime.Object, o WorldOptions) (*rules.World, error) {
 }
 
 func node(n *corev1.Node, more []netip.Addr) rules.Node {
-	w := rules.Node{Name: n.Name, Zone: n.Labels[corev1.LabelTopologyZone], IPs: NodeAddresses(n)}
+	w := rules.Node{Name: n.Name, Zone: n.Labels[corev1.LabelTopologyZone], IPs: NodeAddresses(n), PodCIDRs: PodNetworks(n)}
 	w.Addresses = slices.Clone(w.IPs)
 	for _, a := range more {
 		if a = a.Unmap(); !slices.Contains(w.Addresses, a) {
 			w.Addresses = append(w.Addresses, a)
-		}
-	}
-	for _, text := range append([]string{n.Spec.PodCIDR}, n.Spec.PodCIDRs...) {
-		if p, err := netip.ParsePrefix(text); err == nil && !slices.Contains(w.PodCIDRs, p.Masked()) {
-			w.PodCIDRs = append(w.PodCIDRs, p.Masked())
 		}
 	}
 	return w

@@ -42,7 +42,7 @@ var (
 
 func rules() []rule {
 	core := "the core is for anybody to import: the standard library only"
-	return []rule{
+	return append(commandRules(), []rule{
 		{"pkg/ports", append(slices.Clone(thirdParty), module+"/..."), core},
 		{"pkg/ledger", slices.Concat(thirdParty, others("pkg/ports")), core},
 		{"pkg/pool", slices.Concat(thirdParty, others("pkg/ports")), core},
@@ -74,11 +74,38 @@ func rules() []rule {
 		{"pkg/controller/status", reporting, "a status shows what exists, not what an audit finds"},
 		{"docs/codes", append(slices.Clone(thirdParty), module+"/..."), "pages are text: whoever shows them brings the rest"},
 		{"pkg/...", []string{module + "/docs/codes"}, "importing a library must not bring in a manual: the command shows it"},
+		{"pkg/...", []string{module + "/cmd/..."}, "a library does not depend on a program"},
 		{"webhook", []string{module + "/docs/codes", module + "/pkg/manifest", module + "/cmd/...", "k8s.io/kubernetes"}, "the handlers judge what they are sent"},
 		{"scheduling", []string{module + "/webhook", module + "/pkg/observe", module + "/pkg/manifest", module + "/docs/codes", module + "/cmd/...", runtime + "controller-runtime", "k8s.io/kubernetes"},
 			"the plugin runs inside kube-scheduler, which has informers and nodes of its own, and is built by whoever builds that"},
 		{"...", []string{"k8s.io/kubernetes", module + "/test/..."}, "the root module never sees k8s.io/kubernetes: it cannot be required without replaces, which an importer would have to repeat"},
+	}...)
+}
+
+// commandRules are those of the packages of cmd/portcullis: the commands, of which none needs another, and below them what
+// they share.
+func commandRules() []rule {
+	const internal = "cmd/portcullis/internal/"
+	commands := []string{"judge", "inspect", "pools", "packets", "serve", "doctor", "breakglass", "generate"}
+	not := func(names ...string) []string {
+		var f []string
+		for _, name := range names {
+			f = append(f, module+"/"+internal+name)
+		}
+		return f
 	}
+	judges := []string{module + "/webhook", module + "/scheduling", module + "/pkg/observe", module + "/pkg/journal", module + "/pkg/controller", module + "/docs/codes"}
+	rules := []rule{
+		{"cmd/portcullis", not("clitest"), "what runs commands for tests is not for the program"},
+		{internal + "cli", slices.Concat(not(append(commands, "source", "clitest")...), judges, []string{module + "/pkg/manifest", module + "/pkg/audit"}),
+			"streams, flags and exit codes: what a command reads and answers is nothing to them"},
+		{internal + "source", slices.Concat(not(append(commands, "clitest")...), judges), "objects are read in one way, whoever asks"},
+	}
+	for _, c := range commands {
+		rest := slices.DeleteFunc(slices.Clone(commands), func(other string) bool { return other == c })
+		rules = append(rules, rule{internal + c, not(rest...), "a command needs no other: what two have in common belongs into a package that both import"})
+	}
+	return rules
 }
 
 // others forbids all of our own packages but those named.
