@@ -2,11 +2,13 @@ package check_test
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
@@ -58,6 +60,7 @@ func TestObstacles(t *testing.T) {
 		{"an external IP", []string{"Service s ClusterIP 9000/TCP ip:10.0.0.2"}, seeker, "", nil, []string{"*:9000/TCP < Service s spec.ports[0].port"}},
 		{"an address of no node", []string{"Service s ClusterIP 9000/TCP ip:192.0.2.1"}, seeker, "", nil, nil},
 		{"a daemon", nil, "Pod a: hostPort * 10250/TCP @?", "", []string{"*:10250/TCP < node daemon kubelet"}, []string{"*:10250/TCP < node daemon kubelet"}},
+		{"a daemon of some nodes", nil, "Pod a: hostPort * 10259/TCP @?", "", []string{"*:10259/TCP < node daemon kube-scheduler"}, nil},
 		{"the daemon itself", nil, "Pod a trusted hostNetwork kubelet: hostNetwork * 10250/TCP @?", "", nil, nil},
 		{"by its name only", nil, "Pod a hostNetwork kubelet: hostNetwork * 10250/TCP @?", "", []string{"*:10250/TCP < node daemon kubelet"}, []string{"*:10250/TCP < node daemon kubelet"}},
 		{"the node itself", nil, seeker, "9000/TCP", []string{"*:9000/TCP < Node n1"}, nil},
@@ -83,6 +86,78 @@ func TestObstacles(t *testing.T) {
 		if !slices.Equal(before, w.Claims) {
 			t.Errorf("%s: the pod's claims were written to", c.why)
 		}
+	}
+}
+
+// TestSeekerOfServices: a caller that gives a ledger of Services alone is told of those on an address when it says whose the
+// address is.
+func TestSeekerOfServices(t *testing.T) {
+	var services ledger.Ledger
+	for _, line := range []string{"Service s ClusterIP 9000/TCP ip:10.0.0.2", "Service i ClusterIP 9000/TCP ip:10.0.0.9"} {
+		hold(&services, line)
+	}
+	_, w := mustObject("Pod a: hostPort * 9000/TCP @?; hostPort * 8000/TCP @?")
+	s := check.NewSeeker(w, services.Snapshot(), settings().Reserved)
+	if len(s.Wanted()) != 2 || len(s.Everywhere()) != 0 || !s.HasHolders() {
+		t.Errorf("wanted %v, everywhere %v, has holders %t", s.Wanted(), s.Everywhere(), s.HasHolders())
+	}
+	for node, want := range map[string][]string{"n1": nil, "n2": {"*:9000/TCP < Service s spec.ports[0].port"}} {
+		// As a scheduler does, each node is asked about as if it were the only one.
+		var only ledger.Ledger
+		only.ReplaceNode(node, []netip.Addr{netip.MustParseAddr("10.0.0." + node[1:])})
+		if diff := cmp.Diff(want, obstacles(s.On(check.Node{Name: node, Addresses: only.Snapshot()}))); diff != "" {
+			t.Errorf("on %s (-want +got):\n%s", node, diff)
+		}
+	}
+	if got := s.On(check.Node{Name: "n2"}); len(got) > 0 {
+		t.Errorf("nobody said whose the address is: %v", obstacles(got))
+	}
+	if free := check.NewSeeker(w, (&ledger.Ledger{}).Snapshot(), nil); free.HasHolders() {
+		t.Error("nobody holds anything, and somebody is said to")
+	}
+}
+
+// TestRoomFor: a node has no room if anybody holds any of the ports there: another pod, a Service, or a daemon of some nodes.
+func TestRoomFor(t *testing.T) {
+	for _, c := range []struct {
+		why, workload string
+		held          []string
+		nodes, taken  []string
+		holders       string
+	}{
+		{why: "nobody", workload: "Deployment d on n1,n2: hostPort * 9000/TCP @?", nodes: []string{"n1", "n2"}},
+		{why: "a pod", workload: "Deployment d on n1,n2: hostPort * 9000/TCP @?", held: []string{"Pod b: hostPort * 9000/TCP @n1"},
+			nodes: []string{"n1", "n2"}, taken: []string{"n1"}, holders: "Pod b"},
+		{why: "a pod on a node that it cannot run on", workload: "Deployment d on n2: hostPort * 9000/TCP @?", held: []string{"Pod b: hostPort * 9000/TCP @n1"}, nodes: []string{"n2"}},
+		{why: "its own pod", workload: "Deployment d on n1,n2: hostPort * 9000/TCP @?", held: []string{"Deployment d: hostPort * 9000/TCP @?", "Pod b < Deployment d: hostPort * 9000/TCP @n1"},
+			nodes: []string{"n1", "n2"}, taken: []string{"n1"}, holders: "Deployment d"},
+		{why: "one port here, another there", workload: "Deployment d on n1,n2: hostPort * 9000/TCP @?; hostPort * 9001/TCP @?",
+			held:  []string{"Pod b: hostPort * 9000/TCP @n1", "Pod c: hostPort * 9001/TCP @n2"},
+			nodes: []string{"n1", "n2"}, taken: []string{"n1", "n2"}, holders: "Pod b, Pod c"},
+		{why: "a nodePort", workload: "Deployment d on n1,n2: hostPort * 30062/TCP @?", held: []string{"Service s NodePort 80:30062/TCP"},
+			nodes: []string{"n1", "n2"}, taken: []string{"n1", "n2"}, holders: "Service s"},
+		{why: "an external IP", workload: "Deployment d on n1,n2: hostPort * 9000/TCP @?", held: []string{"Service s ClusterIP 9000/TCP ip:10.0.0.2"},
+			nodes: []string{"n1", "n2"}, taken: []string{"n2"}, holders: "Service s"},
+		{why: "a daemon of some nodes", workload: "Deployment d on n1,n2: hostPort * 10259/TCP @?",
+			nodes: []string{"n1", "n2"}, taken: []string{"n1"}, holders: "node daemon kube-scheduler"},
+	} {
+		_, w := mustObject(c.workload)
+		room := check.RoomFor(check.Input{
+			Workload: w, Held: mustLedger(c.held...).Snapshot(), Settings: settings(),
+			NodeLabels: func(node string) map[string]string {
+				return map[string]map[string]string{"n1": {"control-plane": ""}}[node]
+			},
+		})
+		var holders []string
+		for _, h := range room.Holders {
+			holders = append(holders, h.Kind+" "+h.Name)
+		}
+		if diff := cmp.Diff([][]string{c.nodes, c.taken, {c.holders}}, [][]string{room.Nodes, room.Taken, {strings.Join(holders, ", ")}}, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s: nodes, taken, holders (-want +got):\n%s", c.why, diff)
+		}
+	}
+	if room := check.RoomFor(check.Input{Service: &check.Service{}}); room.Nodes != nil || room.Taken != nil {
+		t.Errorf("a Service has room: %v", room)
 	}
 }
 
