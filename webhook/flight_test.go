@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -451,6 +452,26 @@ func TestCoversManyAddresses(t *testing.T) {
 	if looked > 1e6 {
 		t.Errorf("%v allocations", looked)
 	}
+}
+
+// TestStart: a replica, leader or not, looks every second for what is overdue, until it is to end.
+func TestStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, "")
+		if b.NeedLeaderElection() {
+			t.Error("the leader alone forgets what is overdue")
+		}
+		b.ask(t, PathValidateServices, creates("Service", nodePortService("a", 30001)))
+		b.pass(graceTime)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- b.Start(ctx) }()
+		time.Sleep(1500 * time.Millisecond)
+		cancel()
+		if err := <-ended; err != nil || len(b.flight.owners) != 0 {
+			t.Errorf("ended with %v, in flight %v", err, b.flight.owners)
+		}
+	})
 }
 
 // TestSweep: what has been in flight for longer than its grace is read, and what the API server does not have is forgotten.

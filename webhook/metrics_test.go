@@ -128,6 +128,15 @@ func TestProbeIsCounted(t *testing.T) {
 	}
 }
 
+// TestRefusedMetric: what is rejected before it is read is counted by status.
+func TestRefusedMetric(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	NewRefusedMetric(registry).WithLabelValues("404").Add(2)
+	if n, err := testutil.GatherAndCount(registry, "portcullis_http_refused_total"); err != nil || n != 1 {
+		t.Errorf("%d series, %v", n, err)
+	}
+}
+
 // TestBuildMetric: the version is a label of a series that is always 1.
 func TestBuildMetric(t *testing.T) {
 	registry := prometheus.NewRegistry()

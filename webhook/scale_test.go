@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
 // scales is a request that writes the scale of an object.
@@ -227,4 +228,33 @@ func TestInherited(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestMakes(t *testing.T) {
+	for pair, want := range map[[2]string]bool{
+		{"Deployment", "ReplicaSet"}: true, {"Deployment", "Pod"}: false, {"CronJob", "Job"}: true, {"CronJob", "Pod"}: false,
+		{"ReplicaSet", "Pod"}: true, {"Job", "Pod"}: true, {"DaemonSet", "Pod"}: true, {"DaemonSet", "ReplicaSet"}: false,
+	} {
+		if got := makes(pair[0], pair[1]); got != want {
+			t.Errorf("a %s makes a %s: %t", pair[0], pair[1], got)
+		}
+	}
+}
+
+// TestIsWithin: where a pod is must be where its template may have one.
+func TestIsWithin(t *testing.T) {
+	undecided, n1, n2, each, every := ports.Scope{}, ports.NodeScope("n1"), ports.NodeScope("n2"), ports.EachScope([]string{"n1", "n3"}), ports.EverywhereScope()
+	for _, c := range []struct {
+		at, template ports.Scope
+		want         bool
+	}{
+		{n1, each, true}, {n2, each, false}, {undecided, each, false},
+		{n1, every, true}, {undecided, every, true},
+		{n1, n1, true}, {n2, n1, false}, {undecided, n1, true},
+		{n1, undecided, false}, {undecided, undecided, true},
+	} {
+		if got := isWithin(c.at, c.template); got != c.want {
+			t.Errorf("%v is within %v: %t", c.at, c.template, got)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -107,18 +108,24 @@ func TestFamiliesFollowTheCluster(t *testing.T) {
 		why    string
 		change func()
 		want   check.Families
+
+		hasRange bool
 	}{
-		{"nothing is known", func() {}, check.Families{}},
-		{"a ServiceCIDR", func() { n.setCIDR(cidr, false) }, v4},
-		{"a node's address", func() { n.set(newNode("n1", "a", "fd00::1")) }, v6},
-		{"another address", func() { n.set(newNode("n1", "a", "10.0.0.1")) }, v4},
-		{"both", func() { n.set(newNode("n2", "a", "fd00::2")) }, check.Families{IPv4: true, IPv6: true}},
-		{"a pod CIDR", func() { n.set(podCIDR) }, v4},
-		{"the nodes go", func() { n.remove("n1"); n.remove("n2") }, v4},
-		{"and the ServiceCIDR", func() { n.setCIDR(cidr, true) }, check.Families{}},
+		{"nothing is known", func() {}, check.Families{}, false},
+		{"a ServiceCIDR", func() { n.setCIDR(cidr, false) }, v4, true},
+		{"a node's address", func() { n.set(newNode("n1", "a", "fd00::1")) }, v6, true},
+		{"another address", func() { n.set(newNode("n1", "a", "10.0.0.1")) }, v4, true},
+		{"both", func() { n.set(newNode("n2", "a", "fd00::2")) }, check.Families{IPv4: true, IPv6: true}, true},
+		{"a pod CIDR", func() { n.set(podCIDR) }, v4, true},
+		{"the nodes go", func() { n.remove("n1"); n.remove("n2") }, v4, true},
+		{"and the ServiceCIDR", func() { n.setCIDR(cidr, true) }, check.Families{}, false},
 	} {
 		if c.change(); n.Families() != c.want {
 			t.Errorf("%s: %+v, want %+v", c.why, n.Families(), c.want)
+		}
+		// The nodes say nothing of the range.
+		if got := n.ServiceRanges(); (len(got) == 1 && got[0] == netip.MustParsePrefix("10.96.0.0/12")) != c.hasRange || len(got) > 1 {
+			t.Errorf("%s: cluster IPs are given from %v", c.why, got)
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/manifest"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -138,13 +139,32 @@ func TestNamespaceLabels(t *testing.T) {
 
 // TestOneObject: a pod or a node as far as it is kept, nil for one that is not known.
 func TestOneObject(t *testing.T) {
-	o := New(finding{pods: map[string]*corev1.Pod{"ns/p": newPod("Running")}}, Options{})
+	o := New(finding{pods: map[string]*corev1.Pod{"ns/p": newPod("Running")}}, Options{Scheme: manifest.Scheme(), Live: finding{}})
 	o.apply(newNode("n1", "a"), false)
 	if pod := o.Pod("ns", "p"); pod == nil || pod.Spec.NodeName != "n1" {
 		t.Errorf("%v", pod)
 	}
 	if pod := o.Pod("ns", "q"); pod != nil {
 		t.Errorf("%v, want nil", pod)
+	}
+	for name, want := range map[string]bool{"p": true, "q": false} {
+		ref := ports.Ref{APIVersion: "v1", Kind: "Pod", Namespace: "ns", Name: name}
+		if seen := o.Shown(t.Context(), ref); (seen != nil) != want || want && seen.Owner.Ref != ref {
+			t.Errorf("%s is shown: %+v", name, seen)
+		}
+	}
+	if seen := o.Shown(t.Context(), ports.Ref{APIVersion: "v1", Kind: "Unknown", Name: "x"}); seen != nil {
+		t.Errorf("an object of no kind is shown: %+v", seen)
+	}
+	for _, name := range []string{"", "a/b"} {
+		if seen, err := o.Read(t.Context(), ports.Ref{APIVersion: "v1", Kind: "Pod", Namespace: "ns", Name: name}); seen != nil || err != nil {
+			t.Errorf("%q, which is the name of no object: %v, %v", name, seen, err)
+		}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := o.Read(ended, ports.Ref{APIVersion: "v1", Kind: "Pod", Namespace: "ns", Name: "p"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("read for a client that has gone: %v", err)
 	}
 	if node := o.Node("n1"); node == nil || node.Labels["zone"] != "a" {
 		t.Errorf("%v", node)
