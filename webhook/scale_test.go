@@ -258,3 +258,41 @@ func TestIsWithin(t *testing.T) {
 		}
 	}
 }
+
+// TestExcuses: a controller excuses what its own template has, and nothing else: no other port, host network or hostIP.
+func TestExcuses(t *testing.T) {
+	template := hostPortPod("p", 9000)
+	for _, c := range []struct {
+		why      string
+		template func(*corev1.Pod)
+		pod      func(*corev1.Pod)
+		want     bool
+	}{
+		{"as the template", nil, nil, true},
+		{"another port", nil, func(p *corev1.Pod) { p.Spec.Containers[0].Ports[0].HostPort = 9001 }, false},
+		{"on the host network", nil, hostNetwork, false},
+		{"as the template, on the host network", hostNetwork, hostNetwork, true},
+		{"a hostIP that is no address", nil, hostIP("x"), false},
+		{"that of the template", hostIP("x"), hostIP("x"), true},
+		{"another one", hostIP("x"), hostIP("y"), false},
+		{"without the template's labels", func(p *corev1.Pod) { p.Labels = map[string]string{"a": "b"} }, nil, false},
+		{"with more labels", nil, func(p *corev1.Pod) { p.Labels = map[string]string{"a": "b"} }, true},
+	} {
+		b, set, pod := newBench(t, ""), &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Name: "r", Namespace: "default", UID: "1"}}, template.DeepCopy()
+		made := template.DeepCopy()
+		if c.template != nil {
+			c.template(made)
+		}
+		if c.pod != nil {
+			c.pod(pod)
+		}
+		set.Spec.Template = corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: made.Labels}, Spec: made.Spec}
+		seen := b.seen(set)
+		if got := b.excuses(&seen, "1", extract.Pod(pod, nil, nil)); got != c.want {
+			t.Errorf("%s: excused %t", c.why, got)
+		}
+		if b.excuses(&seen, "2", extract.Pod(pod, nil, nil)) || b.excuses(nil, "1", extract.Pod(pod, nil, nil)) {
+			t.Errorf("%s: excused by another object of the name, or by none", c.why)
+		}
+	}
+}
