@@ -62,7 +62,7 @@ vulncheck: ## look for known vulnerabilities in what is shipped; needs https://v
 
 generate: ## write what is generated: config/crd, config/webhook, config/policies, config/install.yaml, parts of the chart, examples in the docs
 	$(TOOL) controller-gen object crd paths=./api/v1alpha1 output:crd:dir=config/crd/bases
-	$(GO) test ./webhook ./api/config/... -run Golden -update >/dev/null
+	$(GO) test ./pkg/hooks ./api/config/... -run Golden -update >/dev/null
 	$(GO) test ./cmd/portcullis/internal/generate -run TestShippedPolicies -update >/dev/null
 	$(GO) -C test test ./cluster/install -run Golden -update >/dev/null
 	$(GO) -C test test ./repo/docs -run Golden -update >/dev/null

@@ -7,6 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 )
 
 // TestValidateBinding: a pod with host ports is judged against what the node that a scheduler chose holds.
@@ -19,7 +21,7 @@ func TestValidateBinding(t *testing.T) {
 		req.Name, req.SubResource, req.Resource.Resource = name, "binding", "pods"
 		return req
 	}
-	inflight := func(b *bench) { b.decideOn(t, PathValidatePods, creates("Pod", hostPortPod("p", 8080))) }
+	inflight := func(b *bench) { b.decideOn(t, hooks.PathValidatePods, creates("Pod", hostPortPod("p", 8080))) }
 	pod := hostPortPod("p", 8080)
 	other := func(node string) *corev1.Pod { return with(hostPortPod("q", 8080), onNode(node)) }
 	const held = "deny: PC0201 spec.containers[0].ports[0].hostPort by Pod default/q"
@@ -35,7 +37,7 @@ func TestValidateBinding(t *testing.T) {
 		{"of the resource bindings", holding(pod, other("n1")), nil, creates("Binding", binds("p", "n1")), held},
 		{"the name in the request only", holding(pod, other("n1")), nil, subresource(binds("", "n1"), "p"), held},
 		{"a pod that is in flight", holding(other("n1")), inflight, subresource(binds("p", "n1"), "p"), held},
-		{"a holder that is only in flight", holding(pod), func(b *bench) { b.decideOn(t, PathValidatePods, creates("Pod", other("n1"))) }, subresource(binds("p", "n1"), "p"), "busy: PC0203 spec.containers[0].ports[0].hostPort"},
+		{"a holder that is only in flight", holding(pod), func(b *bench) { b.decideOn(t, hooks.PathValidatePods, creates("Pod", other("n1"))) }, subresource(binds("p", "n1"), "p"), "busy: PC0203 spec.containers[0].ports[0].hostPort"},
 		{"a holder that is gone", holding(pod, other("n1")), func(b *bench) { b.deletes(other("n1")) }, subresource(binds("p", "n1"), "p"), "allow"},
 		{"a pod that is not known", holding(other("n1")), nil, subresource(binds("p", "n1"), "p"), "allow"},
 		{"a pod without ports", holding(hostPortPod("p", 0), other("n1")), nil, subresource(binds("p", "n1"), "p"), "allow"},
@@ -51,7 +53,7 @@ func TestValidateBinding(t *testing.T) {
 				c.do(b)
 			}
 			inFlight := len(b.flight.owners)
-			if got := outcome(b.decideOn(t, PathValidateBindings, c.req)); got != c.want {
+			if got := outcome(b.decideOn(t, hooks.PathValidateBindings, c.req)); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 			if len(b.flight.owners) != inFlight {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 )
 
@@ -76,7 +77,7 @@ func TestPoolAllocation(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, c.config).holds(c.held...)
 			a := b.books(t, c.pools)
-			d := b.decideOn(t, PathMutateServices, serviceCase{service: c.service, old: c.old}.request())
+			d := b.decideOn(t, hooks.PathMutateServices, serviceCase{service: c.service, old: c.old}.request())
 			if got := outcome(d); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
@@ -111,7 +112,7 @@ func TestPoolAllocationDryRun(t *testing.T) {
 	b := newBench(t, "")
 	a := b.books(t, []pool.Pool{portPool("pool", "30100")})
 	for _, s := range []*corev1.Service{nodePortService("a", 0), nodePortService("a", 30100)} {
-		d := b.decideOn(t, PathMutateServices, dryRun(creates("Service", s)))
+		d := b.decideOn(t, hooks.PathMutateServices, dryRun(creates("Service", s)))
 		if len(d.patches) > 0 || len(a.calls) > 0 || len(b.flight.owners) > 0 {
 			t.Errorf("patches %q, calls %v", patched(d.patches), a.calls)
 		}
@@ -155,7 +156,7 @@ func TestBookingRaces(t *testing.T) {
 			if c.first != nil {
 				c.first(a)
 			}
-			d := b.decideOn(t, PathMutateServices, creates("Service", c.service))
+			d := b.decideOn(t, hooks.PathMutateServices, creates("Service", c.service))
 			if got := outcome(d); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
@@ -173,7 +174,7 @@ func TestBookingRaces(t *testing.T) {
 func TestExplicitPortLost(t *testing.T) {
 	b := newBench(t, "")
 	a := b.books(t, []pool.Pool{portPool("pool", "30000-30001")}, claimed(30001, "b", v1alpha1.ClaimRequested))
-	d := b.decideOn(t, PathMutateServices, creates("Service", nodePortService("a", 30001)))
+	d := b.decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("a", 30001)))
 	if got := strings.Join(a.calls, " "); !d.busy || got != "create 30001 get 30001 get 30001" {
 		t.Errorf("%s, calls %s", outcome(d), got)
 	}
@@ -189,13 +190,13 @@ func TestBookingTimeout(t *testing.T) {
 			return ctx.Err()
 		})
 		start := time.Now()
-		if got := outcome(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("a", 0)))); got != "busy" {
+		if got := outcome(b.decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("a", 0)))); got != "busy" {
 			t.Error(got)
 		}
 		if took := time.Since(start); took != claimTime {
 			t.Errorf("took %v, want %v", took, claimTime)
 		}
-		if got := outcome(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("a", 0)))); got != "allow" {
+		if got := outcome(b.decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("a", 0)))); got != "allow" {
 			t.Errorf("the next time: %s", got)
 		}
 	})
@@ -208,12 +209,12 @@ func TestWhileBooking(t *testing.T) {
 	a := b.books(t, []pool.Pool{portPool("pool", "30100-30101")})
 	var other, validated string
 	a.before("create", func(context.Context, *api) error {
-		other = patched(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("b", 0))).patches)
-		validated = outcome(b.decideOn(t, PathValidateServices, creates("Service", nodePortService("c", 30100))))
+		other = patched(b.decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("b", 0))).patches)
+		validated = outcome(b.decideOn(t, hooks.PathValidateServices, creates("Service", nodePortService("c", 30100))))
 		b.forgets(extract.Service(nodePortService("c", 30100), b.settings.NodePorts).Owner.Ref)
 		return nil
 	})
-	mine := patched(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("a", 0))).patches)
+	mine := patched(b.decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("a", 0))).patches)
 	if mine != "/spec/ports/0/nodePort=30100" || other != "/spec/ports/0/nodePort=30101" || validated != "allow" {
 		t.Errorf("mine %s, other %s, validated %s", mine, other, validated)
 	}
@@ -239,7 +240,7 @@ func TestClaimsOfTheRequester(t *testing.T) {
 			b := newBench(t, "")
 			a := b.books(t, pools, c.claim)
 			b.claim(a.stored(t, 30100))
-			if got := patched(b.decideOn(t, PathMutateServices, creates("Service", c.service)).patches); got != c.patches {
+			if got := patched(b.decideOn(t, hooks.PathMutateServices, creates("Service", c.service)).patches); got != c.patches {
 				t.Errorf("got patches %q\nwant %q", got, c.patches)
 			}
 		})
@@ -279,7 +280,7 @@ func TestExhaustedForAMoment(t *testing.T) {
 			if c.claim != nil {
 				b.claim(c.claim)
 			}
-			if got := outcome(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("a", 0)))); got != c.want {
+			if got := outcome(b.decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("a", 0)))); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
@@ -293,7 +294,7 @@ func TestRepeats(t *testing.T) {
 	a := b.books(t, []pool.Pool{portPool("pool", "30100-30101")})
 	service := nodePortService("a", 0)
 	ask := func() string {
-		got := patched(b.decideOn(t, PathMutateServices, creates("Service", service)).patches)
+		got := patched(b.decideOn(t, hooks.PathMutateServices, creates("Service", service)).patches)
 		for _, n := range []int32{30100, 30101} {
 			if c := a.stored(t, n); c != nil {
 				b.claim(c)
@@ -329,7 +330,7 @@ func TestBookingOfAnExistingService(t *testing.T) {
 		b.claim(a.stored(t, 30101))
 		a.calls = nil
 		now := with(nodePortService("a", 30101), func(s *corev1.Service) { s.UID = uid })
-		d := b.decideOn(t, PathMutateServices, updates("Service", now, nodePortService("a", 30001)))
+		d := b.decideOn(t, hooks.PathMutateServices, updates("Service", now, nodePortService("a", 30001)))
 		if d.busy || len(a.calls) != calls {
 			t.Errorf("UID %s: %s, calls %v", uid, outcome(d), a.calls)
 		}

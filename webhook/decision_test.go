@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
@@ -46,24 +47,24 @@ func TestEnforcementModes(t *testing.T) {
 		warnings     int
 		codes        string
 	}{
-		{"Deny by severity", "", PathMutateServices, held, 422, []string{"spec.ports[0].nodePort PC0201"}, 0, "PC0201"},
-		{"Warn", "enforcement: {PC0201: Warn}\n", PathMutateServices, held, 200, nil, 1, "PC0201"},
-		{"Audit", "enforcement: {PC0201: Audit}\n", PathMutateServices, held, 200, nil, 0, "PC0201"},
-		{"Deny by severity", "", PathValidateServices, held, 422, []string{"spec.ports[0].nodePort PC0201"}, 0, "PC0201"},
-		{"Audit", "enforcement: {PC0201: Audit}\n", PathValidateServices, held, 200, nil, 0, "PC0201"},
-		{"Deny by severity", "", PathMutatePods, daemons, 422, []string{"spec.containers[0].ports[0].hostPort PC0302"}, 0, "PC0302"},
-		{"Deny by severity", "", PathValidatePods, daemons, 422, []string{"spec.containers[0].ports[0].hostPort PC0302"}, 0, "PC0302"},
-		{"Warn by severity", "", PathValidatePods, inRange, 200, nil, 1, "PC0303"},
-		{"Deny a warning", "enforcement: {PC0303: Deny}\n", PathValidatePods, inRange, 422, []string{"spec.containers[0].ports[0].hostPort PC0303"}, 0, "PC0303"},
-		{"Audit a warning", "enforcement: {PC0303: Audit}\n", PathValidatePods, inRange, 200, nil, 0, "PC0303"},
-		{"Deny by severity", "", PathValidateWorkload, template, 422, []string{"spec.template.spec.containers[0].ports[0].hostPort PC0302"}, 0, "PC0302"},
-		{"Warn", "enforcement: {PC0302: Warn}\n", PathValidateWorkload, template, 200, nil, 1, "PC0302"},
-		{"from before is not denied", "", PathValidateWorkload, updates("Deployment", workload("Deployment", "d", 10250), workload("Deployment", "d", 10250)), 200, nil, 1, "PC0302"},
-		{"from before is audited", "enforcement: {PC0302: Audit}\n", PathValidateWorkload, updates("Deployment", workload("Deployment", "d", 10250), workload("Deployment", "d", 10250)), 200, nil, 0, "PC0302"},
-		{"denied beside a warning", "", PathValidatePods, creates("Pod", with(hostPortPod("p", 10250), func(p *corev1.Pod) {
+		{"Deny by severity", "", hooks.PathMutateServices, held, 422, []string{"spec.ports[0].nodePort PC0201"}, 0, "PC0201"},
+		{"Warn", "enforcement: {PC0201: Warn}\n", hooks.PathMutateServices, held, 200, nil, 1, "PC0201"},
+		{"Audit", "enforcement: {PC0201: Audit}\n", hooks.PathMutateServices, held, 200, nil, 0, "PC0201"},
+		{"Deny by severity", "", hooks.PathValidateServices, held, 422, []string{"spec.ports[0].nodePort PC0201"}, 0, "PC0201"},
+		{"Audit", "enforcement: {PC0201: Audit}\n", hooks.PathValidateServices, held, 200, nil, 0, "PC0201"},
+		{"Deny by severity", "", hooks.PathMutatePods, daemons, 422, []string{"spec.containers[0].ports[0].hostPort PC0302"}, 0, "PC0302"},
+		{"Deny by severity", "", hooks.PathValidatePods, daemons, 422, []string{"spec.containers[0].ports[0].hostPort PC0302"}, 0, "PC0302"},
+		{"Warn by severity", "", hooks.PathValidatePods, inRange, 200, nil, 1, "PC0303"},
+		{"Deny a warning", "enforcement: {PC0303: Deny}\n", hooks.PathValidatePods, inRange, 422, []string{"spec.containers[0].ports[0].hostPort PC0303"}, 0, "PC0303"},
+		{"Audit a warning", "enforcement: {PC0303: Audit}\n", hooks.PathValidatePods, inRange, 200, nil, 0, "PC0303"},
+		{"Deny by severity", "", hooks.PathValidateWorkload, template, 422, []string{"spec.template.spec.containers[0].ports[0].hostPort PC0302"}, 0, "PC0302"},
+		{"Warn", "enforcement: {PC0302: Warn}\n", hooks.PathValidateWorkload, template, 200, nil, 1, "PC0302"},
+		{"from before is not denied", "", hooks.PathValidateWorkload, updates("Deployment", workload("Deployment", "d", 10250), workload("Deployment", "d", 10250)), 200, nil, 1, "PC0302"},
+		{"from before is audited", "enforcement: {PC0302: Audit}\n", hooks.PathValidateWorkload, updates("Deployment", workload("Deployment", "d", 10250), workload("Deployment", "d", 10250)), 200, nil, 0, "PC0302"},
+		{"denied beside a warning", "", hooks.PathValidatePods, creates("Pod", with(hostPortPod("p", 10250), func(p *corev1.Pod) {
 			p.Spec.Containers = append(p.Spec.Containers, hostPortPod("", 30009).Spec.Containers...)
 		})), 422, []string{"spec.containers[0].ports[0].hostPort PC0302"}, 1, "PC0302,PC0303"},
-		{"nothing found", "", PathMutateServices, creates("Service", nodePortService("a", 30005)), 200, nil, 0, ""},
+		{"nothing found", "", hooks.PathMutateServices, creates("Service", nodePortService("a", 30005)), 200, nil, 0, ""},
 	} {
 		t.Run(c.path+" "+c.name, func(t *testing.T) {
 			r := newBench(t, c.config).holds(nodePortService("b", 30001)).ask(t, c.path, c.req)
@@ -84,7 +85,7 @@ func TestEnforcementModes(t *testing.T) {
 func TestRefusalNamesTheObject(t *testing.T) {
 	req := creates("Deployment", workload("Deployment", "d", 10250))
 	req.Name = "d"
-	r := newBench(t, "").ask(t, PathValidateWorkload, req)
+	r := newBench(t, "").ask(t, hooks.PathValidateWorkload, req)
 	if d := r.Result.Details; d.Name != "d" || d.Group != "apps" || d.Kind != "Deployment" {
 		t.Errorf("%+v", d)
 	}
@@ -100,7 +101,7 @@ func TestEvidence(t *testing.T) {
 		{"a hostPort", with(hostPortPod("p", 30001), onNode("n1")), true},
 		{"a nodePort", nodePortService("b", 30001), false},
 	} {
-		r := newBench(t, "").holds(c.held).ask(t, PathMutateServices, creates("Service", nodePortService("a", 30001)))
+		r := newBench(t, "").holds(c.held).ask(t, hooks.PathMutateServices, creates("Service", nodePortService("a", 30001)))
 		if strings.Contains(r.Result.Message, "; this Service gets all packets") != c.told {
 			t.Errorf("%s: %q", c.name, r.Result.Message)
 		}
@@ -150,25 +151,25 @@ func TestMalformed(t *testing.T) {
 		path []string
 		req  admissionv1.AdmissionRequest
 	}{
-		{"no JSON", []string{PathMutateServices, PathValidateServices}, creates("Service", "{")},
-		{"wrong type", []string{PathMutateServices, PathValidateServices}, creates("Service", `{"spec":{"ports":"all"}}`)},
-		{"empty", []string{PathMutateServices, PathValidateServices}, edit(creates("Service", service), empty)},
-		{"another kind in the body", []string{PathMutateServices, PathValidateServices}, edit(creates("Service", service), otherKind)},
-		{"old object is no JSON", []string{PathMutateServices, PathValidateServices}, updates("Service", service, "{")},
-		{"a subresource", []string{PathMutateServices, PathValidateServices}, edit(creates("Service", service), status)},
-		{"another resource", []string{PathMutateServices, PathValidateServices}, creates("Pod", pod)},
-		{"no JSON", []string{PathMutatePods, PathValidatePods}, creates("Pod", "[")},
-		{"empty", []string{PathMutatePods, PathValidatePods}, edit(creates("Pod", pod), empty)},
-		{"another kind in the body", []string{PathMutatePods, PathValidatePods}, edit(creates("Pod", pod), otherKind)},
-		{"a subresource", []string{PathMutatePods, PathValidatePods}, edit(creates("Pod", pod), status)},
-		{"another resource", []string{PathMutatePods, PathValidatePods}, creates("Service", service)},
-		{"no JSON", []string{PathValidateWorkload}, creates("Deployment", "nothing")},
-		{"empty", []string{PathValidateWorkload}, edit(creates("Deployment", deployment), empty)},
-		{"old object is no JSON", []string{PathValidateWorkload}, updates("Deployment", deployment, "{")},
-		{"a kind without a pod template", []string{PathValidateWorkload}, creates("ConfigMap", `{"metadata":{"name":"c"}}`)},
-		{"a kind that is not known", []string{PathValidateWorkload}, edit(creates("Deployment", deployment), func(r *admissionv1.AdmissionRequest) { r.Kind.Kind = "Widget" })},
-		{"a ReplicationController without a template", []string{PathValidateWorkload}, creates("ReplicationController", &corev1.ReplicationController{})},
-		{"no JSON", []string{PathValidateBindings}, creates("Binding", "{")},
+		{"no JSON", []string{hooks.PathMutateServices, hooks.PathValidateServices}, creates("Service", "{")},
+		{"wrong type", []string{hooks.PathMutateServices, hooks.PathValidateServices}, creates("Service", `{"spec":{"ports":"all"}}`)},
+		{"empty", []string{hooks.PathMutateServices, hooks.PathValidateServices}, edit(creates("Service", service), empty)},
+		{"another kind in the body", []string{hooks.PathMutateServices, hooks.PathValidateServices}, edit(creates("Service", service), otherKind)},
+		{"old object is no JSON", []string{hooks.PathMutateServices, hooks.PathValidateServices}, updates("Service", service, "{")},
+		{"a subresource", []string{hooks.PathMutateServices, hooks.PathValidateServices}, edit(creates("Service", service), status)},
+		{"another resource", []string{hooks.PathMutateServices, hooks.PathValidateServices}, creates("Pod", pod)},
+		{"no JSON", []string{hooks.PathMutatePods, hooks.PathValidatePods}, creates("Pod", "[")},
+		{"empty", []string{hooks.PathMutatePods, hooks.PathValidatePods}, edit(creates("Pod", pod), empty)},
+		{"another kind in the body", []string{hooks.PathMutatePods, hooks.PathValidatePods}, edit(creates("Pod", pod), otherKind)},
+		{"a subresource", []string{hooks.PathMutatePods, hooks.PathValidatePods}, edit(creates("Pod", pod), status)},
+		{"another resource", []string{hooks.PathMutatePods, hooks.PathValidatePods}, creates("Service", service)},
+		{"no JSON", []string{hooks.PathValidateWorkload}, creates("Deployment", "nothing")},
+		{"empty", []string{hooks.PathValidateWorkload}, edit(creates("Deployment", deployment), empty)},
+		{"old object is no JSON", []string{hooks.PathValidateWorkload}, updates("Deployment", deployment, "{")},
+		{"a kind without a pod template", []string{hooks.PathValidateWorkload}, creates("ConfigMap", `{"metadata":{"name":"c"}}`)},
+		{"a kind that is not known", []string{hooks.PathValidateWorkload}, edit(creates("Deployment", deployment), func(r *admissionv1.AdmissionRequest) { r.Kind.Kind = "Widget" })},
+		{"a ReplicationController without a template", []string{hooks.PathValidateWorkload}, creates("ReplicationController", &corev1.ReplicationController{})},
+		{"no JSON", []string{hooks.PathValidateBindings}, creates("Binding", "{")},
 	} {
 		for _, path := range c.path {
 			for _, config := range []string{"", "onUncertain: Warn\n"} {
@@ -186,7 +187,7 @@ func TestMalformed(t *testing.T) {
 
 // TestServiceOtherOperations: the rules send no other operations, and if one comes it passes.
 func TestServiceOtherOperations(t *testing.T) {
-	for _, path := range []string{PathMutateServices, PathValidateServices} {
+	for _, path := range []string{hooks.PathMutateServices, hooks.PathValidateServices} {
 		r := newBench(t, "").ask(t, path, request("Service", admissionv1.Delete, nodePortService("a", 20000), nil))
 		if !r.Allowed || len(r.Patches) > 0 {
 			t.Errorf("%s: %+v", path, r)
@@ -208,7 +209,7 @@ func podWithWarnings(n int) *corev1.Pod {
 // one counts the others.
 func TestWarningsLimit(t *testing.T) {
 	for _, c := range []struct{ findings, most int }{{1, 1}, {maxSpoken, maxSpoken}, {maxSpoken + 1, maxSpoken + 1}, {500, maxSpoken + 1}} {
-		r := newBench(t, "").ask(t, PathValidatePods, creates("Pod", podWithWarnings(c.findings)))
+		r := newBench(t, "").ask(t, hooks.PathValidatePods, creates("Pod", podWithWarnings(c.findings)))
 		length := 0
 		for _, w := range r.Warnings {
 			length += utf8.RuneCountInString(w)
@@ -243,7 +244,7 @@ func TestWarningsLimitByLength(t *testing.T) {
 // TestCausesLimit: a refusal has a cause for each of the first findings, and its message counts the others.
 func TestCausesLimit(t *testing.T) {
 	for _, n := range []int{1, 2, maxSpoken, maxSpoken + 5} {
-		r := newBench(t, "enforcement: {PC0303: Deny}\n").ask(t, PathValidatePods, creates("Pod", podWithWarnings(n)))
+		r := newBench(t, "enforcement: {PC0303: Deny}\n").ask(t, hooks.PathValidatePods, creates("Pod", podWithWarnings(n)))
 		if got := len(causes(r.Result)); got != min(n, maxSpoken) {
 			t.Errorf("%d findings: %d causes", n, got)
 		}
@@ -290,7 +291,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 		var once string
 		for i := range 10 {
 			c.pod.Name = fmt.Sprint("p", i)
-			response := b.ask(t, PathValidatePods, creates("Pod", c.pod))
+			response := b.ask(t, hooks.PathValidatePods, creates("Pod", c.pod))
 			if response.Allowed {
 				t.Fatalf("%s is let through", c.name)
 			}
@@ -324,7 +325,7 @@ func TestDisclosure(t *testing.T) {
 		pod.Namespace = c.namespace
 		req := creates("Pod", pod)
 		req.UID, req.Namespace = "7-7", c.namespace
-		response := b.ask(t, PathValidatePods, req)
+		response := b.ask(t, hooks.PathValidatePods, req)
 		told := response.Result.Message + strings.Join(response.Warnings, " ")
 		for _, cause := range response.Result.Details.Causes {
 			told += " " + cause.Message
@@ -348,7 +349,7 @@ func TestDisclosureOfSeveral(t *testing.T) {
 	pod.Namespace = "other"
 	req := creates("Pod", pod)
 	req.UID, req.Namespace = "7-7", "other"
-	response := b.ask(t, PathValidatePods, req)
+	response := b.ask(t, hooks.PathValidatePods, req)
 	told := fmt.Sprint(response.Result, response.Warnings)
 	if response.Allowed || !strings.Contains(told, "another namespace (request 7-7)") || strings.Contains(told, "hidden-") {
 		t.Errorf("told %s", told)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/journal"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -33,7 +34,7 @@ const (
 
 func (b *bench) another(t *testing.T) string {
 	t.Helper()
-	return outcome(b.decideOn(t, PathMutateServices, dryRun(creates("Service", nodePortService("b", 30001)))))
+	return outcome(b.decideOn(t, hooks.PathMutateServices, dryRun(creates("Service", nodePortService("b", 30001)))))
 }
 
 // TestInFlight: what the next request for a port gets while an earlier one is under way, by what the API server has of it.
@@ -51,23 +52,23 @@ func TestInFlight(t *testing.T) {
 		then  func(*bench)
 		want  string
 	}{
-		{"at once", PathMutateServices, service, 0, nothing, contended},
-		{"at once, and it is stored", PathMutateServices, service, 0, stored, byA},
-		{"just before the end of the grace", PathMutateServices, service, graceTime - 1, nothing, contended},
-		{"at its end", PathMutateServices, service, graceTime, nothing, free},
-		{"at its end, and it is stored", PathMutateServices, service, graceTime, stored, byA},
-		{"after minutes, and it is stored", PathMutateServices, service, time.Hour, stored, byA},
-		{"it is stored with another port", PathMutateServices, service, 0, func(b *bench) { b.stores(nodePortService("a", 30002)) }, contended},
-		{"it is stored with another port, at the end", PathMutateServices, service, graceTime, func(b *bench) { b.stores(nodePortService("a", 30002)) }, free},
-		{"it cannot be read", PathMutateServices, service, 0, func(b *bench) { b.cluster.fails = errors.New("timeout") }, contended},
-		{"the watch shows it", PathMutateServices, service, 0, func(b *bench) { b.holds(a); b.Settle(b.seen(a)) }, byA},
-		{"validated", PathValidateServices, service, graceTime - 1, nothing, contended},
-		{"validated, at the end", PathValidateServices, service, graceTime, nothing, free},
-		{"a pod without host ports on request counts from its validation on", PathMutatePods, pod, 0, nothing, free},
-		{"a pod", PathValidatePods, pod, graceTime - 1, nothing, contended},
-		{"a pod, at the end", PathValidatePods, pod, graceTime, nothing, free},
-		{"a template", PathValidateWorkload, daemons, graceTime - 1, nothing, contended},
-		{"a template, at the end", PathValidateWorkload, daemons, graceTime, nothing, free},
+		{"at once", hooks.PathMutateServices, service, 0, nothing, contended},
+		{"at once, and it is stored", hooks.PathMutateServices, service, 0, stored, byA},
+		{"just before the end of the grace", hooks.PathMutateServices, service, graceTime - 1, nothing, contended},
+		{"at its end", hooks.PathMutateServices, service, graceTime, nothing, free},
+		{"at its end, and it is stored", hooks.PathMutateServices, service, graceTime, stored, byA},
+		{"after minutes, and it is stored", hooks.PathMutateServices, service, time.Hour, stored, byA},
+		{"it is stored with another port", hooks.PathMutateServices, service, 0, func(b *bench) { b.stores(nodePortService("a", 30002)) }, contended},
+		{"it is stored with another port, at the end", hooks.PathMutateServices, service, graceTime, func(b *bench) { b.stores(nodePortService("a", 30002)) }, free},
+		{"it cannot be read", hooks.PathMutateServices, service, 0, func(b *bench) { b.cluster.fails = errors.New("timeout") }, contended},
+		{"the watch shows it", hooks.PathMutateServices, service, 0, func(b *bench) { b.holds(a); b.Settle(b.seen(a)) }, byA},
+		{"validated", hooks.PathValidateServices, service, graceTime - 1, nothing, contended},
+		{"validated, at the end", hooks.PathValidateServices, service, graceTime, nothing, free},
+		{"a pod without host ports on request counts from its validation on", hooks.PathMutatePods, pod, 0, nothing, free},
+		{"a pod", hooks.PathValidatePods, pod, graceTime - 1, nothing, contended},
+		{"a pod, at the end", hooks.PathValidatePods, pod, graceTime, nothing, free},
+		{"a template", hooks.PathValidateWorkload, daemons, graceTime - 1, nothing, contended},
+		{"a template, at the end", hooks.PathValidateWorkload, daemons, graceTime, nothing, free},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "")
@@ -91,12 +92,12 @@ func TestNothingStoredIsHidden(t *testing.T) {
 		path string
 		req  admissionv1.AdmissionRequest
 	}{
-		{"created again with another port", PathMutateServices, creates("Service", nodePortService("a", 30002))},
-		{"created again, validated", PathValidateServices, creates("Service", nodePortService("a", 30002))},
-		{"created again without node ports", PathValidateServices, creates("Service", with(nodePortService("a", 0), serviceType("ClusterIP")))},
-		{"updated", PathMutateServices, updates("Service", nodePortService("a", 30002), a)},
-		{"updated, validated", PathValidateServices, updates("Service", nodePortService("a", 30002), a)},
-		{"a review that nobody has sent: it says that the ports were others before", PathValidateServices, updates("Service", nodePortService("a", 30002), nodePortService("a", 30003))},
+		{"created again with another port", hooks.PathMutateServices, creates("Service", nodePortService("a", 30002))},
+		{"created again, validated", hooks.PathValidateServices, creates("Service", nodePortService("a", 30002))},
+		{"created again without node ports", hooks.PathValidateServices, creates("Service", with(nodePortService("a", 0), serviceType("ClusterIP")))},
+		{"updated", hooks.PathMutateServices, updates("Service", nodePortService("a", 30002), a)},
+		{"updated, validated", hooks.PathValidateServices, updates("Service", nodePortService("a", 30002), a)},
+		{"a review that nobody has sent: it says that the ports were others before", hooks.PathValidateServices, updates("Service", nodePortService("a", 30002), nodePortService("a", 30003))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "").holds(a)
@@ -104,7 +105,7 @@ func TestNothingStoredIsHidden(t *testing.T) {
 			if got := b.another(t); got != byA {
 				t.Errorf("got  %s\nwant %s", got, byA)
 			}
-			got := outcome(b.decideOn(t, PathValidatePods, creates("Pod", hostPortPod("p", 30001))))
+			got := outcome(b.decideOn(t, hooks.PathValidatePods, creates("Pod", hostPortPod("p", 30001))))
 			if want := "deny: PC0201 spec.containers[0].ports[0].hostPort by Service default/a"; len(got) < len(want) || got[:len(want)] != want {
 				t.Errorf("a pod: got %s\nwant %s", got, want)
 			}
@@ -121,12 +122,12 @@ func TestCreateOfWhatExists(t *testing.T) {
 		held runtime.Object
 		now  runtime.Object
 	}{
-		{"Service", []string{PathMutateServices, PathValidateServices}, nodePortService("a", 30001), nodePortService("a", 0)},
-		{"Service", []string{PathMutateServices, PathValidateServices}, nodePortService("a", 30001), nodePortService("a", 30002)},
-		{"Service", []string{PathMutateServices, PathValidateServices}, nodePortService("a", 30001), nodePortService("a", 30005)},
-		{"Pod", []string{PathMutatePods, PathValidatePods}, hostPortPod("a", 80), with(hostPortPod("a", 81), protocol(""))},
-		{"Pod", []string{PathMutatePods, PathValidatePods}, hostPortPod("a", 80), hostPortPod("a", 30005)},
-		{"Deployment", []string{PathValidateWorkload}, workload("Deployment", "a", 80), workload("Deployment", "a", 30005)},
+		{"Service", []string{hooks.PathMutateServices, hooks.PathValidateServices}, nodePortService("a", 30001), nodePortService("a", 0)},
+		{"Service", []string{hooks.PathMutateServices, hooks.PathValidateServices}, nodePortService("a", 30001), nodePortService("a", 30002)},
+		{"Service", []string{hooks.PathMutateServices, hooks.PathValidateServices}, nodePortService("a", 30001), nodePortService("a", 30005)},
+		{"Pod", []string{hooks.PathMutatePods, hooks.PathValidatePods}, hostPortPod("a", 80), with(hostPortPod("a", 81), protocol(""))},
+		{"Pod", []string{hooks.PathMutatePods, hooks.PathValidatePods}, hostPortPod("a", 80), hostPortPod("a", 30005)},
+		{"Deployment", []string{hooks.PathValidateWorkload}, workload("Deployment", "a", 80), workload("Deployment", "a", 30005)},
 	} {
 		for _, stands := range []string{"shown", "stored and not shown", "shown and gone"} {
 			for _, path := range c.path {
@@ -145,7 +146,7 @@ func TestCreateOfWhatExists(t *testing.T) {
 					before := b.flight.version
 					d := b.decideOn(t, path, creates(c.kind, c.now))
 					untouched := outcome(d) == "allow" && len(d.patches) == 0 && b.flight.version == before
-					nothing := path == PathValidateServices && len(b.seen(c.now).Claims) == 0 // to be remembered
+					nothing := path == hooks.PathValidateServices && len(b.seen(c.now).Claims) == 0 // to be remembered
 					if untouched != (stands != "shown and gone" || nothing) {
 						t.Errorf("%s, patches %q, %d more in flight", outcome(d), patched(d.patches), b.flight.version-before)
 					}
@@ -189,7 +190,7 @@ func TestHolderIsReadBeforeARefusal(t *testing.T) {
 	for i := range 2 * maxHolders {
 		all = append(all, int32(31000+i))
 	}
-	if got := outcome(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("many", all...)))); got != "busy" || len(b.cluster.reads) > maxHolders {
+	if got := outcome(b.decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("many", all...)))); got != "busy" || len(b.cluster.reads) > maxHolders {
 		t.Errorf("%d holders that are gone: %s after %d reads", 2*maxHolders, got, len(b.cluster.reads))
 	}
 }
@@ -197,7 +198,7 @@ func TestHolderIsReadBeforeARefusal(t *testing.T) {
 // TestInFlightIsReadAgain: what is stored in the next moment is refused by its holder's name, and nobody has to try again.
 func TestInFlightIsReadAgain(t *testing.T) {
 	b := newBench(t, "")
-	b.ask(t, PathMutateServices, creates("Service", nodePortService("a", 30001)))
+	b.ask(t, hooks.PathMutateServices, creates("Service", nodePortService("a", 30001)))
 	b.wait = func(context.Context, time.Duration) bool {
 		b.waits.Add(1)
 		b.stores(nodePortService("a", 30001))
@@ -207,7 +208,7 @@ func TestInFlightIsReadAgain(t *testing.T) {
 		t.Errorf("%s after %d waits", got, b.waits.Load())
 	}
 	last := newBench(t, "")
-	last.ask(t, PathMutateServices, creates("Service", nodePortService("a", 30001)))
+	last.ask(t, hooks.PathMutateServices, creates("Service", nodePortService("a", 30001)))
 	last.wait = func(context.Context, time.Duration) bool {
 		if last.waits.Add(1) == int32(len(rereads())) {
 			last.stores(nodePortService("a", 30001))
@@ -236,7 +237,7 @@ func TestShownWhileRead(t *testing.T) {
 		{"it is withdrawn", func(b *bench) { b.forgets(b.seen(a).Owner.Ref) }, free},
 	} {
 		b := newBench(t, "")
-		b.ask(t, PathMutateServices, creates("Service", a))
+		b.ask(t, hooks.PathMutateServices, creates("Service", a))
 		reads := 0
 		b.cluster.reading = func() {
 			if reads++; reads == 1 {
@@ -279,7 +280,7 @@ func TestSettle(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "")
-			b.ask(t, PathValidateServices, c.req)
+			b.ask(t, hooks.PathValidateServices, c.req)
 			seen := b.seen(c.shown)
 			seen.Gone = c.gone
 			b.Settle(seen)
@@ -300,22 +301,22 @@ func TestSeveralWritesToOneObject(t *testing.T) {
 	versions := func(nodePort int32, version string) *corev1.Service {
 		return with(nodePortService("a", nodePort), func(s *corev1.Service) { s.UID, s.ResourceVersion = "1", version })
 	}
-	b.ask(t, PathMutateServices, creates("Service", nodePortService("a", 30001)))
-	b.ask(t, PathValidateServices, creates("Service", versions(30001, "")))
-	b.ask(t, PathValidateServices, updates("Service", versions(30002, "5"), versions(30001, "5")))
+	b.ask(t, hooks.PathMutateServices, creates("Service", nodePortService("a", 30001)))
+	b.ask(t, hooks.PathValidateServices, creates("Service", versions(30001, "")))
+	b.ask(t, hooks.PathValidateServices, updates("Service", versions(30002, "5"), versions(30001, "5")))
 	if n := len(b.flight.owners[b.seen(versions(1, "")).Owner.Ref].writes); n != 2 {
 		t.Fatalf("%d writes, want 2: the create, and the update", n)
 	}
 	b.Settle(b.seen(versions(30001, "5")))
 	b.stores(versions(30001, "5")) // nothing of the update yet
 	taken := func(nodePort int32) string {
-		return outcome(b.decideOn(t, PathMutateServices, dryRun(creates("Service", nodePortService("b", nodePort)))))
+		return outcome(b.decideOn(t, hooks.PathMutateServices, dryRun(creates("Service", nodePortService("b", nodePort)))))
 	}
 	if got := taken(30002); got != contended {
 		t.Errorf("the update's nodePort: %s", got)
 	}
 	for i := range int32(3 * maxOwnerWrites) {
-		b.ask(t, PathValidateServices, updates("Service", versions(30100+i, "5"), versions(30001, "5")))
+		b.ask(t, hooks.PathValidateServices, updates("Service", versions(30100+i, "5"), versions(30001, "5")))
 	}
 	if n := len(b.flight.owners[b.seen(versions(1, "")).Owner.Ref].writes); n != maxOwnerWrites {
 		t.Errorf("%d writes of one object are remembered, want %d", n, maxOwnerWrites)
@@ -327,14 +328,14 @@ func TestSeveralWritesToOneObject(t *testing.T) {
 func TestRefusalDropsOnlyItsOwn(t *testing.T) {
 	b := newBench(t, "")
 	req := creates("Service", nodePortService("a", 30001))
-	b.ask(t, PathMutateServices, req)
+	b.ask(t, hooks.PathMutateServices, req)
 	b.holds(hostPortPod("p", 30001))
-	if r := b.ask(t, PathValidateServices, req); r.Allowed || len(b.flight.owners) != 0 {
+	if r := b.ask(t, hooks.PathValidateServices, req); r.Allowed || len(b.flight.owners) != 0 {
 		t.Errorf("allowed %v, in flight %v", r.Allowed, b.flight.owners)
 	}
 	first := with(nodePortService("c", 30003), func(s *corev1.Service) { s.UID = "1" })
-	b.ask(t, PathValidateServices, creates("Service", first))
-	b.ask(t, PathMutateServices, creates("Service", nodePortService("c", 30001)))
+	b.ask(t, hooks.PathValidateServices, creates("Service", first))
+	b.ask(t, hooks.PathMutateServices, creates("Service", nodePortService("c", 30001)))
 	if _, _, known := b.flight.ledger.Snapshot().Owner(b.seen(first).Owner.Ref); !known {
 		t.Error("a create of the same name that was refused has dropped the first one")
 	}
@@ -344,7 +345,7 @@ func TestRefusalDropsOnlyItsOwn(t *testing.T) {
 func TestNoGraceForFailures(t *testing.T) {
 	b := newBench(t, "")
 	create := func(i int) {
-		b.ask(t, PathValidateServices, creates("Service", nodePortService(fmt.Sprint("a", i), 30001)))
+		b.ask(t, hooks.PathValidateServices, creates("Service", nodePortService(fmt.Sprint("a", i), 30001)))
 	}
 	for i := range maxFailures {
 		create(i)
@@ -360,7 +361,7 @@ func TestNoGraceForFailures(t *testing.T) {
 		t.Errorf("after %d failures: %s", maxFailures, got)
 	}
 	other := with(nodePortService("o", 30001), inNamespace("other"))
-	b.ask(t, PathValidateServices, creates("Service", other))
+	b.ask(t, hooks.PathValidateServices, creates("Service", other))
 	if got := b.another(t); got != contended {
 		t.Errorf("of another namespace: %s", got)
 	}
@@ -382,7 +383,7 @@ func TestRepeatedRequest(t *testing.T) {
 	b := newBench(t, "")
 	wasFree := 0
 	for range 40 {
-		b.ask(t, PathMutateServices, creates("Service", nodePortService("a", 30001)))
+		b.ask(t, hooks.PathMutateServices, creates("Service", nodePortService("a", 30001)))
 		b.pass(time.Second)
 		b.sweep(t.Context())
 		if b.another(t) == free {
@@ -403,9 +404,9 @@ func TestNamesThatCannotBe(t *testing.T) {
 	for _, name := range []string{"a%b", "a/b", "..", strings.Repeat("a", maxName+1)} {
 		b := newBench(t, "")
 		for path, req := range map[string]admissionv1.AdmissionRequest{
-			PathMutateServices:   creates("Service", nodePortService(name, 30001)),
-			PathMutatePods:       creates("Pod", with(hostPortPod(name, 30001), onNode("n1"))),
-			PathValidateWorkload: creates("Deployment", workload("Deployment", name, 30001)),
+			hooks.PathMutateServices:   creates("Service", nodePortService(name, 30001)),
+			hooks.PathMutatePods:       creates("Pod", with(hostPortPod(name, 30001), onNode("n1"))),
+			hooks.PathValidateWorkload: creates("Deployment", workload("Deployment", name, 30001)),
 		} {
 			if got := outcome(b.decideOn(t, path, req)); got != "allow" || len(b.flight.owners) > 0 {
 				t.Errorf("%.10s, %s: %s, in flight %v", name, path, got, b.flight.owners)
@@ -415,13 +416,13 @@ func TestNamesThatCannotBe(t *testing.T) {
 			continue // with something behind it, it can be read
 		}
 		generated := with(nodePortService(name, 30001), unnamed)
-		b.ask(t, PathMutateServices, creates("Service", generated))
+		b.ask(t, hooks.PathMutateServices, creates("Service", generated))
 		if len(b.flight.owners) > 0 {
 			t.Errorf("%.10s-: in flight %v", name, b.flight.owners)
 		}
 	}
 	b := newBench(t, "")
-	b.ask(t, PathValidateServices, creates("Service", nodePortService("a", 30001)))
+	b.ask(t, hooks.PathValidateServices, creates("Service", nodePortService("a", 30001)))
 	b.cluster.fails = errors.New("forbidden")
 	for range maxUnread + 1 {
 		b.pass(graceTime)
@@ -430,7 +431,7 @@ func TestNamesThatCannotBe(t *testing.T) {
 	if len(b.flight.owners) > 0 {
 		t.Error("what can never be read is remembered for ever")
 	}
-	b.ask(t, PathValidateServices, creates("Service", nodePortService("a", 30001)))
+	b.ask(t, hooks.PathValidateServices, creates("Service", nodePortService("a", 30001)))
 	b.pass(graceTime)
 	if got := b.another(t); got != contended {
 		t.Errorf("older than the grace, and cannot be read: %s", got)
@@ -461,7 +462,7 @@ func TestStart(t *testing.T) {
 		if b.NeedLeaderElection() {
 			t.Error("the leader alone forgets what is overdue")
 		}
-		b.ask(t, PathValidateServices, creates("Service", nodePortService("a", 30001)))
+		b.ask(t, hooks.PathValidateServices, creates("Service", nodePortService("a", 30001)))
 		b.pass(graceTime)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
@@ -478,7 +479,7 @@ func TestStart(t *testing.T) {
 func TestSweep(t *testing.T) {
 	b := newBench(t, "")
 	a := nodePortService("a", 30001)
-	b.ask(t, PathValidateServices, creates("Service", a))
+	b.ask(t, hooks.PathValidateServices, creates("Service", a))
 	b.pass(graceTime - 1)
 	b.sweep(t.Context())
 	if len(b.cluster.reads) != 0 || len(b.flight.owners) != 1 {
@@ -504,7 +505,7 @@ func TestSweep(t *testing.T) {
 		t.Error("remembered although the API server does not have it")
 	}
 	for i := range 3 * maxSweep {
-		b.ask(t, PathValidateServices, creates("Service", nodePortService(fmt.Sprint("s", i), int32(30100+i))))
+		b.ask(t, hooks.PathValidateServices, creates("Service", nodePortService(fmt.Sprint("s", i), int32(30100+i))))
 	}
 	b.pass(graceTime)
 	b.cluster.reads = nil
@@ -533,14 +534,14 @@ func TestGenerateName(t *testing.T) {
 	b := newBench(t, "allocateFrom: 30100-30101\n")
 	seen := map[string]bool{}
 	for range 2 {
-		seen[patched(b.decideOn(t, PathMutateServices, creates("Service", with(nodePortService("a", 0), unnamed))).patches)] = true
+		seen[patched(b.decideOn(t, hooks.PathMutateServices, creates("Service", with(nodePortService("a", 0), unnamed))).patches)] = true
 	}
 	if !seen["/spec/ports/0/nodePort=30100"] || !seen["/spec/ports/0/nodePort=30101"] {
 		t.Fatalf("two Services in flight get %v", seen)
 	}
 	named := with(nodePortService("a", 30100), unnamed)
 	named.Name = "a-x7x9z"
-	if got := outcome(b.decideOn(t, PathValidateServices, creates("Service", named))); got != "allow" {
+	if got := outcome(b.decideOn(t, hooks.PathValidateServices, creates("Service", named))); got != "allow" {
 		t.Fatal(got)
 	}
 	shown := extract.Service(named, b.settings.NodePorts)
@@ -550,7 +551,7 @@ func TestGenerateName(t *testing.T) {
 	// On a dry run the answer of a request that is under way is kept.
 	other := with(nodePortService("a", 30101), unnamed)
 	other.Name = "a-y8y8y"
-	b.decideOn(t, PathValidateServices, dryRun(creates("Service", other)))
+	b.decideOn(t, hooks.PathValidateServices, dryRun(creates("Service", other)))
 	if len(b.flight.owners) != 2 {
 		t.Error("a dry run has ended the answer of another request")
 	}
@@ -568,14 +569,14 @@ func TestGenerateName(t *testing.T) {
 func TestGenerateNameAgain(t *testing.T) {
 	b := newBench(t, "allocateFrom: \"30100\"\n")
 	for _, numbers := range [][]int32{{0, 30007}, {30100, 30007}} {
-		d := b.decideOn(t, PathMutateServices, creates("Service", with(nodePortService("a", numbers...), unnamed)))
+		d := b.decideOn(t, hooks.PathMutateServices, creates("Service", with(nodePortService("a", numbers...), unnamed)))
 		if got := outcome(d); !strings.HasPrefix(got, "allow") {
 			t.Errorf("with %d: %s %s", numbers, got, patched(d.patches))
 		}
 	}
 	addressed := with(nodePortService("e", 0), serviceType("ClusterIP"), unnamed, func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"192.0.2.77"} })
 	for range 2 {
-		if got := outcome(b.decideOn(t, PathMutateServices, creates("Service", addressed.DeepCopy()))); !strings.HasPrefix(got, "allow") {
+		if got := outcome(b.decideOn(t, hooks.PathMutateServices, creates("Service", addressed.DeepCopy()))); !strings.HasPrefix(got, "allow") {
 			t.Errorf("without a node port: %s", got)
 		}
 	}
@@ -584,10 +585,10 @@ func TestGenerateNameAgain(t *testing.T) {
 		s.Name = name
 		return s
 	}
-	if got := outcome(b.decideOn(t, PathValidateServices, creates("Service", named("a-x7x9z")))); got != "allow" {
+	if got := outcome(b.decideOn(t, hooks.PathValidateServices, creates("Service", named("a-x7x9z")))); got != "allow" {
 		t.Errorf("with a name: %s", got)
 	}
-	if got := outcome(b.decideOn(t, PathValidateServices, creates("Service", named("a-y8y8y")))); !strings.Contains(got, "PC0203") {
+	if got := outcome(b.decideOn(t, hooks.PathValidateServices, creates("Service", named("a-y8y8y")))); !strings.Contains(got, "PC0203") {
 		t.Errorf("another one for the same numbers: %s", got)
 	}
 }
@@ -595,9 +596,9 @@ func TestGenerateNameAgain(t *testing.T) {
 // TestNothingToHold: an object without ports is not remembered.
 func TestNothingToHold(t *testing.T) {
 	b := newBench(t, "")
-	b.ask(t, PathValidateServices, creates("Service", with(nodePortService("a", 0), serviceType("ClusterIP"))))
-	b.ask(t, PathValidatePods, creates("Pod", hostPortPod("p", 0)))
-	b.ask(t, PathValidateWorkload, creates("Deployment", workload("Deployment", "d")))
+	b.ask(t, hooks.PathValidateServices, creates("Service", with(nodePortService("a", 0), serviceType("ClusterIP"))))
+	b.ask(t, hooks.PathValidatePods, creates("Pod", hostPortPod("p", 0)))
+	b.ask(t, hooks.PathValidateWorkload, creates("Deployment", workload("Deployment", "d")))
 	if len(b.flight.owners)+len(b.flight.queue) != 0 {
 		t.Errorf("in flight: %v", b.flight.owners)
 	}
@@ -611,10 +612,10 @@ func TestRaceForOnePort(t *testing.T) {
 	for i := range n {
 		name := string(rune('a' + i))
 		go func() {
-			patches <- patched(b.decideOn(t, PathMutateServices, creates("Service", nodePortService(name, 0))).patches)
+			patches <- patched(b.decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService(name, 0))).patches)
 		}()
 		go func() {
-			explicit <- outcome(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("x"+name, 30005))))
+			explicit <- outcome(b.decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("x"+name, 30005))))
 		}()
 	}
 	given, outcomes := 0, map[string]int{}
@@ -645,7 +646,7 @@ func TestManyPorts(t *testing.T) {
 		}
 	}
 	done := make(chan string)
-	go func() { done <- outcome(b.decideOn(t, PathValidatePods, dryRun(creates("Pod", many))))[:4] }()
+	go func() { done <- outcome(b.decideOn(t, hooks.PathValidatePods, dryRun(creates("Pod", many))))[:4] }()
 	<-judging
 	if got := b.another(t); got != free {
 		t.Errorf("while a pod is judged: %s", got)
@@ -664,15 +665,15 @@ func TestTakenWhileChosen(t *testing.T) {
 		want       string
 	}{
 		{
-			"a nodePort", PathMutateServices, nil, creates("Service", nodePortService("a", 0)),
+			"a nodePort", hooks.PathMutateServices, nil, creates("Service", nodePortService("a", 0)),
 			creates("Service", nodePortService("b", 30100)), "/spec/ports/0/nodePort=30101",
 		},
 		{
-			"a nodePort of a pool", PathMutateServices, []pool.Pool{portPool("pool", "30100-30101")}, creates("Service", nodePortService("a", 0)),
+			"a nodePort of a pool", hooks.PathMutateServices, []pool.Pool{portPool("pool", "30100-30101")}, creates("Service", nodePortService("a", 0)),
 			creates("Service", nodePortService("b", 30100)), "/spec/ports/0/nodePort=30101",
 		},
 		{
-			"a hostPort", PathMutatePods, []pool.Pool{portPool("hosts", "9000-9001", forHostPorts)}, creates("Pod", web()),
+			"a hostPort", hooks.PathMutatePods, []pool.Pool{portPool("hosts", "9000-9001", forHostPorts)}, creates("Pod", web()),
 			creates("DaemonSet", workload("DaemonSet", "d", 9000)),
 			"/metadata/annotations/portcullis.dev~1assigned-host-port.web=9001 /spec/containers/0/ports/0/hostIP=0.0.0.0 /spec/containers/0/ports/0/hostPort=9001",
 		},
@@ -685,9 +686,9 @@ func TestTakenWhileChosen(t *testing.T) {
 			chosen := 0
 			b.random = func() string {
 				if chosen++; chosen == 1 {
-					taker := PathValidateWorkload
+					taker := hooks.PathValidateWorkload
 					if isService(admission.Request{AdmissionRequest: c.taker}) {
-						taker = PathValidateServices
+						taker = hooks.PathValidateServices
 					}
 					if got := outcome(b.decideOn(t, taker, c.taker)); got != "allow" {
 						t.Errorf("while a number is chosen: %s", got)
@@ -712,16 +713,16 @@ func TestReads(t *testing.T) {
 		req  admissionv1.AdmissionRequest
 		want int
 	}{
-		{"a Service is created", PathMutateServices, creates("Service", nodePortService("b", 30002)), 0},
-		{"it is validated", PathValidateServices, creates("Service", nodePortService("b", 30002)), 0},
-		{"a nodePort is chosen", PathMutateServices, creates("Service", nodePortService("b", 0)), 0},
-		{"a Service is updated", PathMutateServices, updates("Service", nodePortService("a", 30002), a), 0},
-		{"a pod is created", PathValidatePods, creates("Pod", pod), 0},
-		{"a template is created", PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "d", 30005)), 0},
-		{"refused for a holder", PathMutateServices, creates("Service", nodePortService("b", 30001)), 1},
-		{"refused for itself", PathValidateServices, creates("Service", nodePortService("b", 30001, 30001)), 0},
-		{"the name exists", PathMutateServices, creates("Service", nodePortService("a", 30002)), 1},
-		{"the controller's template conflicts, too", PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), onNode("n1"), controlledBy("ReplicaSet", "rs"))), 2},
+		{"a Service is created", hooks.PathMutateServices, creates("Service", nodePortService("b", 30002)), 0},
+		{"it is validated", hooks.PathValidateServices, creates("Service", nodePortService("b", 30002)), 0},
+		{"a nodePort is chosen", hooks.PathMutateServices, creates("Service", nodePortService("b", 0)), 0},
+		{"a Service is updated", hooks.PathMutateServices, updates("Service", nodePortService("a", 30002), a), 0},
+		{"a pod is created", hooks.PathValidatePods, creates("Pod", pod), 0},
+		{"a template is created", hooks.PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "d", 30005)), 0},
+		{"refused for a holder", hooks.PathMutateServices, creates("Service", nodePortService("b", 30001)), 1},
+		{"refused for itself", hooks.PathValidateServices, creates("Service", nodePortService("b", 30001, 30001)), 0},
+		{"the name exists", hooks.PathMutateServices, creates("Service", nodePortService("a", 30002)), 1},
+		{"the controller's template conflicts, too", hooks.PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), onNode("n1"), controlledBy("ReplicaSet", "rs"))), 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "").holds(a, node("n1"))
@@ -739,13 +740,13 @@ func TestDryRunsLeaveNothing(t *testing.T) {
 		path string
 		req  admissionv1.AdmissionRequest
 	}{
-		{PathMutateServices, creates("Service", nodePortService("b", 30002))},
-		{PathMutateServices, creates("Service", nodePortService("b", 0))},
-		{PathValidateServices, creates("Service", nodePortService("b", 30002))},
-		{PathMutatePods, creates("Pod", with(hostPortPod("p", 30005), onNode("n1")))},
-		{PathValidatePods, creates("Pod", with(hostPortPod("p", 30005), onNode("n1")))},
-		{PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "d", 30005))},
-		{PathValidateScale, scales("Deployment", "w", 0, 1)},
+		{hooks.PathMutateServices, creates("Service", nodePortService("b", 30002))},
+		{hooks.PathMutateServices, creates("Service", nodePortService("b", 0))},
+		{hooks.PathValidateServices, creates("Service", nodePortService("b", 30002))},
+		{hooks.PathMutatePods, creates("Pod", with(hostPortPod("p", 30005), onNode("n1")))},
+		{hooks.PathValidatePods, creates("Pod", with(hostPortPod("p", 30005), onNode("n1")))},
+		{hooks.PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "d", 30005))},
+		{hooks.PathValidateScale, scales("Deployment", "w", 0, 1)},
 	} {
 		b := newBench(t, "").holds(node("n1")).stores(idle("Deployment", "w", 30777))
 		j := &recorder{}

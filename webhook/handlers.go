@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,6 +36,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/explain"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
@@ -91,13 +93,13 @@ func New(cluster Cluster, claims *Claims, settings *extract.Settings, scheme *ru
 // Hooks returns the handlers by the path at which they are served.
 func (h *Handlers) Hooks() map[string]admission.Handler {
 	return map[string]admission.Handler{
-		PathMutatePods:       h.handler("mutate-pods", h.mutatePod),
-		PathMutateServices:   h.handler("mutate-services", h.mutateService),
-		PathValidatePods:     h.handler("validate-pods", h.validatePod),
-		PathValidateServices: h.handler("validate-services", h.validateService),
-		PathValidateWorkload: h.handler("validate-workloads", h.validateWorkload),
-		PathValidateScale:    h.handler("validate-scale", h.validateScale),
-		PathValidateBindings: h.handler("validate-bindings", h.validateBinding),
+		hooks.PathMutatePods:       h.handler(hooks.PathMutatePods, h.mutatePod),
+		hooks.PathMutateServices:   h.handler(hooks.PathMutateServices, h.mutateService),
+		hooks.PathValidatePods:     h.handler(hooks.PathValidatePods, h.validatePod),
+		hooks.PathValidateServices: h.handler(hooks.PathValidateServices, h.validateService),
+		hooks.PathValidateWorkload: h.handler(hooks.PathValidateWorkload, h.validateWorkload),
+		hooks.PathValidateScale:    h.handler(hooks.PathValidateScale, h.validateScale),
+		hooks.PathValidateBindings: h.handler(hooks.PathValidateBindings, h.validateBinding),
 	}
 }
 
@@ -116,7 +118,8 @@ func timeFor(req admission.Request) time.Duration {
 }
 
 // handler counts and logs what answer decides. A request while the caches are incomplete is answered here.
-func (h *Handlers) handler(hook string, answer func(context.Context, admission.Request) decision) admission.Handler {
+func (h *Handlers) handler(path string, answer func(context.Context, admission.Request) decision) admission.Handler {
+	hook := strings.TrimPrefix(path, "/")
 	return admission.HandlerFunc(func(ctx context.Context, req admission.Request) admission.Response {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(ctx, timeFor(req))

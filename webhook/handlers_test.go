@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -36,18 +37,18 @@ func chosen(t *testing.T, r admission.Response) map[string]float64 {
 
 func TestAnswersInFlight(t *testing.T) {
 	b := newBench(t, "allocateFrom: 30100-30101\n")
-	first := b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("a", 0), nil))
-	second := b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("b", 0), nil))
+	first := b.ask(t, hooks.PathMutateServices, request("Service", admissionv1.Create, nodePortService("a", 0), nil))
+	second := b.ask(t, hooks.PathMutateServices, request("Service", admissionv1.Create, nodePortService("b", 0), nil))
 	a, c := chosen(t, first)["/spec/ports/0/nodePort"], chosen(t, second)["/spec/ports/0/nodePort"]
 	if a+c != 30100+30101 {
 		t.Fatalf("two Services in flight got %v and %v", a, c)
 	}
 	// The same Service asked again, by reinvocation or after a conflict in etcd, gets the same.
-	if again := chosen(t, b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("a", 0), nil))); again["/spec/ports/0/nodePort"] != a {
+	if again := chosen(t, b.ask(t, hooks.PathMutateServices, request("Service", admissionv1.Create, nodePortService("a", 0), nil))); again["/spec/ports/0/nodePort"] != a {
 		t.Errorf("asked again: %v, had %v", again, a)
 	}
 	// Nothing is free: the field stays as it is, and the API server chooses.
-	if third := b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("c", 0), nil)); !third.Allowed || len(third.Patches) > 0 {
+	if third := b.ask(t, hooks.PathMutateServices, request("Service", admissionv1.Create, nodePortService("c", 0), nil)); !third.Allowed || len(third.Patches) > 0 {
 		t.Errorf("nothing free: %+v", third)
 	}
 }
@@ -55,7 +56,7 @@ func TestAnswersInFlight(t *testing.T) {
 func TestRefusedByTheValidatingHookIsNotRemembered(t *testing.T) {
 	b := newBench(t, "")
 	b.holds(hostPortPod("p", 30100))
-	r := b.ask(t, PathValidateServices, request("Service", admissionv1.Create, nodePortService("a", 30100), nil))
+	r := b.ask(t, hooks.PathValidateServices, request("Service", admissionv1.Create, nodePortService("a", 30100), nil))
 	if code(r) != http.StatusUnprocessableEntity || len(b.flight.owners) != 0 {
 		t.Errorf("%+v, in flight %v", r.Result, b.flight.owners)
 	}
@@ -71,8 +72,8 @@ func TestNeverChooses(t *testing.T) {
 	lb.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 	l := extract.Service(lb, b.settings.NodePorts)
 	b.cluster.ledger.Replace(l.Owner, l.Claims)
-	b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("flying", 30104), nil))
-	got := chosen(t, b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("a", 0), nil)))
+	b.ask(t, hooks.PathMutateServices, request("Service", admissionv1.Create, nodePortService("flying", 30104), nil))
+	got := chosen(t, b.ask(t, hooks.PathMutateServices, request("Service", admissionv1.Create, nodePortService("a", 0), nil)))
 	if got["/spec/ports/0/nodePort"] != 30105 {
 		t.Errorf("chose %v, want 30105, the only one that no hostPort, daemon, nodePort, healthCheckNodePort or answer in flight holds", got)
 	}
@@ -120,7 +121,7 @@ func TestAllocation(t *testing.T) {
 			b := newBench(t, c.config)
 			req := request("Service", admissionv1.Create, c.object, nil)
 			req.DryRun = &c.dryRun
-			r := b.ask(t, PathMutateServices, req)
+			r := b.ask(t, hooks.PathMutateServices, req)
 			got, distinct := map[string]bool{}, map[float64]bool{}
 			for path, n := range chosen(t, r) {
 				got[path], distinct[n] = true, true
@@ -147,13 +148,13 @@ func TestCarryOver(t *testing.T) {
 	old := nodePortService("a", 30100, 30101)
 	now := nodePortService("a", 0, 0, 0)
 	now.Spec.Ports[0], now.Spec.Ports[1] = now.Spec.Ports[1], now.Spec.Ports[0]
-	got := chosen(t, b.ask(t, PathMutateServices, request("Service", admissionv1.Update, now, old)))
+	got := chosen(t, b.ask(t, hooks.PathMutateServices, request("Service", admissionv1.Update, now, old)))
 	if got["/spec/ports/0/nodePort"] != 30101 || got["/spec/ports/1/nodePort"] != 30100 || got["/spec/ports/2/nodePort"] == 0 {
 		t.Errorf("%v, want the numbers of p1 and p0, and a new one", got)
 	}
 	// A number that another entry took over is not given twice.
 	now = nodePortService("a", 30101, 0)
-	got = chosen(t, b.ask(t, PathMutateServices, request("Service", admissionv1.Update, now, old)))
+	got = chosen(t, b.ask(t, hooks.PathMutateServices, request("Service", admissionv1.Update, now, old)))
 	if n := got["/spec/ports/1/nodePort"]; n == 30101 || n == 0 {
 		t.Errorf("chose %v", got)
 	}
@@ -193,7 +194,7 @@ func TestEnforcement(t *testing.T) {
 		"enforcement: {PC0302: Audit}\n": {true, 0},
 	} {
 		b := newBench(t, config)
-		r := b.ask(t, PathValidatePods, request("Pod", admissionv1.Create, hostPortPod("p", 10250), nil))
+		r := b.ask(t, hooks.PathValidatePods, request("Pod", admissionv1.Create, hostPortPod("p", 10250), nil))
 		if r.Allowed != want.allowed || len(r.Warnings) != want.warnings || r.AuditAnnotations["codes"] != "PC0302" {
 			t.Errorf("%q: %+v", config, r)
 		}
@@ -221,7 +222,7 @@ func TestTooManySockets(t *testing.T) {
 		{"more than before", "", fewer, false},
 		{"none before", "", nodePortService("s", 30000), false},
 	} {
-		for _, path := range []string{PathMutateServices, PathValidateServices} {
+		for _, path := range []string{hooks.PathMutateServices, hooks.PathValidateServices} {
 			b := newBench(t, c.config)
 			req := request("Service", admissionv1.Create, s, nil)
 			if c.old != nil {
@@ -232,11 +233,11 @@ func TestTooManySockets(t *testing.T) {
 			if !r.Allowed {
 				told = r.Result.Message
 			}
-			isTold := !r.Allowed || path == PathValidateServices // once is enough
+			isTold := !r.Allowed || path == hooks.PathValidateServices // once is enough
 			if r.Allowed != c.allowed || isTold && !strings.HasSuffix(told, "name 4000000 sockets, and no more than 10000 are looked at; split the Service into several") {
 				t.Errorf("%s, %s: %v %q", c.why, path, r.Allowed, told)
 			}
-			if path == PathValidateServices && c.allowed {
+			if path == hooks.PathValidateServices && c.allowed {
 				b.holds(hostPortPod("p", 30000))
 				if r := b.ask(t, path, req); c.old == nil && r.Allowed {
 					t.Errorf("%s: its other ports are not judged: %+v", c.why, r)
@@ -254,8 +255,8 @@ func TestTooManySockets(t *testing.T) {
 
 func TestMetricsAreWellNamed(t *testing.T) {
 	b := newBench(t, "")
-	b.ask(t, PathMutateServices, request("Service", admissionv1.Create, nodePortService("a", 0), nil))
-	b.ask(t, PathValidatePods, request("Pod", admissionv1.Create, hostPortPod("p", 10250), nil))
+	b.ask(t, hooks.PathMutateServices, request("Service", admissionv1.Create, nodePortService("a", 0), nil))
+	b.ask(t, hooks.PathValidatePods, request("Pod", admissionv1.Create, hostPortPod("p", 10250), nil))
 	problems, err := testutil.GatherAndLint(b.registry)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)
@@ -267,12 +268,12 @@ func TestPodIsFilledOnce(t *testing.T) {
 	b := newBench(t, "")
 	p := hostPortPod("p", 8080)
 	p.Spec.Containers[0].Ports[0].Protocol = ""
-	r := b.ask(t, PathMutatePods, request("Pod", admissionv1.Create, p, nil))
+	r := b.ask(t, hooks.PathMutatePods, request("Pod", admissionv1.Create, p, nil))
 	if len(r.Patches) != 2 {
 		t.Fatalf("%v, want hostIP and protocol", r.Patches)
 	}
 	p.Spec.Containers[0].Ports[0].HostIP, p.Spec.Containers[0].Ports[0].Protocol = "0.0.0.0", corev1.ProtocolTCP
-	if r := b.ask(t, PathMutatePods, request("Pod", admissionv1.Create, p, nil)); len(r.Patches) != 0 {
+	if r := b.ask(t, hooks.PathMutatePods, request("Pod", admissionv1.Create, p, nil)); len(r.Patches) != 0 {
 		t.Errorf("again: %v", r.Patches)
 	}
 }
@@ -310,11 +311,11 @@ func BenchmarkReview(bm *testing.B) {
 		name, path string
 		req        admissionv1.AdmissionRequest
 	}{
-		{"mutate a Service without number", PathMutateServices, request("Service", admissionv1.Create, nodePortService("new", 0), nil)},
-		{"validate a Service", PathValidateServices, request("Service", admissionv1.Create, nodePortService("new", 32767), nil)},
-		{"mutate a Pod", PathMutatePods, request("Pod", admissionv1.Create, hostPortPod("new", 8080), nil)},
-		{"validate a Pod", PathValidatePods, request("Pod", admissionv1.Create, hostPortPod("new", 8080), nil)},
-		{"refuse a Pod", PathValidatePods, request("Pod", admissionv1.Create, hostPortPod("new", 20000+7919), nil)},
+		{"mutate a Service without number", hooks.PathMutateServices, request("Service", admissionv1.Create, nodePortService("new", 0), nil)},
+		{"validate a Service", hooks.PathValidateServices, request("Service", admissionv1.Create, nodePortService("new", 32767), nil)},
+		{"mutate a Pod", hooks.PathMutatePods, request("Pod", admissionv1.Create, hostPortPod("new", 8080), nil)},
+		{"validate a Pod", hooks.PathValidatePods, request("Pod", admissionv1.Create, hostPortPod("new", 8080), nil)},
+		{"refuse a Pod", hooks.PathValidatePods, request("Pod", admissionv1.Create, hostPortPod("new", 20000+7919), nil)},
 	} {
 		bm.Run(c.name, func(bm *testing.B) {
 			hook := b.Hooks()[c.path]

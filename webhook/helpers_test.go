@@ -30,6 +30,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
@@ -228,8 +229,8 @@ func (b *bench) ask(t testing.TB, path string, req admissionv1.AdmissionRequest)
 func (b *bench) decideOn(t testing.TB, path string, req admissionv1.AdmissionRequest) decision {
 	t.Helper()
 	answer := map[string]func(context.Context, admission.Request) decision{
-		PathMutatePods: b.mutatePod, PathMutateServices: b.mutateService, PathValidatePods: b.validatePod,
-		PathValidateServices: b.validateService, PathValidateWorkload: b.validateWorkload, PathValidateScale: b.validateScale, PathValidateBindings: b.validateBinding,
+		hooks.PathMutatePods: b.mutatePod, hooks.PathMutateServices: b.mutateService, hooks.PathValidatePods: b.validatePod,
+		hooks.PathValidateServices: b.validateService, hooks.PathValidateWorkload: b.validateWorkload, hooks.PathValidateScale: b.validateScale, hooks.PathValidateBindings: b.validateBinding,
 	}[path]
 	return answer(t.Context(), admission.Request{AdmissionRequest: req})
 }

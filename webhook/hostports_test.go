@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
@@ -139,7 +140,7 @@ func TestHostPortOnRequest(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "").holds(c.held...)
 			b.cluster.pools = c.pools
-			d := b.decideOn(t, PathMutatePods, creates("Pod", c.pod))
+			d := b.decideOn(t, hooks.PathMutatePods, creates("Pod", c.pod))
 			if got := outcome(d); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
@@ -175,7 +176,7 @@ func TestAssignedHostPortByClient(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "")
 			b.cluster.pools = []pool.Pool{portPool("hosts", "9000", forHostPorts)}
-			d := b.decideOn(t, PathMutatePods, creates("Pod", c.pod))
+			d := b.decideOn(t, hooks.PathMutatePods, creates("Pod", c.pod))
 			if got := outcome(d); got != "allow" || len(d.patches) != c.edits {
 				t.Errorf("%s, %d patches, want %d: %v", got, len(d.patches), c.edits, d.patches)
 			}
@@ -217,7 +218,7 @@ func afterPatches(t *testing.T, pod *corev1.Pod, patches []jsonpatch.JsonPatchOp
 func TestHostPortOnRequestInPart(t *testing.T) {
 	b := newBench(t, "enforcement: {PC0314: Warn}\n")
 	b.cluster.pools = []pool.Pool{portPool("hosts", "9000", forHostPorts)}
-	d := b.decideOn(t, PathMutatePods, creates("Pod", web(asksFor("absent", "auto"))))
+	d := b.decideOn(t, hooks.PathMutatePods, creates("Pod", web(asksFor("absent", "auto"))))
 	if got, want := outcome(d), "warn: PC0314 metadata.annotations[portcullis.dev/host-port.absent]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -230,7 +231,7 @@ func TestHostPortOnRequestInPart(t *testing.T) {
 func TestHostPortOnRequestDryRun(t *testing.T) {
 	b := newBench(t, "")
 	b.cluster.pools = []pool.Pool{portPool("hosts", "9000", forHostPorts)}
-	d := b.decideOn(t, PathMutatePods, dryRun(creates("Pod", web())))
+	d := b.decideOn(t, hooks.PathMutatePods, dryRun(creates("Pod", web())))
 	if got := outcome(d); got != "allow" || len(d.patches) > 0 || len(b.flight.owners) > 0 {
 		t.Errorf("%s, patches %q, %d in flight", got, patched(d.patches), len(b.flight.owners))
 	}
@@ -246,7 +247,7 @@ func TestHostPortOnRequestInFlight(t *testing.T) {
 			b.cluster.pools = []pool.Pool{portPool("hosts", "9000-9001", forHostPorts)}
 			first := web(edits...)
 			got := func(pod *corev1.Pod) string {
-				return patched(b.decideOn(t, PathMutatePods, creates("Pod", pod)).patches)
+				return patched(b.decideOn(t, hooks.PathMutatePods, creates("Pod", pod)).patches)
 			}
 			if patches := got(first); !strings.Contains(patches, "hostPort=9000") {
 				t.Fatal(patches)
@@ -262,7 +263,7 @@ func TestHostPortOnRequestInFlight(t *testing.T) {
 			if name == "named" {
 				first.Name = "p"
 			}
-			if out := outcome(b.decideOn(t, PathValidatePods, creates("Pod", first))); out != "allow" {
+			if out := outcome(b.decideOn(t, hooks.PathValidatePods, creates("Pod", first))); out != "allow" {
 				t.Error(out)
 			}
 			var inFlight []string
@@ -273,7 +274,7 @@ func TestHostPortOnRequestInFlight(t *testing.T) {
 			if diff := cmp.Diff([]string{"other", first.Name}, inFlight); diff != "" {
 				t.Error(diff)
 			}
-			if third := outcome(b.decideOn(t, PathMutatePods, creates("Pod", web(func(p *corev1.Pod) { p.Name = "third" })))); !strings.HasPrefix(third, "deny: PC0314") {
+			if third := outcome(b.decideOn(t, hooks.PathMutatePods, creates("Pod", web(func(p *corev1.Pod) { p.Name = "third" })))); !strings.HasPrefix(third, "deny: PC0314") {
 				t.Error(third)
 			}
 			if n := testutil.ToFloat64(b.metrics.allocations.WithLabelValues("exhausted")); n != 1 {

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/journal"
 )
 
@@ -15,7 +16,7 @@ import (
 // grace, and meanwhile it is not forgotten either.
 func TestGraceBeginsWithTheAnswer(t *testing.T) {
 	for name, failed := range map[string]int{"grace": 0, "short grace": maxFailures} {
-		for _, path := range []string{PathMutateServices, PathValidateServices} {
+		for _, path := range []string{hooks.PathMutateServices, hooks.PathValidateServices} {
 			b := newBench(t, "")
 			b.flight.failed("default", failed)
 			b.UseJournal(&seat{board: &board{}, merge: b.Merge, meanwhile: func() {
@@ -61,11 +62,11 @@ func TestLateAnswer(t *testing.T) {
 			b.flight.failed("default", maxFailures)
 		}
 		svc := with(nodePortService("a", 30001), func(s *corev1.Service) { s.UID = "1" })
-		if got := outcome(one.decideOn(t, PathValidateServices, creates("Service", svc))); got != free {
+		if got := outcome(one.decideOn(t, hooks.PathValidateServices, creates("Service", svc))); got != free {
 			t.Fatal(stopped, got)
 		}
 		two.pass(sharedTime - time.Millisecond)
-		if got := outcome(two.decideOn(t, PathMutateServices, creates("Service", nodePortService("b", 30001)))); got != contended {
+		if got := outcome(two.decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("b", 30001)))); got != contended {
 			t.Errorf("stopped for %v: through the other replica another Service gets %s", stopped, got)
 		}
 	}
@@ -74,7 +75,7 @@ func TestLateAnswer(t *testing.T) {
 // TestSlowRead: a read that has waited does not show that a write has failed: the write may have waited as well.
 func TestSlowRead(t *testing.T) {
 	b := newBench(t, "")
-	if got := outcome(b.decideOn(t, PathValidateServices, creates("Service", nodePortService("a", 30001)))); got != free {
+	if got := outcome(b.decideOn(t, hooks.PathValidateServices, creates("Service", nodePortService("a", 30001)))); got != free {
 		t.Fatal(got)
 	}
 	b.pass(graceTime)
@@ -96,7 +97,7 @@ func TestOpenIsNotWithdrawn(t *testing.T) {
 	seen := b.seen(a)
 	withdrawn := journal.Entry{Owner: seen.Owner, Claims: seen.Claims, Withdrawn: true}
 	b.UseJournal(&seat{board: &board{}, merge: b.Merge, meanwhile: func() { b.Merge([]journal.Entry{withdrawn}) }})
-	if got := outcome(b.decideOn(t, PathMutateServices, creates("Service", a))); got != free {
+	if got := outcome(b.decideOn(t, hooks.PathMutateServices, creates("Service", a))); got != free {
 		t.Fatal(got)
 	}
 	if got := b.another(t); got != contended {
@@ -110,7 +111,7 @@ func TestOpenIsNotWithdrawn(t *testing.T) {
 // TestSharedSlowRead: who joins a read that others have waited for for long has not read quickly.
 func TestSharedSlowRead(t *testing.T) {
 	b := newBench(t, "")
-	if got := outcome(b.decideOn(t, PathValidateServices, creates("Service", nodePortService("a", 30001)))); got != free {
+	if got := outcome(b.decideOn(t, hooks.PathValidateServices, creates("Service", nodePortService("a", 30001)))); got != free {
 		t.Fatal(got)
 	}
 	b.pass(graceTime)

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/journal"
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
@@ -161,7 +162,7 @@ func (*lateWatch) manifest(kind, name string, port int32) client.Object {
 func (w *lateWatch) create(t *testing.T, kind, name string, port int32) {
 	t.Helper()
 	object := w.manifest(kind, name, port)
-	paths := map[string][]string{"Service": {PathMutateServices, PathValidateServices}, "Pod": {PathMutatePods, PathValidatePods}, "DaemonSet": {PathValidateWorkload}}[kind]
+	paths := map[string][]string{"Service": {hooks.PathMutateServices, hooks.PathValidateServices}, "Pod": {hooks.PathMutatePods, hooks.PathValidatePods}, "DaemonSet": {hooks.PathValidateWorkload}}[kind]
 	got, tries := w.again(t, paths, func(last bool) admissionv1.AdmissionRequest {
 		if last {
 			w.uids++
@@ -187,7 +188,7 @@ func (w *lateWatch) update(t *testing.T, name string, port int32) {
 	old, object := w.stored[key("Service", name)], nodePortService(name, port)
 	object.SetUID(old.GetUID())
 	object.SetResourceVersion(old.GetResourceVersion())
-	got, tries := w.again(t, []string{PathMutateServices, PathValidateServices}, func(bool) admissionv1.AdmissionRequest { return updates("Service", object, old) })
+	got, tries := w.again(t, []string{hooks.PathMutateServices, hooks.PathValidateServices}, func(bool) admissionv1.AdmissionRequest { return updates("Service", object, old) })
 	want := w.holder("Service", name, port) == ""
 	w.counts[fmt.Sprintf("update, free %v, tries %d", want, tries)]++
 	if strings.HasPrefix(got, "allow") != want {

@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 )
 
@@ -23,17 +24,17 @@ func TestVerdictMetric(t *testing.T) {
 		req    admissionv1.AdmissionRequest
 		labels []string // hook, operation, verdict, dry_run
 	}{
-		{"allowed", "", PathMutateServices, creates("Service", free), []string{"mutate-services", "create", "allow", "false"}},
-		{"allowed on update", "", PathMutateServices, updates("Service", free, free), []string{"mutate-services", "update", "allow", "false"}},
-		{"dry run", "", PathMutateServices, dryRun(creates("Service", free)), []string{"mutate-services", "create", "allow", "true"}},
-		{"denied", "", PathMutateServices, creates("Service", held), []string{"mutate-services", "create", "deny", "false"}},
-		{"denied by the validating webhook", "", PathValidateServices, creates("Service", held), []string{"validate-services", "create", "deny", "false"}},
-		{"warned", "", PathValidatePods, creates("Pod", hostPortPod("p", 30009)), []string{"validate-pods", "create", "warn", "false"}},
-		{"mutating", "", PathMutatePods, creates("Pod", hostPortPod("p", 8080)), []string{"mutate-pods", "create", "allow", "false"}},
-		{"template", "", PathValidateWorkload, creates("Job", workload("Job", "j", 10250)), []string{"validate-workloads", "create", "deny", "false"}},
-		{"malformed", "", PathValidateWorkload, creates("Job", "{"), []string{"validate-workloads", "create", "could_not_tell", "false"}},
-		{"binding", "", PathValidateBindings, creates("Binding", `{"target":{"name":"n1"}}`), []string{"validate-bindings", "create", "allow", "false"}},
-		{"an operation that nobody knows", "", PathValidateWorkload, request("Job", "EXPLODE", workload("Job", "j", 10250), nil), []string{"validate-workloads", "other", "allow", "false"}},
+		{"allowed", "", hooks.PathMutateServices, creates("Service", free), []string{"mutate-services", "create", "allow", "false"}},
+		{"allowed on update", "", hooks.PathMutateServices, updates("Service", free, free), []string{"mutate-services", "update", "allow", "false"}},
+		{"dry run", "", hooks.PathMutateServices, dryRun(creates("Service", free)), []string{"mutate-services", "create", "allow", "true"}},
+		{"denied", "", hooks.PathMutateServices, creates("Service", held), []string{"mutate-services", "create", "deny", "false"}},
+		{"denied by the validating webhook", "", hooks.PathValidateServices, creates("Service", held), []string{"validate-services", "create", "deny", "false"}},
+		{"warned", "", hooks.PathValidatePods, creates("Pod", hostPortPod("p", 30009)), []string{"validate-pods", "create", "warn", "false"}},
+		{"mutating", "", hooks.PathMutatePods, creates("Pod", hostPortPod("p", 8080)), []string{"mutate-pods", "create", "allow", "false"}},
+		{"template", "", hooks.PathValidateWorkload, creates("Job", workload("Job", "j", 10250)), []string{"validate-workloads", "create", "deny", "false"}},
+		{"malformed", "", hooks.PathValidateWorkload, creates("Job", "{"), []string{"validate-workloads", "create", "could_not_tell", "false"}},
+		{"binding", "", hooks.PathValidateBindings, creates("Binding", `{"target":{"name":"n1"}}`), []string{"validate-bindings", "create", "allow", "false"}},
+		{"an operation that nobody knows", "", hooks.PathValidateWorkload, request("Job", "EXPLODE", workload("Job", "j", 10250), nil), []string{"validate-workloads", "other", "allow", "false"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, c.config).holds(nodePortService("b", 30001))
@@ -55,7 +56,7 @@ func TestVerdictMetric(t *testing.T) {
 func TestVerdictMetricWhileIncomplete(t *testing.T) {
 	b := newBench(t, "")
 	b.cluster.incomplete = true
-	b.ask(t, PathMutatePods, creates("Pod", hostPortPod("p", 8080)))
+	b.ask(t, hooks.PathMutatePods, creates("Pod", hostPortPod("p", 8080)))
 	if n := testutil.ToFloat64(b.metrics.verdicts.WithLabelValues("mutate-pods", "create", "could_not_tell", "false")); n != 1 {
 		t.Errorf("%v", n)
 	}
@@ -75,7 +76,7 @@ func TestFindingMetric(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, c.config).holds(nodePortService("b", 30001))
-			b.ask(t, PathMutateServices, c.req)
+			b.ask(t, hooks.PathMutateServices, c.req)
 			const name = "portcullis_admission_findings_total"
 			want := "# HELP " + name + " Findings in admission reviews by hook, code and enforcement.\n# TYPE " + name + " counter\n" +
 				name + "{" + c.want + `,hook="mutate-services"} 1` + "\n"
@@ -107,7 +108,7 @@ func TestAllocationMetric(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, c.config).holds(nodePortService("b", 30001))
 			b.cluster.pools = c.pools
-			b.ask(t, PathMutateServices, c.req)
+			b.ask(t, hooks.PathMutateServices, c.req)
 			assigned := testutil.ToFloat64(b.metrics.allocations.WithLabelValues("assigned"))
 			exhausted := testutil.ToFloat64(b.metrics.allocations.WithLabelValues("exhausted"))
 			if assigned != c.assigned || exhausted != c.exhausted {
@@ -122,7 +123,7 @@ func TestProbeIsCounted(t *testing.T) {
 	b := newBench(t, "enforcement: {PC0302: Audit}\n")
 	object := workload("Deployment", "d", 10250)
 	with(object.(*appsv1.Deployment), func(d *appsv1.Deployment) { d.Annotations = map[string]string{v1alpha1.ProbeAnnotation: "true"} })
-	b.ask(t, PathValidateWorkload, dryRun(creates("Deployment", object)))
+	b.ask(t, hooks.PathValidateWorkload, dryRun(creates("Deployment", object)))
 	if n := testutil.ToFloat64(b.metrics.findings.WithLabelValues("validate-workloads", "PC0302", "deny")); n != 1 {
 		t.Errorf("%v", n)
 	}

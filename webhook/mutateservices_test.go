@@ -6,6 +6,8 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 )
 
 // oneFree is a configuration with a single nodePort to allocate.
@@ -82,7 +84,7 @@ func TestMutateServiceAllocates(t *testing.T) {
 		{"held by its own other port", oneFree, nil, np("a", 30100, 0), nil, "allow: PC0305 spec.ports[0].nodePort", ""},
 		{"free for the second range", "allocateFrom: 30100,30200\n", holding(np("b", 30100)), np("a", 0), nil, "allow", "/spec/ports/0/nodePort=30200"},
 	} {
-		c.run(t, PathMutateServices)
+		c.run(t, hooks.PathMutateServices)
 	}
 }
 
@@ -109,7 +111,7 @@ func TestMutateServiceRefuses(t *testing.T) {
 		{"on a ClusterIP Service", "", nil, with(np("a", 30001), serviceType("ClusterIP")), nil, "deny: PC0104 spec.ports[0].nodePort", ""},
 		{"on an ExternalName Service", "", nil, with(np("a", 30001), serviceType("ExternalName")), nil, "warn: PC0104 spec.ports[0].nodePort", ""},
 	} {
-		c.run(t, PathMutateServices)
+		c.run(t, hooks.PathMutateServices)
 	}
 }
 
@@ -137,7 +139,7 @@ func TestMutateServiceUpdate(t *testing.T) {
 		{"outside of a range that was larger", "", nil, np("a", 20000), np("a", 20000), "warn: PC0306 spec.ports[0].nodePort before", ""},
 		{"old object without node ports", oneFree, nil, np("a", 0), with(np("a", 0), loadBalancer, unallocated), "allow", "/spec/ports/0/nodePort=30100"},
 	} {
-		c.run(t, PathMutateServices)
+		c.run(t, hooks.PathMutateServices)
 	}
 }
 
@@ -158,9 +160,9 @@ func TestMutateServiceDryRun(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, oneFree).holds(nodePortService("b", 30002))
 			req := serviceCase{service: c.service, old: c.old}.request()
-			for _, path := range []string{PathMutateServices, PathValidateServices} {
+			for _, path := range []string{hooks.PathMutateServices, hooks.PathValidateServices} {
 				d := b.decideOn(t, path, dryRun(req))
-				if path == PathMutateServices && (outcome(d) != c.want || patched(d.patches) != c.patches) {
+				if path == hooks.PathMutateServices && (outcome(d) != c.want || patched(d.patches) != c.patches) {
 					t.Errorf("got %s, patches %q", outcome(d), patched(d.patches))
 				}
 				if n := len(b.flight.owners); n != 0 {

@@ -19,6 +19,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -129,7 +130,7 @@ func (h *Handlers) pod(req admission.Request) (pod, old *corev1.Pod, d decision,
 		return nil, nil, malformed(err), false
 	}
 	named(pod, req)
-	isNode := slices.Contains(req.UserInfo.Groups, nodesGroup)
+	isNode := slices.Contains(req.UserInfo.Groups, hooks.NodesGroup)
 	switch {
 	case isNode && extract.IsMirror(pod): // refusing the image of a static pod does not stop it, and nobody else makes one
 		return nil, nil, h.allowed(), false

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 )
 
 // ipv4, ipv6 and dualStack are the families of a cluster's pods.
@@ -58,10 +59,10 @@ func TestMutatePodDefaults(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, c.config)
 			b.cluster.families = c.families
-			if got := patched(b.decideOn(t, PathMutatePods, creates("Pod", c.pod)).patches); got != c.patches {
+			if got := patched(b.decideOn(t, hooks.PathMutatePods, creates("Pod", c.pod)).patches); got != c.patches {
 				t.Errorf("got  %s\nwant %s", got, c.patches)
 			}
-			if got := patched(b.decideOn(t, PathMutatePods, dryRun(creates("Pod", c.pod))).patches); got != "" {
+			if got := patched(b.decideOn(t, hooks.PathMutatePods, dryRun(creates("Pod", c.pod))).patches); got != "" {
 				t.Errorf("a dry run writes %s", got)
 			}
 			if len(b.flight.owners) != 0 {
@@ -117,7 +118,7 @@ func TestPod(t *testing.T) {
 		{"somebody's that says it is a mirror pod", "", nil, with(hp("p", 10250), annotated(corev1.MirrorPodAnnotationKey, "x")), "deny: PC0302 spec.containers[0].ports[0].hostPort by node daemon kubelet"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for _, path := range []string{PathMutatePods, PathValidatePods} {
+			for _, path := range []string{hooks.PathMutatePods, hooks.PathValidatePods} {
 				b := newBench(t, c.config).holds(c.held...)
 				if got := outcome(b.decideOn(t, path, creates("Pod", c.pod))); got != c.want {
 					t.Errorf("%s: got  %s\nwant %s", path, got, c.want)
@@ -150,7 +151,7 @@ func TestPodOfAController(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "").holds(nodePortService("s", 30001)).holds(c.held...)
-			if got := outcome(b.decideOn(t, PathValidatePods, creates("Pod", c.pod))); got != c.want {
+			if got := outcome(b.decideOn(t, hooks.PathValidatePods, creates("Pod", c.pod))); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
@@ -159,7 +160,7 @@ func TestPodOfAController(t *testing.T) {
 
 // TestPodUpdate: a pod's ports cannot be changed, so that no update is judged.
 func TestPodUpdate(t *testing.T) {
-	for _, path := range []string{PathMutatePods, PathValidatePods} {
+	for _, path := range []string{hooks.PathMutatePods, hooks.PathValidatePods} {
 		d := newBench(t, "").decideOn(t, path, updates("Pod", hostPortPod("p", 10250), hostPortPod("p", 8080)))
 		if got := outcome(d); got != "allow" || len(d.patches) > 0 {
 			t.Errorf("%s: %s, patches %v", path, got, d.patches)
@@ -170,13 +171,13 @@ func TestPodUpdate(t *testing.T) {
 // TestPodInFlight: a pod that a validating webhook let through holds its hostPort until the cluster shows it.
 func TestPodInFlight(t *testing.T) {
 	b := newBench(t, "")
-	if got := outcome(b.decideOn(t, PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), onNode("n1"))))); got != "warn: PC0303 spec.containers[0].ports[0].hostPort" {
+	if got := outcome(b.decideOn(t, hooks.PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), onNode("n1"))))); got != "warn: PC0303 spec.containers[0].ports[0].hostPort" {
 		t.Fatal(got)
 	}
-	if got := outcome(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("s", 30001)))); got != contended {
+	if got := outcome(b.decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("s", 30001)))); got != contended {
 		t.Errorf("a nodePort beside that hostPort: %s", got)
 	}
-	if got := outcome(b.decideOn(t, PathMutatePods, creates("Pod", with(hostPortPod("q", 30001), onNode("n1"))))); got != "busy: PC0203 spec.containers[0].ports[0].hostPort" {
+	if got := outcome(b.decideOn(t, hooks.PathMutatePods, creates("Pod", with(hostPortPod("q", 30001), onNode("n1"))))); got != "busy: PC0203 spec.containers[0].ports[0].hostPort" {
 		t.Errorf("the same hostPort on the same node: %s", got)
 	}
 }
@@ -188,7 +189,7 @@ func TestNamespaceOfTheRequest(t *testing.T) {
 	req := creates("Pod", pod)
 	req.Namespace = "team-a"
 	b := newBench(t, "")
-	b.decideOn(t, PathValidatePods, req)
+	b.decideOn(t, hooks.PathValidatePods, req)
 	for ref := range b.flight.owners {
 		if ref.Namespace != "team-a" {
 			t.Errorf("in flight: %s", ref)
@@ -203,9 +204,9 @@ func TestNamespaceOfTheRequest(t *testing.T) {
 func TestMirrorPod(t *testing.T) {
 	pod := with(hostPortPod("p", 10250), annotated(corev1.MirrorPodAnnotationKey, "x"), onNode("n1"))
 	for groups, want := range map[string]string{
-		nodesGroup: "allow", "system:authenticated": "deny: PC0302 spec.containers[0].ports[0].hostPort by node daemon kubelet",
+		hooks.NodesGroup: "allow", "system:authenticated": "deny: PC0302 spec.containers[0].ports[0].hostPort by node daemon kubelet",
 	} {
-		for _, path := range []string{PathMutatePods, PathValidatePods} {
+		for _, path := range []string{hooks.PathMutatePods, hooks.PathValidatePods} {
 			req := creates("Pod", pod)
 			req.UserInfo.Groups = []string{"system:authenticated", groups}
 			if got := outcome(newBench(t, "").decideOn(t, path, req)); got != want {
@@ -235,10 +236,10 @@ func TestPodLabels(t *testing.T) {
 		policy.Exceptions = []check.Exception{{Name: "edge", Objects: matching{"edge": "yes"}}}
 		b.cluster.policies = []check.Policy{policy}
 		req := request("Pod", admissionv1.Update, c.pod, c.old)
-		if got := outcome(b.decideOn(t, PathValidatePods, req)); got != c.want {
+		if got := outcome(b.decideOn(t, hooks.PathValidatePods, req)); got != c.want {
 			t.Errorf("%s: %s, want %s", c.why, got, c.want)
 		}
-		if got := outcome(b.decideOn(t, PathMutatePods, req)); got != "allow" {
+		if got := outcome(b.decideOn(t, hooks.PathMutatePods, req)); got != "allow" {
 			t.Errorf("%s: the mutating hook says %s", c.why, got)
 		}
 		if len(b.flight.owners) != 0 {

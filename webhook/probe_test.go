@@ -13,6 +13,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 )
 
 // TestProbe: a dry run that only asks whether the webhook answers is refused whatever the configuration says, and nothing
@@ -46,7 +47,7 @@ func TestProbe(t *testing.T) {
 			req = request("Deployment", admissionv1.Create, d, nil)
 			req.DryRun = &c.dryRun
 		}
-		r := newBench(t, c.config).ask(t, PathValidateWorkload, req)
+		r := newBench(t, c.config).ask(t, hooks.PathValidateWorkload, req)
 		if r.Allowed == c.refused || c.refused && !strings.Contains(r.Result.Message, "(PC0101)") && !strings.Contains(r.Result.Message, "(PC0314)") {
 			t.Errorf("%+v: %+v", c, r)
 		}
@@ -62,7 +63,7 @@ func TestProbesAreLogged(t *testing.T) {
 	req.DryRun = new(true)
 	var lines []string
 	ctx := logf.IntoContext(t.Context(), funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{}))
-	newBench(t, "").Hooks()[PathValidateWorkload].Handle(ctx, admission.Request{AdmissionRequest: req})
+	newBench(t, "").Hooks()[hooks.PathValidateWorkload].Handle(ctx, admission.Request{AdmissionRequest: req})
 	if len(lines) != 1 || !strings.Contains(lines[0], `"verdict"="deny"`) || !strings.Contains(lines[0], `"probe"=true`) {
 		t.Errorf("logged %q", lines)
 	}

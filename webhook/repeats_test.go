@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/journal"
 )
 
@@ -25,14 +26,14 @@ func TestRepeatFails(t *testing.T) {
 		b := newBench(t, "").holds(version("5"))
 		j := &recorder{}
 		b.UseJournal(j)
-		for _, path := range []string{PathMutateServices, PathValidateServices} {
+		for _, path := range []string{hooks.PathMutateServices, hooks.PathValidateServices} {
 			if got := outcome(b.decideOn(t, path, update)); got != free {
 				t.Fatal(got)
 			}
 		}
 		b.pass(sharedTime)
 		j.fail = errors.New("etcd is slow")
-		if d := b.decideOn(t, PathMutateServices, update); !d.busy {
+		if d := b.decideOn(t, hooks.PathMutateServices, update); !d.busy {
 			t.Fatal(outcome(d))
 		}
 		j.fail = nil
@@ -47,12 +48,12 @@ func TestRepeatFails(t *testing.T) {
 		j.append = func() {
 			j.append = nil
 			j.fail = errors.New("etcd is slow")
-			if d := b.decideOn(t, PathMutateServices, update); !d.busy {
+			if d := b.decideOn(t, hooks.PathMutateServices, update); !d.busy {
 				t.Fatal(outcome(d))
 			}
 			j.fail = nil
 		}
-		if got := outcome(b.decideOn(t, PathMutateServices, update)); got != free {
+		if got := outcome(b.decideOn(t, hooks.PathMutateServices, update)); got != free {
 			t.Fatal(got)
 		}
 		if got := b.another(t); got != contended {
@@ -91,13 +92,13 @@ func TestRefusedRepeatIsNotWithdrawn(t *testing.T) {
 	update := updates("Service", version("5", 30001), version("5"))
 	d := &delayed{seat: &seat{board: shared, self: 0, merge: one.Merge}}
 	d.before = func() {
-		if got := outcome(one.decideOn(t, PathMutateServices, update)); got != free {
+		if got := outcome(one.decideOn(t, hooks.PathMutateServices, update)); got != free {
 			t.Fatal(got)
 		}
 		one.cluster.fails = context.DeadlineExceeded // the time of the first one is over
 	}
 	one.UseJournal(d)
-	_ = one.decideOn(t, PathMutateServices, update) // refused, or let through as the other one was
+	_ = one.decideOn(t, hooks.PathMutateServices, update) // refused, or let through as the other one was
 	other.pull()
 	if got := two.another(t); d.withdrawn > 0 || got == free {
 		t.Errorf("%d entries withdrawn, and another Service gets %s", d.withdrawn, got)
@@ -110,18 +111,18 @@ func TestRepeatedThenValidated(t *testing.T) {
 	for name, c := range map[string]struct{ repeat, last func(b *bench) string }{
 		"create": {
 			func(b *bench) string {
-				return outcome(b.decideOn(t, PathMutateServices, creates("Service", nodePortService("a", 30001))))
+				return outcome(b.decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("a", 30001))))
 			},
 			func(b *bench) string {
-				return outcome(b.decideOn(t, PathValidateServices, creates("Service", version("", 30001))))
+				return outcome(b.decideOn(t, hooks.PathValidateServices, creates("Service", version("", 30001))))
 			},
 		},
 		"update": {
 			func(b *bench) string {
-				return outcome(b.decideOn(t, PathMutateServices, updates("Service", version("5", 30001), version("5"))))
+				return outcome(b.decideOn(t, hooks.PathMutateServices, updates("Service", version("5", 30001), version("5"))))
 			},
 			func(b *bench) string {
-				return outcome(b.decideOn(t, PathValidateServices, updates("Service", version("6", 30001), version("6"))))
+				return outcome(b.decideOn(t, hooks.PathValidateServices, updates("Service", version("6", 30001), version("6"))))
 			},
 		},
 	} {
@@ -158,10 +159,10 @@ func TestSharedForShortGrace(t *testing.T) {
 	}
 	update := updates("Service", version("5", 30001), version("5"))
 	for range 3 {
-		if got := outcome(one.decideOn(t, PathMutateServices, update)); got != free {
+		if got := outcome(one.decideOn(t, hooks.PathMutateServices, update)); got != free {
 			t.Fatal(got)
 		}
-		if got := outcome(two.decideOn(t, PathMutateServices, creates("Service", nodePortService("b", 30001)))); got != contended {
+		if got := outcome(two.decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("b", 30001)))); got != contended {
 			t.Errorf("through the other replica another Service gets %s", got)
 		}
 		one.pass(shortGrace - time.Millisecond)
@@ -176,7 +177,7 @@ func TestOnePortOnManyNodes(t *testing.T) {
 	for i := range 200 {
 		all.Go(func() {
 			pod := with(hostPortPod(fmt.Sprint("p", i), 9000), onNode(fmt.Sprint("n", i)))
-			if got := outcome(replicas[i%2].decideOn(t, PathValidatePods, creates("Pod", pod))); got != free {
+			if got := outcome(replicas[i%2].decideOn(t, hooks.PathValidatePods, creates("Pod", pod))); got != free {
 				t.Errorf("pod %d: %s", i, got)
 			}
 		})

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/journal"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
@@ -66,17 +67,17 @@ func TestTwoReplicas(t *testing.T) {
 		second       admissionv1.AdmissionRequest
 		first2, want string
 	}{
-		{"hostPort, then nodePort", PathValidatePods, pinned(30001), PathMutateServices, creates("Service", nodePortService("b", 30001)), "warn: PC0303", "busy: PC0203"},
-		{"a template, then nodePort", PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "d", 30001)), PathMutateServices, creates("Service", nodePortService("b", 30001)), "warn: PC0303", "busy: PC0203"},
-		{"nodePort, then hostPort", PathMutateServices, creates("Service", nodePortService("a", 30001)), PathValidatePods, pinned(30001), "allow", "busy: PC0203"},
-		{"nodePort, validated, then a template", PathValidateServices, creates("Service", nodePortService("a", 30001)), PathValidateWorkload, creates("Deployment", workload("Deployment", "d", 30001)), "allow", "busy: PC0203"},
-		{"hostPort outside of the range, on one node twice", PathValidatePods, pinned(9000), PathValidatePods, creates("Pod", with(hostPortPod("q", 9000), onNode("n1"))), "allow", "busy: PC0203"},
-		{"two templates", PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "d", 9000)), PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "e", 9000)), "allow", "busy: PC0203"},
-		{"nodePort, then external IP on a node's address", PathMutateServices, creates("Service", nodePortService("a", 30001)), PathMutateServices, external("b"), "allow", "busy: PC0203"},
-		{"external IP on a node's address, then nodePort", PathMutateServices, external("a"), PathMutateServices, creates("Service", nodePortService("b", 30001)), "allow", "busy: PC0203"},
-		{"another port", PathMutateServices, creates("Service", nodePortService("a", 30001)), PathMutateServices, creates("Service", nodePortService("b", 30002)), "allow", "allow"},
-		{"the same object, which one mutates and the other validates", PathMutateServices, creates("Service", nodePortService("a", 30001)), PathValidateServices, creates("Service", nodePortService("a", 30001)), "allow", "allow"},
-		{"scaled from nothing, then nodePort", PathValidateScale, scales("Deployment", "w", 0, 1), PathMutateServices, creates("Service", nodePortService("b", 30777)), "warn: PC0303", "busy: PC0203"},
+		{"hostPort, then nodePort", hooks.PathValidatePods, pinned(30001), hooks.PathMutateServices, creates("Service", nodePortService("b", 30001)), "warn: PC0303", "busy: PC0203"},
+		{"a template, then nodePort", hooks.PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "d", 30001)), hooks.PathMutateServices, creates("Service", nodePortService("b", 30001)), "warn: PC0303", "busy: PC0203"},
+		{"nodePort, then hostPort", hooks.PathMutateServices, creates("Service", nodePortService("a", 30001)), hooks.PathValidatePods, pinned(30001), "allow", "busy: PC0203"},
+		{"nodePort, validated, then a template", hooks.PathValidateServices, creates("Service", nodePortService("a", 30001)), hooks.PathValidateWorkload, creates("Deployment", workload("Deployment", "d", 30001)), "allow", "busy: PC0203"},
+		{"hostPort outside of the range, on one node twice", hooks.PathValidatePods, pinned(9000), hooks.PathValidatePods, creates("Pod", with(hostPortPod("q", 9000), onNode("n1"))), "allow", "busy: PC0203"},
+		{"two templates", hooks.PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "d", 9000)), hooks.PathValidateWorkload, creates("DaemonSet", workload("DaemonSet", "e", 9000)), "allow", "busy: PC0203"},
+		{"nodePort, then external IP on a node's address", hooks.PathMutateServices, creates("Service", nodePortService("a", 30001)), hooks.PathMutateServices, external("b"), "allow", "busy: PC0203"},
+		{"external IP on a node's address, then nodePort", hooks.PathMutateServices, external("a"), hooks.PathMutateServices, creates("Service", nodePortService("b", 30001)), "allow", "busy: PC0203"},
+		{"another port", hooks.PathMutateServices, creates("Service", nodePortService("a", 30001)), hooks.PathMutateServices, creates("Service", nodePortService("b", 30002)), "allow", "allow"},
+		{"the same object, which one mutates and the other validates", hooks.PathMutateServices, creates("Service", nodePortService("a", 30001)), hooks.PathValidateServices, creates("Service", nodePortService("a", 30001)), "allow", "allow"},
+		{"scaled from nothing, then nodePort", hooks.PathValidateScale, scales("Deployment", "w", 0, 1), hooks.PathMutateServices, creates("Service", nodePortService("b", 30777)), "warn: PC0303", "busy: PC0203"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			replicas := newReplicas(t, 2)
@@ -102,7 +103,7 @@ func TestTwoReplicas(t *testing.T) {
 func TestShownMeanwhile(t *testing.T) {
 	replicas := newReplicas(t, 2)
 	a := with(nodePortService("a", 30001), func(s *corev1.Service) { s.UID = "1" })
-	if got := outcome(replicas[0].decideOn(t, PathValidateServices, creates("Service", a))); got != "allow" {
+	if got := outcome(replicas[0].decideOn(t, hooks.PathValidateServices, creates("Service", a))); got != "allow" {
 		t.Fatal(got)
 	}
 	second := replicas[1]
@@ -113,7 +114,7 @@ func TestShownMeanwhile(t *testing.T) {
 			defer func() { second.holds(a) }() // the watch shows it while the pod is judged: its snapshot is from before
 		}
 	}
-	if got := outcome(second.decideOn(t, PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), onNode("n1"))))); !strings.HasPrefix(got, "deny: PC0201") {
+	if got := outcome(second.decideOn(t, hooks.PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), onNode("n1"))))); !strings.HasPrefix(got, "deny: PC0201") {
 		t.Errorf("%s", got)
 	}
 }
@@ -126,8 +127,8 @@ func TestSharedAgain(t *testing.T) {
 	b.UseJournal(j)
 	req := creates("Service", nodePortService("a", 30001))
 	for _, want := range []int{2, 4, 6} {
-		b.decideOn(t, PathMutateServices, req)
-		b.decideOn(t, PathValidateServices, creates("Service", with(nodePortService("a", 30001), func(s *corev1.Service) { s.UID = "1" })))
+		b.decideOn(t, hooks.PathMutateServices, req)
+		b.decideOn(t, hooks.PathValidateServices, creates("Service", with(nodePortService("a", 30001), func(s *corev1.Service) { s.UID = "1" })))
 		if j.n != want {
 			t.Errorf("%d writes, want %d", j.n, want)
 		}
@@ -211,13 +212,13 @@ func TestAdds(t *testing.T) {
 // TestChosenBesideAnotherReplica: a nodePort that another replica has just let somebody have is not chosen.
 func TestChosenBesideAnotherReplica(t *testing.T) {
 	replicas := newReplicas(t, 2)
-	first := patched(replicas[0].decideOn(t, PathMutateServices, creates("Service", nodePortService("a", 0))).patches)
+	first := patched(replicas[0].decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("a", 0))).patches)
 	number := int32(0)
 	if _, err := fmt.Sscanf(first, "/spec/ports/0/nodePort=%d", &number); err != nil {
 		t.Fatal(first, err)
 	}
 	replicas[1].settings = settingsOf(t, fmt.Sprintf("allocateFrom: %d,31999\n", number))
-	if got := patched(replicas[1].decideOn(t, PathMutateServices, creates("Service", nodePortService("b", 0))).patches); got != "/spec/ports/0/nodePort=31999" {
+	if got := patched(replicas[1].decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("b", 0))).patches); got != "/spec/ports/0/nodePort=31999" {
 		t.Errorf("chose %s, want 31999", got)
 	}
 }
@@ -232,22 +233,22 @@ func TestWhatIsNotShared(t *testing.T) {
 		req  admissionv1.AdmissionRequest
 		want int
 	}{
-		{"a Service", nil, PathMutateServices, creates("Service", nodePortService("a", 30001)), 1},
-		{"a Service without ports", nil, PathMutateServices, creates("Service", nodePortService("a")), 0},
-		{"a dry run", nil, PathMutateServices, dryRun(creates("Service", nodePortService("a", 30001))), 0},
-		{"an update that adds nothing", holding(nodePortService("a", 30001)), PathMutateServices, updates("Service", nodePortService("a", 30001), nodePortService("a", 30001, 30002)), 0},
-		{"an update that adds a port", holding(nodePortService("a", 30001)), PathMutateServices, updates("Service", nodePortService("a", 30001, 30002), nodePortService("a", 30001)), 1},
-		{"a template", nil, PathValidateWorkload, creates("Deployment", workload("Deployment", "d", 9000)), 1},
-		{"a template without ports", nil, PathValidateWorkload, creates("Deployment", workload("Deployment", "d")), 0},
-		{"a template that wants no pods", nil, PathValidateWorkload, creates("Deployment", idle("Deployment", "d", 9000)), 0},
-		{"a pod of a template", template, PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs"))), 0},
-		{"a pod of a template, on a node of its own choice", template, PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs"), onNode("n1"))), 1},
-		{"a pod that says it is of a template", template, PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs"), func(p *corev1.Pod) { p.OwnerReferences[0].UID = "2" })), 1},
-		{"a pod on an address", nil, PathValidatePods, creates("Pod", with(hostPortPod("p", 9000), hostIP("192.0.2.1"))), 1},
-		{"a pod inside of the node port range", nil, PathValidatePods, creates("Pod", hostPortPod("p", 30001)), 1},
-		{"a pod outside of it", nil, PathValidatePods, creates("Pod", hostPortPod("p", 9000)), 0},
-		{"a pod outside of it, on a node", nil, PathValidatePods, creates("Pod", with(hostPortPod("p", 9000), onNode("n1"))), 1},
-		{"what is refused", holding(nodePortService("b", 30001)), PathMutateServices, creates("Service", nodePortService("a", 30001)), 0},
+		{"a Service", nil, hooks.PathMutateServices, creates("Service", nodePortService("a", 30001)), 1},
+		{"a Service without ports", nil, hooks.PathMutateServices, creates("Service", nodePortService("a")), 0},
+		{"a dry run", nil, hooks.PathMutateServices, dryRun(creates("Service", nodePortService("a", 30001))), 0},
+		{"an update that adds nothing", holding(nodePortService("a", 30001)), hooks.PathMutateServices, updates("Service", nodePortService("a", 30001), nodePortService("a", 30001, 30002)), 0},
+		{"an update that adds a port", holding(nodePortService("a", 30001)), hooks.PathMutateServices, updates("Service", nodePortService("a", 30001, 30002), nodePortService("a", 30001)), 1},
+		{"a template", nil, hooks.PathValidateWorkload, creates("Deployment", workload("Deployment", "d", 9000)), 1},
+		{"a template without ports", nil, hooks.PathValidateWorkload, creates("Deployment", workload("Deployment", "d")), 0},
+		{"a template that wants no pods", nil, hooks.PathValidateWorkload, creates("Deployment", idle("Deployment", "d", 9000)), 0},
+		{"a pod of a template", template, hooks.PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs"))), 0},
+		{"a pod of a template, on a node of its own choice", template, hooks.PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs"), onNode("n1"))), 1},
+		{"a pod that says it is of a template", template, hooks.PathValidatePods, creates("Pod", with(hostPortPod("p", 30001), controlledBy("ReplicaSet", "rs"), func(p *corev1.Pod) { p.OwnerReferences[0].UID = "2" })), 1},
+		{"a pod on an address", nil, hooks.PathValidatePods, creates("Pod", with(hostPortPod("p", 9000), hostIP("192.0.2.1"))), 1},
+		{"a pod inside of the node port range", nil, hooks.PathValidatePods, creates("Pod", hostPortPod("p", 30001)), 1},
+		{"a pod outside of it", nil, hooks.PathValidatePods, creates("Pod", hostPortPod("p", 9000)), 0},
+		{"a pod outside of it, on a node", nil, hooks.PathValidatePods, creates("Pod", with(hostPortPod("p", 9000), onNode("n1"))), 1},
+		{"what is refused", holding(nodePortService("b", 30001)), hooks.PathMutateServices, creates("Service", nodePortService("a", 30001)), 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "").holds(c.held...)
@@ -297,7 +298,7 @@ func TestWithdrawn(t *testing.T) {
 	j := &recorder{}
 	replicas[1].UseJournal(j)
 	j.append = func() { replicas[1].Merge([]journal.Entry{{Owner: seen.Owner, Claims: seen.Claims}}) }
-	if got := outcome(replicas[1].decideOn(t, PathMutateServices, creates("Service", nodePortService("b", 30001)))); got != contended || j.written != 0 || j.withdrawn != 0 {
+	if got := outcome(replicas[1].decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("b", 30001)))); got != contended || j.written != 0 || j.withdrawn != 0 {
 		t.Errorf("%s, %d entries written, %d withdrawn", got, j.written, j.withdrawn)
 	}
 }
@@ -316,10 +317,10 @@ func TestFirstStands(t *testing.T) {
 		path, want string
 		service    *corev1.Service
 	}{
-		{first, PathMutateServices, "allow", a},
-		{second, PathMutateServices, contended, b},
-		{first, PathValidateServices, "allow", with(nodePortService("a", 30001), func(s *corev1.Service) { s.UID = "1" })},
-		{second, PathMutateServices, contended, b},
+		{first, hooks.PathMutateServices, "allow", a},
+		{second, hooks.PathMutateServices, contended, b},
+		{first, hooks.PathValidateServices, "allow", with(nodePortService("a", 30001), func(s *corev1.Service) { s.UID = "1" })},
+		{second, hooks.PathMutateServices, contended, b},
 	} {
 		if got := outcome(step.replica.decideOn(t, step.path, creates("Service", step.service))); got != step.want {
 			t.Errorf("%s of %s: %s, want %s", step.path, step.service.Name, got, step.want)
@@ -335,8 +336,8 @@ func TestNoJournal(t *testing.T) {
 	b := newBench(t, "")
 	b.UseJournal(&recorder{fail: errors.New("forbidden")})
 	for path, req := range map[string]admissionv1.AdmissionRequest{
-		PathMutateServices: creates("Service", nodePortService("a", 30001)), PathValidateServices: creates("Service", nodePortService("a", 30001)),
-		PathValidatePods: creates("Pod", hostPortPod("p", 30001)), PathValidateWorkload: creates("Deployment", workload("Deployment", "d", 30001)),
+		hooks.PathMutateServices: creates("Service", nodePortService("a", 30001)), hooks.PathValidateServices: creates("Service", nodePortService("a", 30001)),
+		hooks.PathValidatePods: creates("Pod", hostPortPod("p", 30001)), hooks.PathValidateWorkload: creates("Deployment", workload("Deployment", "d", 30001)),
 	} {
 		if got := outcome(b.decideOn(t, path, req)); got != "busy" || len(b.flight.owners) > 0 {
 			t.Errorf("%s: %s, in flight %v", path, got, b.flight.owners)
@@ -357,9 +358,9 @@ func TestRaceOfReplicas(t *testing.T) {
 		outcomes := make([]string, replicas)
 		for i, b := range all {
 			pause := time.Duration(random.IntN(300)) * time.Microsecond
-			path, req := PathMutateServices, creates("Service", nodePortService(fmt.Sprintf("s%d-%d", round, i), port))
+			path, req := hooks.PathMutateServices, creates("Service", nodePortService(fmt.Sprintf("s%d-%d", round, i), port))
 			if random.IntN(2) == 0 {
-				path, req = PathValidatePods, creates("Pod", with(hostPortPod(fmt.Sprintf("p%d-%d", round, i), port), onNode("n1")))
+				path, req = hooks.PathValidatePods, creates("Pod", with(hostPortPod(fmt.Sprintf("p%d-%d", round, i), port), onNode("n1")))
 			}
 			group.Go(func() {
 				time.Sleep(pause)
@@ -398,7 +399,7 @@ func TestChosenYields(t *testing.T) {
 			}
 		}
 		b.random = func() string { return "" }
-		d := b.decideOn(t, PathMutateServices, creates("Service", nodePortService("a", written)))
+		d := b.decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("a", written)))
 		if got := outcome(d) + " " + patched(d.patches); got != want {
 			t.Errorf("wrote %d: %q, want %q", written, got, want)
 		}
@@ -412,7 +413,7 @@ func TestSuccessor(t *testing.T) {
 		t.Fatal(err)
 	}
 	api := fake.NewClientBuilder().WithScheme(scheme).Build()
-	if got := outcome(joins(t, api, "first").decideOn(t, PathMutateServices, creates("Service", nodePortService("a", 30001)))); got != "allow" {
+	if got := outcome(joins(t, api, "first").decideOn(t, hooks.PathMutateServices, creates("Service", nodePortService("a", 30001)))); got != "allow" {
 		t.Fatal(got)
 	}
 	if got := joins(t, api, "second").another(t); got != contended {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
@@ -94,7 +95,7 @@ func TestPoolsRestrictServices(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "").teams().claim(c.claims...)
 			b.cluster.pools = c.pools
-			if got := outcome(b.decideOn(t, PathValidateServices, serviceCase{service: c.service, old: c.old}.request())); got != c.want {
+			if got := outcome(b.decideOn(t, hooks.PathValidateServices, serviceCase{service: c.service, old: c.old}.request())); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
@@ -144,7 +145,7 @@ func TestPoliciesRestrictServices(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "allocateFrom: none\n").teams()
 			b.cluster.policies, b.cluster.pools = []check.Policy{c.policy}, c.pools
-			if got := outcome(b.decideOn(t, PathMutateServices, dryRun(serviceCase{service: c.service, old: c.old}.request()))); got != c.want {
+			if got := outcome(b.decideOn(t, hooks.PathMutateServices, dryRun(serviceCase{service: c.service, old: c.old}.request()))); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
@@ -190,7 +191,7 @@ func TestRestrictPods(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "").teams().holds(node("n1"), node("n2"))
 			b.cluster.pools, b.cluster.policies = c.pools, []check.Policy{c.policy}
-			if got := outcome(b.decideOn(t, PathValidatePods, creates("Pod", c.pod))); got != c.want {
+			if got := outcome(b.decideOn(t, hooks.PathValidatePods, creates("Pod", c.pod))); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
@@ -205,7 +206,7 @@ func TestRestrictTemplates(t *testing.T) {
 		b.cluster.policies = []check.Policy{portPolicy("p", hostPorts(check.HostPortRule{Mode: check.ModeForbidden}))}
 		at := specOf(kind) + ".containers[0].ports[0].hostPort"
 		want := "deny: PC0307 " + at + " by PortPool pool; PC0311 " + at + " by PortPolicy p"
-		if got := outcome(b.decideOn(t, PathValidateWorkload, creates(kind, workload(kind, "w", 8080)))); got != want {
+		if got := outcome(b.decideOn(t, hooks.PathValidateWorkload, creates(kind, workload(kind, "w", 8080)))); got != want {
 			t.Errorf("%s: got  %s\nwant %s", kind, got, want)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -70,7 +71,7 @@ func TestScale(t *testing.T) {
 			t.Run(kind+" "+c.name, func(t *testing.T) {
 				b := newBench(t, "").stores(idle(kind, "w", 30777))
 				c.then(b)
-				got := outcome(b.decideOn(t, PathValidateScale, scales(kind, "w", c.from, c.to)))
+				got := outcome(b.decideOn(t, hooks.PathValidateScale, scales(kind, "w", c.from, c.to)))
 				if !strings.HasPrefix(got, c.want) || c.want == "allow" && got != "allow" {
 					t.Errorf("got  %s\nwant %s", got, c.want)
 				}
@@ -78,11 +79,11 @@ func TestScale(t *testing.T) {
 		}
 	}
 	b := newBench(t, "").stores(idle("Deployment", "w", 30001))
-	b.decideOn(t, PathValidateScale, dryRun(scales("Deployment", "w", 0, 1)))
+	b.decideOn(t, hooks.PathValidateScale, dryRun(scales("Deployment", "w", 0, 1)))
 	if got := b.another(t); got != free {
 		t.Errorf("after a dry run: %s", got)
 	}
-	b.decideOn(t, PathValidateScale, scales("Deployment", "w", 0, 1))
+	b.decideOn(t, hooks.PathValidateScale, scales("Deployment", "w", 0, 1))
 	if got := b.another(t); got != contended {
 		t.Errorf("while the scale is written: %s", got)
 	}
@@ -92,7 +93,7 @@ func TestScale(t *testing.T) {
 		"no scale in it":          withoutObject(scales("Deployment", "w", 0, 1)),
 		"of a kind that has none": scales("DaemonSet", "w", 0, 1),
 	} {
-		if got := outcome(b.decideOn(t, PathValidateScale, req)); got != "malformed" {
+		if got := outcome(b.decideOn(t, hooks.PathValidateScale, req)); got != "malformed" {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
@@ -119,7 +120,7 @@ func TestBecomesActive(t *testing.T) {
 		} {
 			t.Run(kind+" "+c.name, func(t *testing.T) {
 				b := newBench(t, "").holds(nodePortService("s", 30777))
-				if got := outcome(b.decideOn(t, PathValidateWorkload, updates(kind, c.now, c.old))); got != c.want {
+				if got := outcome(b.decideOn(t, hooks.PathValidateWorkload, updates(kind, c.now, c.old))); got != c.want {
 					t.Errorf("got  %s\nwant %s", got, c.want)
 				}
 			})
@@ -204,7 +205,7 @@ func TestInherited(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "").holds(nodePortService("s", 30777))
 			c.then(b)
-			for _, path := range []string{PathMutatePods, PathValidatePods} {
+			for _, path := range []string{hooks.PathMutatePods, hooks.PathValidatePods} {
 				if got := outcome(b.decideOn(t, path, creates("Pod", c.pod))); !strings.HasPrefix(got, c.want) {
 					t.Errorf("%s: got %s, want %s", path, got, c.want)
 				}

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
@@ -42,7 +43,7 @@ func TestValidateService(t *testing.T) {
 		{"external IP that was another's cluster IP before", "", holding(with(np("b", 30002), clusterIP)), with(np("a", 30001), stored, externalClusterIP), with(np("a", 30001), stored, externalClusterIP), "warn: PC0204 spec.externalIPs[0] by Service default/b before", ""},
 		{"a daemon does not hold an external IP", "nodeReserved: [{name: d, port: 80}]\n", nil, with(np("a", 30001), stored, func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"192.0.2.1"} }), nil, "allow", ""},
 	} {
-		c.run(t, PathValidateServices)
+		c.run(t, hooks.PathValidateServices)
 	}
 }
 
@@ -61,7 +62,7 @@ func TestClusterIPOfAServiceThatIsGone(t *testing.T) {
 	holder := ports.Ref{APIVersion: "v1", Kind: "Service", Namespace: "default", Name: "b"}
 	b.cluster.stored = map[ports.Ref]*observe.Seen{holder: nil}
 	c := serviceCase{service: with(nodePortService("a", 30001), stored, externalClusterIP)}
-	if got := outcome(b.decideOn(t, PathValidateServices, c.request())); got != "deny: PC0204 spec.externalIPs[0]" { // nobody's now, and of the range
+	if got := outcome(b.decideOn(t, hooks.PathValidateServices, c.request())); got != "deny: PC0204 spec.externalIPs[0]" { // nobody's now, and of the range
 		t.Errorf("got %s", got)
 	}
 	if !slices.Contains(b.cluster.reads, holder) {
@@ -86,7 +87,7 @@ func TestValidateServiceDryRun(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "").holds(np("b", 30002))
-			if got := outcome(b.decideOn(t, PathValidateServices, dryRun(c.req.request()))); got != c.want {
+			if got := outcome(b.decideOn(t, hooks.PathValidateServices, dryRun(c.req.request()))); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})

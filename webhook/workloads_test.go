@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 )
 
 // workload is an object of a kind whose pods have a hostPort over TCP for each number.
@@ -81,7 +83,7 @@ func TestValidateWorkloadKinds(t *testing.T) {
 				if c.old != nil {
 					req = updates(kind, workload(kind, "w", c.hostPort...), workload(kind, "w", c.old...))
 				}
-				if got := outcome(b.decideOn(t, PathValidateWorkload, req)); got != c.want {
+				if got := outcome(b.decideOn(t, hooks.PathValidateWorkload, req)); got != c.want {
 					t.Errorf("got  %s\nwant %s", got, c.want)
 				}
 			})
@@ -117,7 +119,7 @@ func TestValidateWorkloadsMeet(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "").holds(c.held...)
-			if got := outcome(b.decideOn(t, PathValidateWorkload, creates(c.kind, c.object))); got != c.want {
+			if got := outcome(b.decideOn(t, hooks.PathValidateWorkload, creates(c.kind, c.object))); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
@@ -136,7 +138,7 @@ func surging(object runtime.Object) runtime.Object {
 // not.
 func TestValidateWorkloadInFlight(t *testing.T) {
 	service := func(b *bench, nodePort int32) string {
-		return outcome(b.decideOn(t, PathMutateServices, dryRun(creates("Service", nodePortService("s", nodePort)))))
+		return outcome(b.decideOn(t, hooks.PathMutateServices, dryRun(creates("Service", nodePortService("s", nodePort)))))
 	}
 	daemonSet := func(hostPorts ...int32) runtime.Object { return workload("DaemonSet", "d", hostPorts...) }
 	for _, c := range []struct {
@@ -152,7 +154,7 @@ func TestValidateWorkloadInFlight(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, "")
-			b.decideOn(t, PathValidateWorkload, c.req)
+			b.decideOn(t, hooks.PathValidateWorkload, c.req)
 			for _, n := range c.free {
 				if got := service(b, n); got != "allow" {
 					t.Errorf("%d: %s", n, got)
@@ -175,7 +177,7 @@ func TestValidateWorkloadOtherRequests(t *testing.T) {
 	for name, req := range map[string]admissionv1.AdmissionRequest{
 		"delete": request("Deployment", admissionv1.Delete, object, nil), "connect": request("Deployment", admissionv1.Connect, object, nil), "scale": scale,
 	} {
-		if got := outcome(newBench(t, "").decideOn(t, PathValidateWorkload, req)); got != "allow" {
+		if got := outcome(newBench(t, "").decideOn(t, hooks.PathValidateWorkload, req)); got != "allow" {
 			t.Errorf("%s: %s", name, got)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 )
 
 // probeName is the name of the Deployment of the self-test.
@@ -63,7 +64,7 @@ func (c *Controller) selfTest(ctx context.Context) error {
 }
 
 // OwnWebhook is the component of RejectedBy that checks the probe: the self-test has succeeded.
-const OwnWebhook = "webhook validate-workloads." + v1alpha1.Group
+const OwnWebhook = "webhook " + hooks.ValidateWorkloadsName
 
 // How the API server words a rejection: k8s.io/apiserver pkg/admission/plugin/webhook/errors/statuserror.go and
 // pkg/admission/plugin/policy/validating/plugin.go; and that a webhook with failurePolicy Fail does not answer.

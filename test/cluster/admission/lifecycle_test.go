@@ -19,13 +19,13 @@ import (
 
 	"encoding/json"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 	"github.com/portcullis-k8s/portcullis/test/lab/kubelet"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
-	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 // TestWhatStoodBefore arms the webhook where a Deployment is in conflict already. All that replaces its pods must pass, with
@@ -239,7 +239,7 @@ func (c *cluster) testNotReadyBeforeComplete(t *testing.T) {
 	}
 	// It serves, and says that it cannot tell.
 	poll.Until(t, func(context.Context) error {
-		_, answer, err := c.review(t.Context(), webhook.PathValidatePods, review)
+		_, answer, err := c.review(t.Context(), hooks.PathValidatePods, review)
 		if err == nil && !(strings.Contains(answer, `"allowed":false`) && strings.Contains(answer, `"code":503`) &&
 			strings.Contains(answer, "Portcullis cannot tell whether the ports are free: its view of the cluster is not complete yet; try again in a moment")) {
 			err = errors.New(answer)
@@ -271,7 +271,7 @@ func (c *cluster) testCertificatesAndDraining(t *testing.T) {
 		t.Fatal(err)
 	}
 	answers := func(context.Context) error {
-		_, answer, err := c.review(t.Context(), webhook.PathValidatePods, review) // trusts the webhook's current CA only
+		_, answer, err := c.review(t.Context(), hooks.PathValidatePods, review) // trusts the webhook's current CA only
 		if err == nil && !strings.Contains(answer, `"allowed":true`) {
 			err = errors.New(answer)
 		}

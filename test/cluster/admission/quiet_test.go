@@ -22,13 +22,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
-	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 // chooseHigh is a configuration by which what the webhook chooses keeps out of the way of the numbers that the tests name.
@@ -190,14 +190,14 @@ func (c *cluster) testMalformed(t *testing.T) {
 		body       []byte
 		want       string // in the answer
 	}{
-		{"empty", webhook.PathValidatePods, nil, "not a JSON object"},
-		{"truncated", webhook.PathValidatePods, good[:len(good)/2], `"allowed":false`},
-		{"no JSON", webhook.PathValidateServices, []byte("hello"), "not a JSON object"},
-		{"another kind of review", webhook.PathValidatePods, []byte(`{"apiVersion":"v1","kind":"Pod"}`), `"allowed":false`},
-		{"a pod at the hook of Services", webhook.PathValidateServices, good, "this hook judges services"},
-		{"a pod at the hook of templates", webhook.PathValidateWorkload, good, "this hook judges objects with a pod template"},
-		{"10 MB", webhook.PathValidatePods, append(bytes.Repeat([]byte(" "), 10<<20), good...), "longer than 7340032 bytes"},
-		{"10,000 ports, each twice", webhook.PathValidatePods, good, "PC0102"},
+		{"empty", hooks.PathValidatePods, nil, "not a JSON object"},
+		{"truncated", hooks.PathValidatePods, good[:len(good)/2], `"allowed":false`},
+		{"no JSON", hooks.PathValidateServices, []byte("hello"), "not a JSON object"},
+		{"another kind of review", hooks.PathValidatePods, []byte(`{"apiVersion":"v1","kind":"Pod"}`), `"allowed":false`},
+		{"a pod at the hook of Services", hooks.PathValidateServices, good, "this hook judges services"},
+		{"a pod at the hook of templates", hooks.PathValidateWorkload, good, "this hook judges objects with a pod template"},
+		{"10 MB", hooks.PathValidatePods, append(bytes.Repeat([]byte(" "), 10<<20), good...), "longer than 7340032 bytes"},
+		{"10,000 ports, each twice", hooks.PathValidatePods, good, "PC0102"},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			_, answer, err := c.review(t.Context(), m.path, m.body)
@@ -317,9 +317,9 @@ func (c *cluster) guardBindings(t *testing.T) {
 	t.Helper()
 	registration := c.Registration()
 	registration.GuardBindings = true
-	guarded := webhook.Validating(registration)
+	guarded := hooks.Validating(registration)
 	poll.Until(t, func(context.Context) error {
-		current, err := c.Rig.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), webhook.Name, metav1.GetOptions{})
+		current, err := c.Rig.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), hooks.ConfigurationName, metav1.GetOptions{})
 		if err != nil {
 			return err
 		}

@@ -9,9 +9,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
-	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 // create makes a pod with a host port, which the webhook is asked about.
@@ -43,7 +43,7 @@ func TestBreakGlass(t *testing.T) {
 		t.Fatalf("--ignore-only: exit code %d\n%s%s", code, out, errs)
 	}
 	poll.Until(t, func(context.Context) error { return create(t, r) })
-	c, err := r.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), webhook.Name, metav1.GetOptions{})
+	c, err := r.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), hooks.ConfigurationName, metav1.GetOptions{})
 	if err != nil || c.Annotations["portcullis.dev/hold"] != "true" || *c.Webhooks[0].FailurePolicy != admissionregistrationv1.Ignore {
 		t.Errorf("%v, %v", c, err)
 	}

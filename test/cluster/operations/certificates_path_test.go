@@ -17,9 +17,9 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
-	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 // TestSecretPath rolls out --secret-path under load, waits for a rotation, and rolls it back: whoever posts to a hook without
@@ -31,18 +31,18 @@ func TestSecretPath(t *testing.T) {
 	before := w.replicas(t, lives...)
 	w.hold(t)
 	tr := w.traffic(t, 20)
-	if status := before[0].post(t, webhook.PathValidatePods); status == http.StatusNotFound {
+	if status := before[0].post(t, hooks.PathValidatePods); status == http.StatusNotFound {
 		t.Fatalf("without the flag a post to a plain path gets %d", status)
 	}
 
 	with := w.rollOut(t, before, append(lives, "--secret-path")...)
 	first := w.awaitSegment(t, func(segment string) bool { return segment != "" })
-	w.awaitRefused(t, with, webhook.PathValidatePods)
+	w.awaitRefused(t, with, hooks.PathValidatePods)
 	for _, r := range with {
 		for path, isServed := range map[string]bool{
-			"/" + first + webhook.PathMutateServices:                   true,
-			"/" + strings.Repeat("0", 32) + webhook.PathMutateServices: false,
-			webhook.PathMutatePods:                                     false,
+			"/" + first + hooks.PathMutateServices:                   true,
+			"/" + strings.Repeat("0", 32) + hooks.PathMutateServices: false,
+			hooks.PathMutatePods:                                     false,
 		} {
 			if status := r.post(t, path); (status != http.StatusNotFound) != isServed {
 				t.Errorf("%s: a post to %s gets %d", r.name, strings.Replace(path, first, "SEGMENT", 1), status)
@@ -54,14 +54,14 @@ func TestSecretPath(t *testing.T) {
 	}
 	w.holdDoctor(t)
 	second := w.awaitSegment(t, func(segment string) bool { return segment != first })
-	w.awaitRefused(t, with, "/"+first+webhook.PathValidatePods)
+	w.awaitRefused(t, with, "/"+first+hooks.PathValidatePods)
 	if got := outcomeOf(deployment(t.Context(), w.client, held)); got != refused {
 		t.Errorf("after a rotation: %s", got)
 	}
 
 	without := w.rollOut(t, with, lives...)
 	w.awaitSegment(t, func(segment string) bool { return segment == "" })
-	w.awaitRefused(t, without, "/"+second+webhook.PathValidatePods)
+	w.awaitRefused(t, without, "/"+second+hooks.PathValidatePods)
 	if failures := tr.check(t, "secret path"); failures > 0 {
 		t.Errorf("%d calls failed: %v", failures, tr.samples)
 	}
@@ -92,11 +92,11 @@ func (w *world) rollOut(t *testing.T, old []*replica, flags ...string) []*replic
 func (w *world) awaitSegment(t *testing.T, wanted func(segment string) bool) (segment string) {
 	t.Helper()
 	poll.Until(t, func(ctx context.Context) error {
-		v, err := w.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, webhook.Name, metav1.GetOptions{})
+		v, err := w.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, hooks.ConfigurationName, metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
-		m, err := w.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, webhook.Name, metav1.GetOptions{})
+		m, err := w.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, hooks.ConfigurationName, metav1.GetOptions{})
 		if err != nil {
 			return err
 		}

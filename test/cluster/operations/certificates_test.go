@@ -15,10 +15,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
-	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 // TestFirstInstall: the manifests as they ship, two replicas, and nothing else: no Secret, no caBundle, no order. It ends
@@ -47,7 +47,7 @@ func TestFirstInstall(t *testing.T) {
 			`[{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]`,
 			`[{"op": "remove", "path": "/webhooks/1/clientConfig/caBundle"}]`,
 		} {
-			if _, err := client.ValidatingWebhookConfigurations().Patch(t.Context(), webhook.Name, types.JSONPatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+			if _, err := client.ValidatingWebhookConfigurations().Patch(t.Context(), hooks.ConfigurationName, types.JSONPatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -92,11 +92,11 @@ func TestFirstInstall(t *testing.T) {
 
 // trusted returns nil if every hook's caBundle vouches for what every replica serves.
 func (w *world) trusted(ctx context.Context, replicas ...*replica) error {
-	v, err := w.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, webhook.Name, metav1.GetOptions{})
+	v, err := w.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, hooks.ConfigurationName, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
-	m, err := w.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, webhook.Name, metav1.GetOptions{})
+	m, err := w.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, hooks.ConfigurationName, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func TestRotation(t *testing.T) {
 	gone := 0
 	deadline := time.Now().Add(time.Duration(generations+2) * time.Minute)
 	for gone < generations && time.Now().Before(deadline) {
-		c, err := w.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), webhook.Name, metav1.GetOptions{})
+		c, err := w.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), hooks.ConfigurationName, metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,10 +23,10 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/client-go/util/cert"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
-	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 const namespace = "portcullis-system"
@@ -87,7 +87,7 @@ type breakage struct {
 // validating changes the ValidatingWebhookConfiguration.
 func validating(change func(*admissionregistrationv1.ValidatingWebhookConfiguration)) func(context.Context, *rig.Rig) error {
 	return func(ctx context.Context, r *rig.Rig) error {
-		c, err := r.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, webhook.Name, metav1.GetOptions{})
+		c, err := r.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, hooks.ConfigurationName, metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
@@ -100,7 +100,7 @@ func validating(change func(*admissionregistrationv1.ValidatingWebhookConfigurat
 // asShipped puts it back.
 func asShipped(ctx context.Context, r *rig.Rig) error {
 	return validating(func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
-		c.Webhooks = webhook.Validating(r.Registration()).Webhooks
+		c.Webhooks = hooks.Validating(r.Registration()).Webhooks
 	})(ctx, r)
 }
 
@@ -231,7 +231,7 @@ func breakages() []breakage {
 		{"a wrong configuration", config("nodeports: 1"), config(""), []string{"problem: configuration"}, "rollout restart"},
 		{"another range", config("nodePortRange: 30000-31000"), config(""), []string{"problem: node port range"}, "nodePortRange: 30000-32767"},
 		{"another one's slow hook", func(ctx context.Context, r *rig.Rig) error {
-			c := webhook.Validating(r.Registration())
+			c := hooks.Validating(r.Registration())
 			c.Name, c.Webhooks = "other", c.Webhooks[:1]
 			c.Webhooks[0].Name, c.Webhooks[0].TimeoutSeconds = "slow.example.org", new(int32(30))
 			c.Webhooks[0].ObjectSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"nobody": "has"}}
@@ -253,7 +253,7 @@ func breakages() []breakage {
 			[]string{"problem: Deployment", "problem: Service", "problem: end to end", "problem: leader"}, "break-glass"},
 		{"the leader is dead", endedLease, nil, []string{"problem: Deployment", "problem: Service", "problem: end to end", "problem: leader"}, "log"},
 		{"no webhook configuration", func(ctx context.Context, r *rig.Rig) error {
-			return r.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Delete(ctx, webhook.Name, remove)
+			return r.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Delete(ctx, hooks.ConfigurationName, remove)
 		}, nil, []string{"problem: Deployment", "problem: Service", "problem: end to end", "problem: leader", "problem: webhook configurations"}, "kubectl apply"},
 	}
 }

@@ -20,12 +20,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
 	"github.com/portcullis-k8s/portcullis/scheduling"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
-	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 // cluster is a control plane that writes an audit log and sends traces, and the webhook.
@@ -74,11 +74,11 @@ func newCluster(t *testing.T) *cluster {
 // itself.
 func (c *cluster) register(t *testing.T) {
 	t.Helper()
-	registration, ctx := webhook.Shipped(), t.Context()
-	registration.ClientConfig = webhook.URLClient(c.Webhook.URL(), nil)
+	registration, ctx := hooks.Shipped(), t.Context()
+	registration.ClientConfig = hooks.URLClient(c.Webhook.URL(), nil)
 	admission := c.Rig.Client.AdmissionregistrationV1()
-	_, err1 := admission.MutatingWebhookConfigurations().Create(ctx, webhook.Mutating(registration), metav1.CreateOptions{})
-	_, err2 := admission.ValidatingWebhookConfigurations().Create(ctx, webhook.Validating(registration), metav1.CreateOptions{})
+	_, err1 := admission.MutatingWebhookConfigurations().Create(ctx, hooks.Mutating(registration), metav1.CreateOptions{})
+	_, err2 := admission.ValidatingWebhookConfigurations().Create(ctx, hooks.Validating(registration), metav1.CreateOptions{})
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
@@ -302,9 +302,9 @@ func (c *cluster) stir(t *testing.T) {
 	c.mustCreate(t, `{apiVersion: portcullis.dev/v1alpha1, kind: PortPool, metadata: {name: some}, spec: {ranges: [{port: 32000, endPort: 32009}],
 		namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-public}}}}`)
 	const nothing = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","resource":{"version":"v1","resource":"pods"},"object":1}}`
-	c.post(t, c.Webhook.URL()+webhook.PathValidatePods, nothing, http.StatusOK) // neither is asked about anything
+	c.post(t, c.Webhook.URL()+hooks.PathValidatePods, nothing, http.StatusOK) // neither is asked about anything
 	c.post(t, c.extender.URL+scheduling.PathFilter, nothing, http.StatusOK)
-	c.post(t, c.Webhook.URL()+webhook.PathValidatePods, "nothing", http.StatusBadRequest)
+	c.post(t, c.Webhook.URL()+hooks.PathValidatePods, "nothing", http.StatusBadRequest)
 }
 
 func (c *cluster) post(t *testing.T, url, body string, status int) {

@@ -23,12 +23,12 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/test/lab/child"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/netns"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
-	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 const (
@@ -282,13 +282,13 @@ func (w *world) replicas(t *testing.T, flags ...string) []*replica {
 
 // policy returns the failurePolicy of all validating hooks; "" if they differ.
 func (w *world) policy(ctx context.Context) (admissionregistrationv1.FailurePolicyType, error) {
-	c, err := w.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, webhook.Name, metav1.GetOptions{})
+	c, err := w.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, hooks.ConfigurationName, metav1.GetOptions{})
 	if err != nil {
 		return "", err
 	}
 	policy := *c.Webhooks[0].FailurePolicy
 	for _, h := range c.Webhooks {
-		if *h.FailurePolicy != policy && !strings.HasPrefix(h.Name, webhook.GuardPrefix) { // who only looks on is never waited for
+		if *h.FailurePolicy != policy && !strings.HasPrefix(h.Name, hooks.GuardPrefix) { // who only looks on is never waited for
 			return "", nil
 		}
 	}

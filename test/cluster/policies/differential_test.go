@@ -19,7 +19,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/extract/specimen"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
-	"github.com/portcullis-k8s/portcullis/webhook"
+	"github.com/portcullis-k8s/portcullis/webhook/vap"
 )
 
 // places are the labels of the namespaces in which objects are tried.
@@ -77,7 +77,7 @@ func (c *cluster) newDifferential(t *testing.T) *differential {
 	return d
 }
 
-func (d *differential) run(t *testing.T, source webhook.PolicySource) {
+func (d *differential) run(t *testing.T, source vap.Source) {
 	t.Helper()
 	r := &run{d.cluster, newOracle(t, source), map[string]int{}}
 	for range specimen.Rounds(700) {
@@ -233,7 +233,7 @@ func (r *run) tell(t *testing.T) {
 	for _, what := range slices.Sorted(maps.Keys(r.count)) {
 		t.Logf("%5d %s", r.count[what], what)
 	}
-	for _, code := range webhook.PolicyCodes() {
+	for _, code := range vap.Codes() {
 		if r.count[string(code)] == 0 && code != check.OutsideSmaller {
 			t.Errorf("%s was never met", code)
 		}

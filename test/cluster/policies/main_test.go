@@ -24,10 +24,11 @@ import (
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
-	"github.com/portcullis-k8s/portcullis/webhook"
+	"github.com/portcullis-k8s/portcullis/webhook/vap"
 )
 
 // typeChecked is how long the API server may take to check the types of a policy: it is in no hurry.
@@ -93,13 +94,13 @@ func (c *cluster) ours() []string {
 }
 
 // source makes policies of a configuration's text and of pools and policies.
-func source(t *testing.T, config, objects string) webhook.PolicySource {
+func source(t *testing.T, config, objects string) vap.Source {
 	t.Helper()
 	read, err := configv1alpha1.Load([]byte(config))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := webhook.PolicySource{ExcludedNamespaces: webhook.Shipped().ExcludedNamespaces, Now: time.Now()}
+	s := vap.Source{ExcludedNamespaces: hooks.Shipped().ExcludedNamespaces, Now: time.Now()}
 	if s.Settings, err = extract.NewSettings(read); err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +125,7 @@ func source(t *testing.T, config, objects string) webhook.PolicySource {
 
 // install creates the policies of a source and removes them when the test ends. It returns when the API server judges by the
 // last of them: each is taken up for itself, in any order, so that all are asked for.
-func (c *cluster) install(t *testing.T, s webhook.PolicySource) *webhook.AdmissionPolicies {
+func (c *cluster) install(t *testing.T, s vap.Source) *vap.Policies {
 	t.Helper()
 	made, err := s.Validating()
 	if err != nil {

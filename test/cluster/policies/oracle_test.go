@@ -19,7 +19,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
-	"github.com/portcullis-k8s/portcullis/webhook"
+	"github.com/portcullis-k8s/portcullis/webhook/vap"
 )
 
 // oracle answers as pkg/check does for an object alone in a cluster, of the questions that policies ask.
@@ -29,7 +29,7 @@ type oracle struct {
 	policies []check.Policy
 }
 
-func newOracle(t *testing.T, s webhook.PolicySource) *oracle {
+func newOracle(t *testing.T, s vap.Source) *oracle {
 	t.Helper()
 	o := &oracle{settings: s.Settings}
 	var pools []pool.Pool

@@ -13,11 +13,11 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
-	"github.com/portcullis-k8s/portcullis/webhook"
+	"github.com/portcullis-k8s/portcullis/webhook/vap"
 )
 
 // testTypes: the API server takes all policies, and its type checker has nothing to say.
-func (c *cluster) testTypes(t *testing.T, made *webhook.AdmissionPolicies) {
+func (c *cluster) testTypes(t *testing.T, made *vap.Policies) {
 	for _, o := range made.Objects {
 		p, ok := o.(*admissionregistrationv1.ValidatingAdmissionPolicy)
 		if !ok {

@@ -22,12 +22,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
-	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 const (
@@ -132,12 +132,12 @@ func (s *site) arm(t *testing.T) {
 	for _, g := range s.replicas {
 		ca = append(ca, g.CA...)
 	}
-	registration.ClientConfig = webhook.URLClient(s.balancer.URL(), ca)
+	registration.ClientConfig = hooks.URLClient(s.balancer.URL(), ca)
 	admission := s.Client.AdmissionregistrationV1()
-	if _, err := admission.MutatingWebhookConfigurations().Create(t.Context(), webhook.Mutating(registration), metav1.CreateOptions{}); err != nil {
+	if _, err := admission.MutatingWebhookConfigurations().Create(t.Context(), hooks.Mutating(registration), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := admission.ValidatingWebhookConfigurations().Create(t.Context(), webhook.Validating(registration), metav1.CreateOptions{}); err != nil {
+	if _, err := admission.ValidatingWebhookConfigurations().Create(t.Context(), hooks.Validating(registration), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for server := range s.configs {

@@ -95,7 +95,7 @@ func inMemory(t *testing.T, from uint64, test func(*testing.T, *search, *memory)
 // memory is an API server in memory, with the webhook in front of it.
 type memory struct {
 	source
-	*hooks
+	*ownHooks
 	*mirror
 	objects map[ref]client.Object // of the API's version
 	held    map[int32]ref         // node ports, and who has them
@@ -112,7 +112,7 @@ func newMemory(t *testing.T, s source) *memory {
 	t.Helper()
 	m := &memory{source: s, objects: map[ref]client.Object{}, held: map[int32]ref{}}
 	m.mirror = newMirror(t, m)
-	m.hooks = newHooks(t, m.mirror)
+	m.ownHooks = newHooks(t, m.mirror)
 	m.setUp(t)
 	return m
 }

@@ -25,6 +25,7 @@ import (
 
 	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	"github.com/portcullis-k8s/portcullis/webhook"
@@ -32,8 +33,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// hooks calls the webhook's handlers where its registration says so, which is what ships.
-type hooks struct {
+// ownHooks calls the webhook's handlers where its registration says so, which is what ships.
+type ownHooks struct {
 	handlers             map[string]cradmission.Handler
 	mutating, validating []registered
 	objects              admission.ObjectInterfaces
@@ -46,7 +47,7 @@ type registered struct {
 	compile cel.ConditionCompiler
 }
 
-func newHooks(t *testing.T, m *mirror) *hooks {
+func newHooks(t *testing.T, m *mirror) *ownHooks {
 	t.Helper()
 	config, err := configv1alpha1.Load([]byte("apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\ndataplane: {serviceProxy: iptables, hostPort: portmap-iptables}\n")) // as it ships
 	must(t, err)
@@ -60,11 +61,11 @@ func newHooks(t *testing.T, m *mirror) *hooks {
 	claims := webhook.NewClaims(m.claims, m.claims, observer.Claim, time.Now)
 	replica = webhook.New(observer, claims, settings, manifest.Scheme(), webhook.NewMetrics(prometheus.NewRegistry()), time.Now)
 	m.observe(t, observer)
-	h := &hooks{handlers: replica.Hooks(), objects: admission.NewObjectInterfacesFromScheme(manifest.Scheme())}
+	h := &ownHooks{handlers: replica.Hooks(), objects: admission.NewObjectInterfacesFromScheme(manifest.Scheme())}
 	compile := cel.NewConditionCompiler(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()))
-	registration := webhook.Shipped()
+	registration := hooks.Shipped()
 	registration.FailurePolicy = admissionregistrationv1.Fail
-	mutating, validating := webhook.Mutating(registration), webhook.Validating(registration)
+	mutating, validating := hooks.Mutating(registration), hooks.Validating(registration)
 	for i := range mutating.Webhooks {
 		w := &mutating.Webhooks[i]
 		h.mutating = append(h.mutating, registered{hook.NewMutatingWebhookAccessor(w.Name, mutating.Name, w), *w.ClientConfig.Service.Path, compile})
@@ -102,7 +103,7 @@ func (c call) attributes() *admission.VersionedAttributes {
 }
 
 // ask calls a hook, unless its registration says that it is not asked. It returns the patch of its answer.
-func (h *hooks) ask(r registered, c call) (patch []byte, err error) {
+func (h *ownHooks) ask(r registered, c call) (patch []byte, err error) {
 	attributes := c.attributes()
 	matched := false
 	for _, rule := range r.GetRules() {
@@ -135,7 +136,7 @@ func (h *hooks) ask(r registered, c call) (patch []byte, err error) {
 }
 
 // mutate asks the mutating hooks, and returns what they make of the object.
-func (h *hooks) mutate(c call) (client.Object, error) {
+func (h *ownHooks) mutate(c call) (client.Object, error) {
 	for _, r := range h.mutating {
 		text, err := h.ask(r, c)
 		if err != nil {
@@ -160,7 +161,7 @@ func (h *hooks) mutate(c call) (client.Object, error) {
 }
 
 // validate asks the validating hooks.
-func (h *hooks) validate(c call) error {
+func (h *ownHooks) validate(c call) error {
 	for _, r := range h.validating {
 		if _, err := h.ask(r, c); err != nil {
 			return err

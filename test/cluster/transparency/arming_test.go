@@ -10,10 +10,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
-	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 // TestArmsBesideOthers: the webhook arms beside its own admission policies; whoever keeps it from arming is named.
@@ -26,7 +26,7 @@ func TestArmsBesideOthers(t *testing.T) {
 	c := newClient(t, r.ControlPlane)
 	configurations := r.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	policy := func(ctx context.Context) (admissionregistrationv1.FailurePolicyType, error) {
-		c, err := configurations.Get(ctx, webhook.Name, metav1.GetOptions{})
+		c, err := configurations.Get(ctx, hooks.ConfigurationName, metav1.GetOptions{})
 		if err != nil {
 			return "", err
 		}
@@ -35,7 +35,7 @@ func TestArmsBesideOthers(t *testing.T) {
 	// apply is what `kubectl apply` of the manifests does: they say Ignore.
 	apply := func() {
 		poll.Until(t, func(ctx context.Context) error {
-			c, err := configurations.Get(ctx, webhook.Name, metav1.GetOptions{})
+			c, err := configurations.Get(ctx, hooks.ConfigurationName, metav1.GetOptions{})
 			if err != nil {
 				return err
 			}
@@ -62,8 +62,8 @@ func TestArmsBesideOthers(t *testing.T) {
 	apply()
 	poll.Until(t, armed)
 
-	other := webhook.Validating(webhook.Registration{
-		ClientConfig: webhook.URLClient("https://127.0.0.1:1", r.Webhook.CA), FailurePolicy: admissionregistrationv1.Fail,
+	other := hooks.Validating(hooks.Options{
+		ClientConfig: hooks.URLClient("https://127.0.0.1:1", r.Webhook.CA), FailurePolicy: admissionregistrationv1.Fail,
 	})
 	other.Name, other.Labels, other.Webhooks = "other", nil, other.Webhooks[2:3]
 	other.Webhooks[0].Name, other.Webhooks[0].MatchConditions = "other.example.com", nil

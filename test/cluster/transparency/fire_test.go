@@ -11,12 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
 	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
-	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 const fireClients = 32
@@ -86,12 +86,12 @@ func (f *fire) use(t *testing.T, n int) {
 	for _, g := range f.replicas {
 		ca = append(ca, g.CA...)
 	}
-	registration.ClientConfig = webhook.URLClient(balancer.URL(), ca)
-	mutating, validating := webhook.Mutating(registration), webhook.Validating(registration)
+	registration.ClientConfig = hooks.URLClient(balancer.URL(), ca)
+	mutating, validating := hooks.Mutating(registration), hooks.Validating(registration)
 	path := "/apis/admissionregistration.k8s.io/v1/"
 	merge := "application/merge-patch+json"
-	f.api.must(t, f.api.do("PATCH", path+"mutatingwebhookconfigurations/"+webhook.Name, merge, object{"webhooks": mutating.Webhooks}))
-	f.api.must(t, f.api.do("PATCH", path+"validatingwebhookconfigurations/"+webhook.Name, merge, object{"webhooks": validating.Webhooks}))
+	f.api.must(t, f.api.do("PATCH", path+"mutatingwebhookconfigurations/"+hooks.ConfigurationName, merge, object{"webhooks": mutating.Webhooks}))
+	f.api.must(t, f.api.do("PATCH", path+"validatingwebhookconfigurations/"+hooks.ConfigurationName, merge, object{"webhooks": validating.Webhooks}))
 	bad := object{"apiVersion": "v1", "kind": "Service", "metadata": object{"name": "bad"}, "spec": object{"type": "NodePort", "ports": []any{object{"port": 80, "nodePort": 1}}}}
 	if f.balancer != nil {
 		f.balancer.Close() // who is asked now is asked through the new one

@@ -16,10 +16,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/kubelet"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
-	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 // Options says what to put up. The zero value is an API server on IPv4 with a replica of the default configuration that is
@@ -188,12 +188,12 @@ func (r *Rig) grant(ctx context.Context) error {
 }
 
 // Registration is what ships, but that the API server reaches the webhook at a URL, and that it is armed.
-func (r *Rig) Registration() webhook.Registration { return r.Webhook.Registration() }
+func (r *Rig) Registration() hooks.Options { return r.Webhook.Registration() }
 
 // Registration is what ships, but that the API server reaches this replica at a URL, and that it is armed.
-func (r *Replica) Registration() webhook.Registration {
-	registration := webhook.Shipped()
-	registration.ClientConfig = webhook.URLClient(r.URL(), r.CA)
+func (r *Replica) Registration() hooks.Options {
+	registration := hooks.Shipped()
+	registration.ClientConfig = hooks.URLClient(r.URL(), r.CA)
 	registration.FailurePolicy = admissionregistrationv1.Fail
 	return registration
 }
@@ -201,7 +201,7 @@ func (r *Replica) Registration() webhook.Registration {
 // Arm registers the hooks and returns when the API server asks them.
 func (r *Rig) Arm(ctx context.Context) error {
 	admission := r.Client.AdmissionregistrationV1()
-	mutating, validating := webhook.Mutating(r.Registration()), webhook.Validating(r.Registration())
+	mutating, validating := hooks.Mutating(r.Registration()), hooks.Validating(r.Registration())
 	if _, err := admission.MutatingWebhookConfigurations().Create(ctx, mutating, metav1.CreateOptions{}); err != nil {
 		return err
 	}
@@ -213,18 +213,18 @@ func (r *Rig) Arm(ctx context.Context) error {
 
 // awaitSelfArmed registers the hooks as they ship, but for the URL, and returns when the webhook has armed them.
 func (r *Rig) awaitSelfArmed(ctx context.Context) error {
-	registration := webhook.Shipped()
-	registration.ClientConfig = webhook.URLClient(r.Webhook.URL(), nil)
+	registration := hooks.Shipped()
+	registration.ClientConfig = hooks.URLClient(r.Webhook.URL(), nil)
 	admission := r.Client.AdmissionregistrationV1()
-	if _, err := admission.MutatingWebhookConfigurations().Create(ctx, webhook.Mutating(registration), metav1.CreateOptions{}); err != nil {
+	if _, err := admission.MutatingWebhookConfigurations().Create(ctx, hooks.Mutating(registration), metav1.CreateOptions{}); err != nil {
 		return err
 	}
 	configurations := admission.ValidatingWebhookConfigurations()
-	if _, err := configurations.Create(ctx, webhook.Validating(registration), metav1.CreateOptions{}); err != nil {
+	if _, err := configurations.Create(ctx, hooks.Validating(registration), metav1.CreateOptions{}); err != nil {
 		return err
 	}
 	err := poll.Wait(ctx, func(ctx context.Context) error {
-		c, err := configurations.Get(ctx, webhook.Name, metav1.GetOptions{})
+		c, err := configurations.Get(ctx, hooks.ConfigurationName, metav1.GetOptions{})
 		if err == nil && *c.Webhooks[0].FailurePolicy != admissionregistrationv1.Fail {
 			err = errors.New("failurePolicy is still Ignore")
 		}

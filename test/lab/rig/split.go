@@ -9,8 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
-	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 // Split has the API server ask a replica about one namespace, and the rig's first about all others: a test then knows who is
@@ -21,11 +21,11 @@ func (r *Rig) Split(tb testing.TB, replica *Replica, namespace string) {
 		return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: corev1.LabelMetadataName, Operator: operator, Values: []string{namespace}}}}
 	}
 	registration := replica.Registration()
-	mutating, validating := webhook.Mutating(registration), webhook.Validating(registration)
+	mutating, validating := hooks.Mutating(registration), hooks.Validating(registration)
 	mutating.Name, validating.Name = "replica", "replica"
 	ctx, admission := tb.Context(), r.Client.AdmissionregistrationV1()
-	armed, err1 := admission.MutatingWebhookConfigurations().Get(ctx, webhook.Name, metav1.GetOptions{})
-	judging, err2 := admission.ValidatingWebhookConfigurations().Get(ctx, webhook.Name, metav1.GetOptions{})
+	armed, err1 := admission.MutatingWebhookConfigurations().Get(ctx, hooks.ConfigurationName, metav1.GetOptions{})
+	judging, err2 := admission.ValidatingWebhookConfigurations().Get(ctx, hooks.ConfigurationName, metav1.GetOptions{})
 	if err := errors.Join(err1, err2); err != nil {
 		tb.Fatal(err)
 	}

@@ -25,11 +25,11 @@ import (
 	"k8s.io/client-go/util/cert"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/test/lab/binaries"
 	"github.com/portcullis-k8s/portcullis/test/lab/child"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
-	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 func TestMain(m *testing.M) {
@@ -244,10 +244,10 @@ func reviews(tb testing.TB) []Review {
 		asked := nodePortService(fmt.Sprintf("new-%d", i), 0)
 		given := nodePortService(fmt.Sprintf("other-%d", i), int32(31000+i))
 		all = append(all,
-			Review{webhook.PathMutatePods, review(tb, "Pod", "pods", pod)},
-			Review{webhook.PathValidatePods, review(tb, "Pod", "pods", pod)},
-			Review{webhook.PathMutateServices, review(tb, "Service", "services", asked)},
-			Review{webhook.PathValidateServices, review(tb, "Service", "services", given)},
+			Review{hooks.PathMutatePods, review(tb, "Pod", "pods", pod)},
+			Review{hooks.PathValidatePods, review(tb, "Pod", "pods", pod)},
+			Review{hooks.PathMutateServices, review(tb, "Service", "services", asked)},
+			Review{hooks.PathValidateServices, review(tb, "Service", "services", given)},
 		)
 	}
 	return all

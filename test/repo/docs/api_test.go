@@ -20,7 +20,7 @@ import (
 func libraryPackages() []string {
 	return []string{
 		"api/config/v1alpha1", "api/v1alpha1", "pkg/audit", "pkg/check", "pkg/explain", "pkg/extract", "pkg/ledger", "pkg/manifest", "pkg/pool",
-		"pkg/ports", "pkg/report", "pkg/rules", "pkg/rules/kubeproxy", "pkg/rules/portmap", "pkg/rules/text", "pkg/rules/walk", "webhook",
+		"pkg/ports", "pkg/report", "pkg/rules", "pkg/rules/kubeproxy", "pkg/rules/portmap", "pkg/rules/text", "pkg/rules/walk", "pkg/hooks", "webhook", "webhook/vap",
 	}
 }
 

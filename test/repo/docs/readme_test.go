@@ -94,26 +94,26 @@ func TestSamples(t *testing.T) {
 	}
 }
 
-// TestHouse: the README names every room, and only those.
-func TestHouse(t *testing.T) {
-	var house block
+// TestPackages: the README names every package, and only those.
+func TestPackages(t *testing.T) {
+	var listing block
 	for _, b := range read(t, "README.md").blocks(t, "text") {
 		if strings.HasPrefix(b.text(), "pkg/ports ") {
-			house = b
+			listing = b
 		}
 	}
 	var named []string
-	for _, line := range house.lines {
-		room, _, _ := strings.Cut(line, " ")
-		named = append(named, room)
-		if _, err := os.Stat(filepath.Join(root, room)); err != nil {
-			t.Errorf("README.md: there is no room %s", room)
+	for _, line := range listing.lines {
+		folder, _, _ := strings.Cut(line, " ")
+		named = append(named, folder)
+		if _, err := os.Stat(filepath.Join(root, folder)); err != nil {
+			t.Errorf("README.md: there is no package %s", folder)
 		}
 	}
 	for _, pattern := range []string{"pkg/*", "api/*", "cmd/*", "webhook", "scheduling", "config", "docs", "test", "tools"} {
-		for _, room := range glob(t, pattern) {
-			if !slices.Contains(named, room) {
-				t.Errorf("README.md does not name the room %s", room)
+		for _, folder := range glob(t, pattern) {
+			if !slices.Contains(named, folder) {
+				t.Errorf("README.md does not name the package %s", folder)
 			}
 		}
 	}

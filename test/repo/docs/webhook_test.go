@@ -15,6 +15,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/controller/certificates"
 	"github.com/portcullis-k8s/portcullis/pkg/controller/claims"
 	"github.com/portcullis-k8s/portcullis/pkg/controller/status"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	"github.com/portcullis-k8s/portcullis/scheduling"
 	"github.com/portcullis-k8s/portcullis/webhook"
@@ -33,11 +34,11 @@ func TestGoldenHooks(t *testing.T) {
 			code(strings.TrimSuffix(name, ".portcullis.dev")), resources(rules), operations(rules), names(matches, conditions), string(policy), fmt.Sprintf("%d s", timeout),
 		})
 	}
-	registration := webhook.Shipped()
-	for _, h := range webhook.Mutating(registration).Webhooks {
+	registration := hooks.Shipped()
+	for _, h := range hooks.Mutating(registration).Webhooks {
 		add(h.Name, h.Rules, h.MatchConditions, *h.FailurePolicy, *h.TimeoutSeconds)
 	}
-	for _, h := range webhook.Validating(registration).Webhooks {
+	for _, h := range hooks.Validating(registration).Webhooks {
 		add(h.Name, h.Rules, h.MatchConditions, *h.FailurePolicy, *h.TimeoutSeconds)
 	}
 	p.holdTable(t, table)
@@ -105,13 +106,13 @@ func TestGoldenMetrics(t *testing.T) {
 
 // TestHookLabels holds the names of hooks in metrics to the paths at which the hooks are served.
 func TestHookLabels(t *testing.T) {
-	registration := webhook.Shipped()
+	registration := hooks.Shipped()
 	registration.GuardBindings = true
 	served := map[string]bool{}
-	for _, h := range webhook.Mutating(registration).Webhooks {
+	for _, h := range hooks.Mutating(registration).Webhooks {
 		served[strings.TrimPrefix(*h.ClientConfig.Service.Path, "/")] = true
 	}
-	for _, h := range webhook.Validating(registration).Webhooks {
+	for _, h := range hooks.Validating(registration).Webhooks {
 		served[strings.TrimPrefix(*h.ClientConfig.Service.Path, "/")] = true
 	}
 	_, list, found := strings.Cut(read(t, webhookPage).text(), "`hook` is one of ")

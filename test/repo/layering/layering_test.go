@@ -1,4 +1,4 @@
-// Package layering holds the house to its arrows: which package may import which, and that every package says in one
+// Package layering checks dependencies: which package may import which, and that every package says in one
 // comment what it is for.
 package layering
 
@@ -76,6 +76,10 @@ func rules() []rule {
 		{"pkg/...", []string{module + "/docs/codes"}, "importing a library must not bring in a manual: the command shows it"},
 		{"pkg/...", []string{module + "/cmd/..."}, "a library does not depend on a program"},
 		{"webhook", []string{module + "/docs/codes", module + "/pkg/manifest", module + "/cmd/...", "k8s.io/kubernetes"}, "the handlers judge what they are sent"},
+		{"webhook/vap", []string{"k8s.io/client-go/kubernetes", runtime + "controller-runtime", "=" + module + "/webhook/vap", "!" + module + "/webhook", module + "/pkg/observe", module + "/pkg/manifest"},
+			"policies are made of the configuration; who serves the handlers is nothing to them"},
+		{"pkg/hooks", append(slices.Clone(clients), others("api/v1alpha1", "api/config/v1alpha1", "pkg/extract", "pkg/check", "pkg/ledger", "pkg/ports", "pkg/pool", "pkg/rules")...),
+			"what a hook is called is for whoever asks, in however small a package"},
 		{"scheduling", []string{module + "/webhook", module + "/pkg/observe", module + "/pkg/manifest", module + "/docs/codes", module + "/cmd/...", runtime + "controller-runtime", "k8s.io/kubernetes"},
 			"the plugin runs inside kube-scheduler, which has informers and nodes of its own, and is built by whoever builds that"},
 		{"...", []string{"k8s.io/kubernetes", module + "/test/..."}, "the root module never sees k8s.io/kubernetes: it cannot be required without replaces, which an importer would have to repeat"},

@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/portcullis-k8s/portcullis/pkg/certificate"
-	"github.com/portcullis-k8s/portcullis/webhook"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 )
 
 // hook is an entry of either configuration.
@@ -72,7 +72,7 @@ func (d *installation) hooks(ctx context.Context) (ours, others []hook, missing 
 	}
 	missing = []string{"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"}
 	add := func(configuration, kind string, h hook) {
-		if configuration != webhook.Name {
+		if configuration != hooks.ConfigurationName {
 			h.name = configuration + "/" + h.name
 			others = append(others, h)
 			return
@@ -95,20 +95,20 @@ func (d *installation) hooks(ctx context.Context) (ours, others []hook, missing 
 
 // shippedHooks are the entries as this version ships them.
 func shippedHooks(guard bool) []hook {
-	r := webhook.Shipped()
+	r := hooks.Shipped()
 	r.GuardBindings = guard
 	return hooksOf(r)
 }
 
 // hooksOf returns the hooks of a registration.
-func hooksOf(r webhook.Registration) []hook {
-	var hooks []hook
-	mutating, validating := webhook.Mutating(r), webhook.Validating(r)
+func hooksOf(r hooks.Options) []hook {
+	var all []hook
+	mutating, validating := hooks.Mutating(r), hooks.Validating(r)
 	for i := range mutating.Webhooks {
-		hooks = append(hooks, mutatingHookOf(&mutating.Webhooks[i]))
+		all = append(all, mutatingHookOf(&mutating.Webhooks[i]))
 	}
 	for i := range validating.Webhooks {
-		hooks = append(hooks, hookOf(&validating.Webhooks[i]))
+		all = append(all, hookOf(&validating.Webhooks[i]))
 	}
-	return hooks
+	return all
 }

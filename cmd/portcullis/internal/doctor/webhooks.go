@@ -13,8 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
-	"github.com/portcullis-k8s/portcullis/webhook"
 )
 
 // registration looks at the two webhook configurations.
@@ -25,7 +25,7 @@ func (d *installation) registration(ctx context.Context) []report.DoctorCheck {
 		return unread(name, "the webhook configurations", err)
 	}
 	if len(missing) > 0 {
-		return []report.DoctorCheck{broken(name, reinstall, "there is no %s %s, so that the API server does not ask the webhook", strings.Join(missing, " and no "), webhook.Name)}
+		return []report.DoctorCheck{broken(name, reinstall, "there is no %s %s, so that the API server does not ask the webhook", strings.Join(missing, " and no "), hooks.ConfigurationName)}
 	}
 	checks := []report.DoctorCheck{d.drift(ours)}
 	return append(checks, d.bundle(ours), d.armed(ctx, ours), d.excluded(ours), timeouts(ours))
@@ -94,7 +94,7 @@ func (d *installation) armed(ctx context.Context, ours []hook) report.DoctorChec
 	fails, ignores := 0, 0
 	for _, h := range ours {
 		switch {
-		case h.mutates || strings.HasPrefix(h.name, webhook.GuardPrefix):
+		case h.mutates || strings.HasPrefix(h.name, hooks.GuardPrefix):
 		case h.policy == admissionregistrationv1.Fail:
 			fails++
 		default:

@@ -1,7 +1,7 @@
 // Package generate has the command generate vap, which makes ValidatingAdmissionPolicies of the rules of the webhook, for all
 // that can be judged by one object alone.
 //
-// The PortPools and PortPolicies come from files, by package source; webhook.PolicySource makes the policies of them and of
+// The PortPools and PortPolicies come from files, by package source; vap.Source makes the policies of them and of
 // the configuration. They are printed as YAML, with what no policy can see in comments, or as a List in JSON.
 // config/policies is its output without flags, which TestShippedPolicies holds to the code.
 package generate
@@ -26,9 +26,10 @@ import (
 	"github.com/portcullis-k8s/portcullis/cmd/portcullis/internal/source"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
-	"github.com/portcullis-k8s/portcullis/webhook"
+	"github.com/portcullis-k8s/portcullis/webhook/vap"
 )
 
 // Command returns the command generate.
@@ -102,7 +103,7 @@ func (o *vapOptions) run(s cli.Streams, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	policies := webhook.PolicySource{Settings: settings, ExcludedNamespaces: webhook.Shipped().ExcludedNamespaces, AtMost: atMost, Now: now}
+	policies := vap.Source{Settings: settings, ExcludedNamespaces: hooks.Shipped().ExcludedNamespaces, AtMost: atMost, Now: now}
 	families, err := o.restrictions(s, &policies)
 	if err != nil {
 		return err
@@ -126,7 +127,7 @@ func (o *vapOptions) run(s cli.Streams, now time.Time) error {
 }
 
 // restrictions reads what restricts ports, and the families of the cluster as far as they are among the objects.
-func (o *vapOptions) restrictions(s cli.Streams, to *webhook.PolicySource) (check.Families, error) {
+func (o *vapOptions) restrictions(s cli.Streams, to *vap.Source) (check.Families, error) {
 	if len(o.files) == 0 {
 		return check.Families{}, nil
 	}
@@ -152,10 +153,10 @@ func (o *vapOptions) restrictions(s cli.Streams, to *webhook.PolicySource) (chec
 }
 
 // writePolicies writes YAML with what is left to the webhook in front.
-func writePolicies(w io.Writer, made *webhook.AdmissionPolicies) error {
+func writePolicies(w io.Writer, made *vap.Policies) error {
 	var b bytes.Buffer
 	b.WriteString("# Made by `portcullis generate vap`. A policy sees one object, so that all of this needs the webhook:\n")
-	for _, line := range slices.Concat(webhook.UnseenByPolicies(), made.Unseen) {
+	for _, line := range slices.Concat(vap.Unseen(), made.Unseen) {
 		b.WriteString("# - " + report.Escape(line) + "\n")
 	}
 	for _, object := range made.Objects {
@@ -174,7 +175,7 @@ func writePolicies(w io.Writer, made *webhook.AdmissionPolicies) error {
 	return err
 }
 
-func writePolicyList(w io.Writer, made *webhook.AdmissionPolicies) error {
+func writePolicyList(w io.Writer, made *vap.Policies) error {
 	items := []any{}
 	for _, object := range made.Objects {
 		fields, err := plainObject(object)

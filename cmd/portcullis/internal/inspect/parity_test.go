@@ -26,6 +26,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/audit"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/ledger"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
@@ -236,22 +237,22 @@ func pairsOf(findings []check.Finding) []string {
 func numberOf(port uint16) number { return number{port: port, protocol: ports.TCP, any: true} }
 
 // request sends the creation of an object through the validating hook; it returns how many warnings there are.
-func (p *parity) request(hooks map[string]admission.Handler, object runtime.Object) (denied bool, warnings int) {
+func (p *parity) request(handlers map[string]admission.Handler, object runtime.Object) (denied bool, warnings int) {
 	p.Helper()
-	path, resource, group := webhook.PathValidateWorkload, "", "apps"
+	path, resource, group := hooks.PathValidateWorkload, "", "apps"
 	ref, _ := extract.RefOf(object)
 	switch ref.Kind {
 	case "Pod":
-		path, group = webhook.PathValidatePods, ""
+		path, group = hooks.PathValidatePods, ""
 	case "Service":
-		path, group = webhook.PathValidateServices, ""
+		path, group = hooks.PathValidateServices, ""
 	}
 	resource = strings.ToLower(ref.Kind) + "s"
 	raw, err := json.Marshal(object)
 	if err != nil {
 		p.Fatal(err)
 	}
-	response := hooks[path].Handle(logf.IntoContext(p.Context(), logr.Discard()), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+	response := handlers[path].Handle(logf.IntoContext(p.Context(), logr.Discard()), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
 		UID: "u", Operation: admissionv1.Create, Namespace: "default", Name: ref.Name, Object: runtime.RawExtension{Raw: raw},
 		Kind: metav1.GroupVersionKind{Group: group, Version: "v1", Kind: ref.Kind}, Resource: metav1.GroupVersionResource{Group: group, Version: "v1", Resource: resource},
 	}})

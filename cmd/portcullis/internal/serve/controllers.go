@@ -29,12 +29,12 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/controller/leader"
 	"github.com/portcullis-k8s/portcullis/pkg/controller/status"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
-	"github.com/portcullis-k8s/portcullis/webhook"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 )
 
 const (
 	leaseName         = "portcullis"
-	configurationName = webhook.Name
+	configurationName = hooks.ConfigurationName
 	// accountNamespace is where a pod finds the namespace of its service account.
 	accountNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 )

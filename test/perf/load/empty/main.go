@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
-	portcullis "github.com/portcullis-k8s/portcullis/webhook"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 )
 
 func main() {
@@ -32,7 +32,7 @@ func main() {
 		TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }}, // as serve
 	})
 	decoder := admission.NewDecoder(scheme.Scheme)
-	for _, path := range []string{portcullis.PathMutatePods, portcullis.PathValidatePods, portcullis.PathMutateServices, portcullis.PathValidateServices} {
+	for _, path := range []string{hooks.PathMutatePods, hooks.PathValidatePods, hooks.PathMutateServices, hooks.PathValidateServices} {
 		server.Register(path, &admission.Webhook{Handler: admission.HandlerFunc(func(_ context.Context, req admission.Request) admission.Response {
 			if *decode {
 				if err := read(decoder, req); err != nil {

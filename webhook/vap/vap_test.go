@@ -1,4 +1,4 @@
-package webhook
+package vap
 
 import (
 	"cmp"
@@ -14,10 +14,32 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
+
+func with[T any](object *T, edits ...func(*T)) *T {
+	for _, edit := range edits {
+		edit(object)
+	}
+	return object
+}
+
+func mustSettings(t testing.TB, config string) *extract.Settings {
+	t.Helper()
+	loaded, err := configv1alpha1.Load([]byte("apiVersion: config.portcullis.dev/v1alpha1\nkind: PortcullisConfiguration\n" + config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings, err := extract.NewSettings(loaded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return settings
+}
 
 func apiRange(first, last int32) v1alpha1.PortRange {
 	return v1alpha1.PortRange{Port: first, EndPort: &last}
@@ -65,12 +87,12 @@ func apiException(name string, expires *metav1.Time) func(*v1alpha1.PortPolicy) 
 func apiDenies(p *v1alpha1.PortPolicy) { p.Spec.Enforcement = v1alpha1.Deny }
 
 // everyRule is a source that has every kind of rule.
-func everyRule(t testing.TB) PolicySource {
+func everyRule(t testing.TB) Source {
 	host := func(p *v1alpha1.PortPool) { p.Spec.For = v1alpha1.HostPorts }
 	loopback := v1alpha1.SocketRange{PortRange: apiRange(9100, 9100), Protocols: []v1alpha1.Protocol{"TCP"}, HostIPs: []v1alpha1.IPAddress{"127.0.0.1", "::1"}}
 	wide := v1alpha1.SocketRange{PortRange: apiRange(8080, 8089), HostIPs: []v1alpha1.IPAddress{"0.0.0.0", "::"}}
-	return PolicySource{
-		Settings: settingsOf(t, "reservedLocalPorts: 40000-40010\n"),
+	return Source{
+		Settings: mustSettings(t, "reservedLocalPorts: 40000-40010\n"),
 		Pools: []*v1alpha1.PortPool{
 			apiPool("edge", 30000, 30009, func(p *v1alpha1.PortPool) {
 				p.Spec.ServiceSelector = &v1alpha1.LabelSelector{MatchLabels: map[string]v1alpha1.LabelValue{"expose": "edge"}}
@@ -113,7 +135,7 @@ func raised(t testing.TB, objects []runtime.Object) []string {
 	return list
 }
 
-func mustValidating(t testing.TB, s PolicySource) *AdmissionPolicies {
+func mustValidating(t testing.TB, s Source) *Policies {
 	t.Helper()
 	made, err := s.Validating()
 	if err != nil {
@@ -125,13 +147,13 @@ func mustValidating(t testing.TB, s PolicySource) *AdmissionPolicies {
 // TestValidatingPolicyCodes: there is one policy for each enforcement, with the codes that the configuration, the pools and
 // the PortPolicies enforce so. What Deny refuses is warned about where it was the case before.
 func TestValidatingPolicyCodes(t *testing.T) {
-	bare := func(config string) PolicySource { return PolicySource{Settings: settingsOf(t, config)} }
+	bare := func(config string) Source { return Source{Settings: mustSettings(t, config)} }
 	atMost := bare("")
 	atMost.AtMost = check.Warn
 	lists := func(lines ...string) []string { return lines }
 	for _, c := range []struct {
 		name   string
-		source PolicySource
+		source Source
 		want   []string
 	}{
 		{"defaults", bare(""), lists(
@@ -191,7 +213,7 @@ func TestPolicyCodes(t *testing.T) {
 	}
 	slices.Sort(all)
 	var want []string
-	for _, code := range PolicyCodes() {
+	for _, code := range Codes() {
 		want = append(want, string(code))
 	}
 	slices.Sort(want)
@@ -276,7 +298,7 @@ func TestValidatingPolicyVariables(t *testing.T) {
 // TestValidatingPolicyUnseen: what admission policies cannot do is named, an entry for each.
 func TestValidatingPolicyUnseen(t *testing.T) {
 	s := everyRule(t)
-	s.Settings = settingsOf(t, "enforcement: {PC0201: Warn, PC0301: Warn}\n")
+	s.Settings = mustSettings(t, "enforcement: {PC0201: Warn, PC0301: Warn}\n")
 	var subjects []string
 	for _, line := range mustValidating(t, s).Unseen {
 		subject, _, _ := strings.Cut(line, ":")
@@ -288,18 +310,18 @@ func TestValidatingPolicyUnseen(t *testing.T) {
 	if diff := gocmp.Diff(want, subjects); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if len(UnseenByPolicies()) == 0 {
+	if len(Unseen()) == 0 {
 		t.Error("nothing is beyond admission policies")
 	}
 }
 
 // TestValidatingPolicyErrors: a pool or PortPolicy that the API server would have refused is named.
 func TestValidatingPolicyErrors(t *testing.T) {
-	for want, s := range map[string]PolicySource{
+	for want, s := range map[string]Source{
 		"PortPool p: ":   {Pools: []*v1alpha1.PortPool{apiPool("p", 30001, 30000)}},
 		"PortPolicy p: ": {Policies: []*v1alpha1.PortPolicy{apiPolicy("p", func(p *v1alpha1.PortPolicy) { p.Spec.Enforcement = "Perhaps" })}},
 	} {
-		s.Settings = settingsOf(t, "")
+		s.Settings = mustSettings(t, "")
 		if _, err := s.Validating(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
@@ -308,7 +330,7 @@ func TestValidatingPolicyErrors(t *testing.T) {
 
 // TestMutatingPolicy: the policy that writes hostIP lets pods pass if it fails, and quotes the address.
 func TestMutatingPolicy(t *testing.T) {
-	objects := PolicySource{ExcludedNamespaces: []string{"kube-system"}}.Mutating("0.0.0.0")
+	objects := Source{ExcludedNamespaces: []string{"kube-system"}}.Mutating("0.0.0.0")
 	p := objects[0].(*admissionregistrationv1.MutatingAdmissionPolicy)
 	b := objects[1].(*admissionregistrationv1.MutatingAdmissionPolicyBinding)
 	if len(objects) != 2 || b.Spec.PolicyName != p.Name || *p.Spec.FailurePolicy != admissionregistrationv1.Ignore {
@@ -344,7 +366,7 @@ func TestSelectors(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got, c.want)
 		}
 	}
-	g := generator{PolicySource: PolicySource{ExcludedNamespaces: []string{"x"}}}
+	g := generator{Source: Source{ExcludedNamespaces: []string{"x"}}}
 	want := &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
 		{Key: "kubernetes.io/metadata.name", Operator: "NotIn", Values: []string{"x"}}, {Key: "a", Operator: "In", Values: []string{"1"}},
 	}}

@@ -1,4 +1,10 @@
-package webhook
+// Package hooks is what the API server is told of the webhook: the names and paths of its hooks, which requests each is asked
+// about, and the two webhook configurations that say so.
+//
+// Mutating and Validating make the configurations from Options; Shipped are the Options that config/webhook is rendered from.
+// Package webhook serves the handlers at the paths, package webhook/vap judges the same requests by admission policies, and
+// the controllers and `portcullis doctor` compare what is installed with it.
+package hooks
 
 import (
 	"strings"
@@ -6,6 +12,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
 )
 
@@ -24,12 +31,15 @@ const (
 // labels.
 const GuardPrefix = "guard-"
 
-// Name is the name of both webhook configurations.
-const Name = "portcullis"
+// ValidateWorkloadsName is the name of the hook that is asked about workloads, the probe of the self-test among them.
+const ValidateWorkloadsName = "validate-workloads." + v1alpha1.Group
 
-// Registration is what differs between installations of the webhook configurations. ClientConfig and FailurePolicy are as in Shipped
+// ConfigurationName is the name of both webhook configurations.
+const ConfigurationName = "portcullis"
+
+// Options is what differs between installations of the webhook configurations. ClientConfig and FailurePolicy are as in Shipped
 // where they are left out.
-type Registration struct {
+type Options struct {
 	// ClientConfig tells how the API server reaches the hook at path.
 	ClientConfig func(path string) admissionregistrationv1.WebhookClientConfig
 	// FailurePolicy is what happens while the webhook cannot be reached: Ignore until it is known to work, then Fail.
@@ -40,7 +50,7 @@ type Registration struct {
 	GuardBindings bool
 }
 
-func (r Registration) complete() Registration {
+func (r Options) complete() Options {
 	if r.ClientConfig == nil {
 		r.ClientConfig = Shipped().ClientConfig
 	}
@@ -70,10 +80,10 @@ func URLClient(base string, ca []byte) func(string) admissionregistrationv1.Webh
 // Conditions by which requests that have nothing to do with node ports never leave the API server. They are untyped
 // CEL over the object as JSON, from which zero values are dropped, so that every optional field is guarded.
 const (
-	nodesGroup = "system:nodes" // whose members are nodes (k8s.io/apiserver pkg/authentication/user)
+	NodesGroup = "system:nodes" // whose members are nodes (k8s.io/apiserver pkg/authentication/user)
 
 	// Only a node may say of a pod that it is a static one, which runs whatever is said of its image.
-	notMirror = `!('kubernetes.io/config.mirror' in object.metadata.?annotations.orValue({}) && '` + nodesGroup + `' in request.userInfo.?groups.orValue([]))`
+	NotMirror = `!('kubernetes.io/config.mirror' in object.metadata.?annotations.orValue({}) && '` + NodesGroup + `' in request.userInfo.?groups.orValue([]))`
 
 	// One Service may hold a node port, a health check node port, or an external address, also one that a load balancer was
 	// given.
@@ -101,7 +111,7 @@ const labelsChanged = `!has(object.metadata.deletionTimestamp) && oldObject.meta
 
 // hasHostPorts is the condition on a pod or pod template, found at path: it uses the node's network, has a host port, or
 // asks for one.
-func hasHostPorts(path string) string {
+func HasHostPorts(path string) string {
 	spec := path + `.spec`
 	return spec + `.?hostNetwork.orValue(false) || ` +
 		`(` + spec + `.containers + ` + spec + `.?initContainers.orValue([])).exists(c, c.?ports.orValue([]).exists(p, p.?hostPort.orValue(0) > 0)) || ` +
@@ -133,56 +143,56 @@ func templateChanged(path string) string {
 }
 
 // Mutating is the configuration of the mutating hooks.
-func Mutating(r Registration) *admissionregistrationv1.MutatingWebhookConfiguration {
+func Mutating(r Options) *admissionregistrationv1.MutatingWebhookConfiguration {
 	r = r.complete()
 	c := &admissionregistrationv1.MutatingWebhookConfiguration{
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration"},
 	}
-	c.ObjectMeta = objectMeta()
+	c.ObjectMeta = ObjectMeta()
 	again := admissionregistrationv1.IfNeededReinvocationPolicy // the handlers are idempotent
-	for _, h := range []hook{mutatePods(), mutateServices()} {
+	for _, h := range []Hook{MutatePods(), mutateServices()} {
 		c.Webhooks = append(c.Webhooks, admissionregistrationv1.MutatingWebhook{
-			Name: h.name, ClientConfig: r.ClientConfig(h.path), Rules: h.rules, FailurePolicy: &r.FailurePolicy,
-			MatchPolicy: h.matchPolicy(), NamespaceSelector: r.selector(), SideEffects: h.sideEffects(),
-			TimeoutSeconds: &h.timeout, AdmissionReviewVersions: []string{"v1"}, ReinvocationPolicy: &again,
-			MatchConditions: h.conditions,
+			Name: h.Name, ClientConfig: r.ClientConfig(h.Path), Rules: h.Rules, FailurePolicy: &r.FailurePolicy,
+			MatchPolicy: h.matchPolicy(), NamespaceSelector: r.NamespaceSelector(), SideEffects: h.sideEffects(),
+			TimeoutSeconds: &h.Timeout, AdmissionReviewVersions: []string{"v1"}, ReinvocationPolicy: &again,
+			MatchConditions: h.Conditions,
 		})
 	}
 	return c
 }
 
 // Validating is the configuration of the validating hooks.
-func Validating(r Registration) *admissionregistrationv1.ValidatingWebhookConfiguration {
+func Validating(r Options) *admissionregistrationv1.ValidatingWebhookConfiguration {
 	r = r.complete()
 	c := &admissionregistrationv1.ValidatingWebhookConfiguration{
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingWebhookConfiguration"},
 	}
-	c.ObjectMeta = objectMeta()
-	hooks := []hook{validatePods(), validateServices(), validateWorkloads(), validateScale(), validateCronJobs(), guardPodLabels()}
+	c.ObjectMeta = ObjectMeta()
+	hooks := []Hook{ValidatePods(), ValidateServices(), ValidateWorkloads(), validateScale(), ValidateCronJobs(), guardPodLabels()}
 	if r.GuardBindings {
 		hooks = append(hooks, guardBindings())
 	}
 	for _, h := range hooks {
 		policy := r.FailurePolicy
-		if strings.HasPrefix(h.name, GuardPrefix) {
+		if strings.HasPrefix(h.Name, GuardPrefix) {
 			policy = admissionregistrationv1.Ignore
 		}
 		c.Webhooks = append(c.Webhooks, admissionregistrationv1.ValidatingWebhook{
-			Name: h.name, ClientConfig: r.ClientConfig(h.path), Rules: h.rules, FailurePolicy: &policy,
-			MatchPolicy: h.matchPolicy(), NamespaceSelector: r.selector(), SideEffects: h.sideEffects(),
-			TimeoutSeconds: &h.timeout, AdmissionReviewVersions: []string{"v1"}, MatchConditions: h.conditions,
+			Name: h.Name, ClientConfig: r.ClientConfig(h.Path), Rules: h.Rules, FailurePolicy: &policy,
+			MatchPolicy: h.matchPolicy(), NamespaceSelector: r.NamespaceSelector(), SideEffects: h.sideEffects(),
+			TimeoutSeconds: &h.Timeout, AdmissionReviewVersions: []string{"v1"}, MatchConditions: h.Conditions,
 		})
 	}
 	return c
 }
 
-func objectMeta() metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: Name, Labels: map[string]string{
+func ObjectMeta() metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: ConfigurationName, Labels: map[string]string{
 		"app.kubernetes.io/name": "portcullis", "app.kubernetes.io/part-of": "portcullis",
 	}}
 }
 
-func (r Registration) selector() *metav1.LabelSelector {
+func (r Options) NamespaceSelector() *metav1.LabelSelector {
 	if len(r.ExcludedNamespaces) == 0 {
 		return &metav1.LabelSelector{}
 	}
@@ -192,98 +202,98 @@ func (r Registration) selector() *metav1.LabelSelector {
 }
 
 // hook is one entry of a configuration.
-type hook struct {
-	name       string
-	path       string
-	rules      []admissionregistrationv1.RuleWithOperations
-	conditions []admissionregistrationv1.MatchCondition
-	timeout    int32 // seconds
+type Hook struct {
+	Name       string
+	Path       string // at which it is served
+	Rules      []admissionregistrationv1.RuleWithOperations
+	Conditions []admissionregistrationv1.MatchCondition
+	Timeout    int32 // seconds
 }
 
-func (hook) matchPolicy() *admissionregistrationv1.MatchPolicyType {
+func (Hook) matchPolicy() *admissionregistrationv1.MatchPolicyType {
 	policy := admissionregistrationv1.Equivalent
 	return &policy
 }
 
 // sideEffects: an answer is remembered in memory until the cluster shows it, but not on a dry run.
-func (hook) sideEffects() *admissionregistrationv1.SideEffectClass {
+func (Hook) sideEffects() *admissionregistrationv1.SideEffectClass {
 	class := admissionregistrationv1.SideEffectClassNoneOnDryRun
 	return &class
 }
 
 // mutatePods sees the pods that validatePods sees, and those that a client wrote an assigned host port on.
-func mutatePods() hook {
-	h := validatePods()
-	h.name, h.path, h.timeout = "mutate-pods.portcullis.dev", PathMutatePods, 2
-	h.conditions = conditions("not-a-mirror-pod", notMirror, "has-host-ports", hasHostPorts("object")+` || `+hasAnnotation("object", extract.AssignedHostPortAnnotation))
+func MutatePods() Hook {
+	h := ValidatePods()
+	h.Name, h.Path, h.Timeout = "mutate-pods.portcullis.dev", PathMutatePods, 2
+	h.Conditions = Conditions("not-a-mirror-pod", NotMirror, "has-host-ports", HasHostPorts("object")+` || `+hasAnnotation("object", extract.AssignedHostPortAnnotation))
 	return h
 }
 
-func mutateServices() hook {
-	h := validateServices()
-	h.name, h.path, h.timeout = "mutate-services.portcullis.dev", PathMutateServices, 3
+func mutateServices() Hook {
+	h := ValidateServices()
+	h.Name, h.Path, h.Timeout = "mutate-services.portcullis.dev", PathMutateServices, 3
 	return h
 }
 
-func validatePods() hook {
-	return hook{
+func ValidatePods() Hook {
+	return Hook{
 		"validate-pods.portcullis.dev", PathValidatePods,
 		on("", []string{"pods"}, admissionregistrationv1.Create),
-		conditions("not-a-mirror-pod", notMirror, "has-host-ports", hasHostPorts("object")), 3,
+		Conditions("not-a-mirror-pod", NotMirror, "has-host-ports", HasHostPorts("object")), 3,
 	}
 }
 
 // guardPodLabels asks about pods whose labels may end an exception. Operators change labels of their pods when they fail over,
 // and must not be kept from it while the webhook is down.
-func guardPodLabels() hook {
-	return hook{
+func guardPodLabels() Hook {
+	return Hook{
 		"guard-pod-labels.portcullis.dev", PathValidatePods,
 		on("", []string{"pods"}, admissionregistrationv1.Update),
-		conditions("not-a-mirror-pod", notMirror, "has-host-ports", hasHostPorts("object"), "labels-changed", labelsChanged), 1,
+		Conditions("not-a-mirror-pod", NotMirror, "has-host-ports", HasHostPorts("object"), "labels-changed", labelsChanged), 1,
 	}
 }
 
-func validateServices() hook {
-	return hook{
+func ValidateServices() Hook {
+	return Hook{
 		"validate-services.portcullis.dev", PathValidateServices,
 		on("", []string{"services"}, admissionregistrationv1.Create, admissionregistrationv1.Update),
-		conditions("holds-node-ports", holdsPorts, "ports-changed", portsChanged), 3,
+		Conditions("holds-node-ports", holdsPorts, "ports-changed", portsChanged), 3,
 	}
 }
 
-func validateWorkloads() hook {
+func ValidateWorkloads() Hook {
 	const template = "spec.template"
 	apps := on("apps", []string{"daemonsets", "deployments", "replicasets", "statefulsets"}, admissionregistrationv1.Create, admissionregistrationv1.Update)
 	batch := on("batch", []string{"jobs"}, admissionregistrationv1.Create, admissionregistrationv1.Update)
 	core := on("", []string{"replicationcontrollers"}, admissionregistrationv1.Create, admissionregistrationv1.Update)
-	return hook{
-		"validate-workloads.portcullis.dev", PathValidateWorkload, append(append(apps, batch...), core...),
-		conditions("has-host-ports", hasHostPorts("object."+template), "template-changed", templateChanged(template)), 3,
+	return Hook{
+		ValidateWorkloadsName, PathValidateWorkload, append(append(apps, batch...), core...),
+		Conditions("has-host-ports", HasHostPorts("object."+template), "template-changed", templateChanged(template)), 3,
 	}
 }
 
 // validateScale asks about what kubectl scale and autoscalers write, where it is the first pod of all.
-func validateScale() hook {
+func validateScale() Hook {
 	update := admissionregistrationv1.Update
 	apps := on("apps", []string{"deployments/scale", "replicasets/scale", "statefulsets/scale"}, update)
 	core := on("", []string{"replicationcontrollers/scale"}, update)
-	return hook{
+	return Hook{
 		"validate-scale.portcullis.dev", PathValidateScale, append(apps, core...),
-		conditions("becomes-active", `oldObject.spec.?replicas.orValue(0) == 0 && object.spec.?replicas.orValue(0) > 0`), 3,
+		Conditions("becomes-active", `oldObject.spec.?replicas.orValue(0) == 0 && object.spec.?replicas.orValue(0) > 0`), 3,
 	}
 }
 
-func validateCronJobs() hook {
+func ValidateCronJobs() Hook {
 	const template = "spec.jobTemplate.spec.template"
-	return hook{
+	return Hook{
 		"validate-cronjobs.portcullis.dev", PathValidateWorkload,
 		on("batch", []string{"cronjobs"}, admissionregistrationv1.Create, admissionregistrationv1.Update),
-		conditions("has-host-ports", hasHostPorts("object."+template), "template-changed", templateChanged(template)), 3,
+		Conditions("has-host-ports", HasHostPorts("object."+template), "template-changed", templateChanged(template)), 3,
 	}
 }
 
-func guardBindings() hook {
-	return hook{
+func guardBindings() Hook {
+	return Hook{
 		"guard-bindings.portcullis.dev", PathValidateBindings,
 		on("", []string{"pods/binding", "bindings"}, admissionregistrationv1.Create), nil, 1,
 	}
@@ -298,7 +308,7 @@ func on(group string, resources []string, operations ...admissionregistrationv1.
 }
 
 // conditions pairs names and expressions.
-func conditions(pairs ...string) []admissionregistrationv1.MatchCondition {
+func Conditions(pairs ...string) []admissionregistrationv1.MatchCondition {
 	var list []admissionregistrationv1.MatchCondition
 	for i := 0; i < len(pairs); i += 2 {
 		list = append(list, admissionregistrationv1.MatchCondition{Name: pairs[i], Expression: pairs[i+1]})

@@ -1,4 +1,4 @@
-package webhook
+package vap
 
 import (
 	"cmp"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
@@ -24,13 +25,13 @@ const (
 
 // subjectPods is the pods, and the objects with a pod template.
 func subjectPods() subjectKind {
-	hooks := []hook{validatePods(), validateWorkloads(), validateCronJobs()}
+	judged := []hooks.Hook{hooks.ValidatePods(), hooks.ValidateWorkloads(), hooks.ValidateCronJobs()}
 	k := subjectKind{
 		name: "pods",
-		conditions: conditions(
-			"not-a-mirror-pod", "request.kind.kind != 'Pod' || "+notMirror,
+		conditions: hooks.Conditions(
+			"not-a-mirror-pod", "request.kind.kind != 'Pod' || "+hooks.NotMirror,
 			"has-host-ports", "[request.kind.kind == 'Pod' ? dyn(object) : request.kind.kind == 'CronJob' ? dyn(object).spec.jobTemplate.spec.template : dyn(object).spec.template]"+
-				".exists(t, "+hasHostPorts("t")+")",
+				".exists(t, "+hooks.HasHostPorts("t")+")",
 			"changed", "request.operation != 'UPDATE' || dyn(object).spec != dyn(oldObject).spec"),
 		// As in pkg/extract a chain of controllers ends at what rolls itself out. Anybody may write an owner reference: that
 		// there is such a controller is known where the controller manager makes the object.
@@ -39,8 +40,8 @@ func subjectPods() subjectKind {
 			"(request.userInfo.username == 'system:kube-controller-manager' || " +
 			"request.userInfo.username.startsWith('system:serviceaccount:kube-system:') && request.userInfo.username.endsWith('-controller'))",
 	}
-	for _, h := range hooks {
-		for _, r := range h.rules {
+	for _, h := range judged {
+		for _, r := range h.Rules {
 			k.rules = append(k.rules, admissionregistrationv1.NamedRuleWithOperations{RuleWithOperations: r})
 		}
 	}
@@ -354,7 +355,7 @@ func areAllowed(ranges []check.SocketRange) string {
 func toldRanges(ranges []check.SocketRange) string {
 	const few = 3
 	var parts []string
-	for _, r := range first(ranges, few) {
+	for _, r := range ranges[:min(few, len(ranges))] {
 		parts = append(parts, r.String())
 	}
 	text := strings.Join(parts, ", ")

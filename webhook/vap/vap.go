@@ -1,4 +1,11 @@
-package webhook
+// Package vap makes admission policies of the configuration, PortPools and PortPolicies: the fallback for clusters without the
+// webhook. `portcullis generate vap` prints them.
+//
+// A Source makes Policies: Source.Validating for what can be judged by one object alone, Source.Mutating for hostIPs. Each
+// check is a rule in CEL over variables that read the object; Codes lists the codes that are checked, Unseen and
+// Policies.Unseen what is not. The requests are those of package hooks. test/cluster/policies holds the policies to
+// package check on a real API server.
+package vap
 
 import (
 	"cmp"
@@ -15,12 +22,13 @@ import (
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/report"
 )
 
-// PolicySource is what admission policies are made of: the fallback for clusters without the webhook.
-type PolicySource struct {
+// Source is what admission policies are made of: the fallback for clusters without the webhook.
+type Source struct {
 	Settings           *extract.Settings
 	Pools              []*v1alpha1.PortPool
 	Policies           []*v1alpha1.PortPolicy
@@ -29,20 +37,20 @@ type PolicySource struct {
 	Now                time.Time         // exceptions that ended before it are left out
 }
 
-// AdmissionPolicies are the objects of the fallback, and what they leave to the webhook.
-type AdmissionPolicies struct {
+// Policies are the objects of the fallback, and what they leave to the webhook.
+type Policies struct {
 	Objects []runtime.Object // each policy with its binding behind it
 	Unseen  []string         // what of the source no policy can say, a line each
 }
 
 // Validating returns ValidatingAdmissionPolicies, with their bindings, for all that can be judged by one object alone. They
 // need Kubernetes 1.35. The error is about a pool or policy that the API server would have refused.
-func (s PolicySource) Validating() (*AdmissionPolicies, error) {
+func (s Source) Validating() (*Policies, error) {
 	set, err := s.poolSet()
 	if err != nil {
 		return nil, err
 	}
-	g := &generator{PolicySource: s, pools: set, to: &AdmissionPolicies{}}
+	g := &generator{Source: s, pools: set, to: &Policies{}}
 	g.add("", nil, subjectPods, append(g.workloadRules(), g.poolRules(subjectPods)...))
 	g.add("", nil, subjectServices, append(g.serviceRules(), g.poolRules(subjectServices)...))
 	g.unseenPools()
@@ -54,15 +62,15 @@ func (s PolicySource) Validating() (*AdmissionPolicies, error) {
 		g.addPolicy(object, p)
 	}
 	for _, code := range slices.Sorted(maps.Keys(s.Settings.Check.Enforcement)) {
-		if !slices.Contains(PolicyCodes(), code) {
+		if !slices.Contains(Codes(), code) {
 			g.unseen("enforcement.%s has no effect: only the webhook asks that question", code)
 		}
 	}
 	return g.to, nil
 }
 
-// PolicyCodes are those that admission policies raise.
-func PolicyCodes() []check.Code {
+// Codes are those that admission policies raise.
+func Codes() []check.Code {
 	return []check.Code{
 		check.HostIPInvalid, check.SocketTwice, check.NodePortWithoutUse, check.OutsideRange, check.DaemonSocket, check.InNodePorts,
 		check.InEphemeral, check.OutsideSmaller, check.ForeignPool, check.PolicyNodePort, check.PolicyHostPort, check.PolicyReserved,
@@ -70,7 +78,7 @@ func PolicyCodes() []check.Code {
 	}
 }
 
-func (s PolicySource) poolSet() (*pool.Set, error) {
+func (s Source) poolSet() (*pool.Set, error) {
 	var pools []pool.Pool
 	for i, object := range s.Pools {
 		p, err := extract.Pool(object)
@@ -87,9 +95,9 @@ func (s PolicySource) poolSet() (*pool.Set, error) {
 
 // generator adds policies to what it makes.
 type generator struct {
-	PolicySource
+	Source
 	pools *pool.Set
-	to    *AdmissionPolicies
+	to    *Policies
 }
 
 func (g *generator) unseen(format string, args ...any) {
@@ -177,7 +185,7 @@ func (g *generator) policy(name string, selector *v1alpha1.LabelSelector, kind s
 	p := &admissionregistrationv1.ValidatingAdmissionPolicy{
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingAdmissionPolicy"},
 	}
-	p.ObjectMeta = objectMeta()
+	p.ObjectMeta = hooks.ObjectMeta()
 	p.Name = name
 	p.Spec.FailurePolicy = &fail // of an expression that fails: nothing is called that could be down
 	p.Spec.MatchConstraints = &admissionregistrationv1.MatchResources{
@@ -214,7 +222,7 @@ func title(code check.Code) string {
 
 // selected are the namespaces of a selector that are not excluded; nil selects all.
 func (g *generator) selected(s *v1alpha1.LabelSelector) *metav1.LabelSelector {
-	selector := Registration{ExcludedNamespaces: g.ExcludedNamespaces}.selector()
+	selector := hooks.Options{ExcludedNamespaces: g.ExcludedNamespaces}.NamespaceSelector()
 	if s == nil {
 		return selector
 	}
@@ -238,15 +246,15 @@ func binding(policy string, as check.Enforcement) *admissionregistrationv1.Valid
 	b := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingAdmissionPolicyBinding"},
 	}
-	b.ObjectMeta = objectMeta()
+	b.ObjectMeta = hooks.ObjectMeta()
 	b.Name = policy
 	b.Spec.PolicyName = policy
 	b.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.ValidationAction(as.String())}
 	return b
 }
 
-// UnseenByPolicies is what no admission policy can see, a line each.
-func UnseenByPolicies() []string {
+// Unseen is what no admission policy can see, a line each.
+func Unseen() []string {
 	return []string{
 		"conflicts with other objects (PC0201, PC0202), what pods of several replicas need of nodes (PC0401, PC0402, PC0404), and what the rules on a node make of a host port (PC0603, PC0604)",
 		"numbers are not chosen, and no limits of pools are counted (PC0308, PC0309, PC0314): that needs to know who holds what",

@@ -1,4 +1,4 @@
-package webhook
+package vap
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package webhook
+package vap
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/check"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/pool"
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
@@ -25,9 +26,9 @@ const (
 // On a dry run the API server makes numbers up: 32769, or one more than the highest that it was given (k8s.io/kubernetes
 // pkg/registry/core/service/portallocator AllocateNext). What may be such a one is not judged.
 func subjectServices() subjectKind {
-	h := validateServices()
-	k := subjectKind{name: "services", conditions: h.conditions, inherited: "false"}
-	for _, r := range h.rules {
+	h := hooks.ValidateServices()
+	k := subjectKind{name: "services", conditions: h.Conditions, inherited: "false"}
+	for _, r := range h.Rules {
 		k.rules = append(k.rules, admissionregistrationv1.NamedRuleWithOperations{RuleWithOperations: r})
 	}
 	const mayBeMadeUp = "request.?dryRun.orValue(false) && !(e.n in variables.had) && (e.n == 32769 || (e.n - 1) in $plain)"
