@@ -80,9 +80,10 @@ func URLClient(base string, ca []byte) func(string) admissionregistrationv1.Webh
 // Conditions by which requests that have nothing to do with node ports never leave the API server. They are untyped
 // CEL over the object as JSON, from which zero values are dropped, so that every optional field is guarded.
 const (
-	NodesGroup = "system:nodes" // whose members are nodes (k8s.io/apiserver pkg/authentication/user)
+	// NodesGroup is the group whose members are nodes (k8s.io/apiserver pkg/authentication/user).
+	NodesGroup = "system:nodes"
 
-	// Only a node may say of a pod that it is a static one, which runs whatever is said of its image.
+	// NotMirror is the condition that a pod is no static one: only a node may say so, as it runs whatever is said of its image.
 	NotMirror = `!('kubernetes.io/config.mirror' in object.metadata.?annotations.orValue({}) && '` + NodesGroup + `' in request.userInfo.?groups.orValue([]))`
 
 	// One Service may hold a node port, a health check node port, or an external address, also one that a load balancer was
@@ -109,7 +110,7 @@ const (
 // labelsChanged is the condition on pods that stay, whose ports cannot be changed: exceptions of policies go by their labels.
 const labelsChanged = `!has(object.metadata.deletionTimestamp) && oldObject.metadata.?labels != object.metadata.?labels`
 
-// hasHostPorts is the condition on a pod or pod template, found at path: it uses the node's network, has a host port, or
+// HasHostPorts is the condition on a pod or pod template, found at path: it uses the node's network, has a host port, or
 // asks for one.
 func HasHostPorts(path string) string {
 	spec := path + `.spec`
@@ -186,12 +187,14 @@ func Validating(r Options) *admissionregistrationv1.ValidatingWebhookConfigurati
 	return c
 }
 
+// ObjectMeta is the name and labels of what is installed.
 func ObjectMeta() metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: ConfigurationName, Labels: map[string]string{
 		"app.kubernetes.io/name": "portcullis", "app.kubernetes.io/part-of": "portcullis",
 	}}
 }
 
+// NamespaceSelector selects all namespaces but those that are excluded.
 func (r Options) NamespaceSelector() *metav1.LabelSelector {
 	if len(r.ExcludedNamespaces) == 0 {
 		return &metav1.LabelSelector{}
@@ -201,7 +204,7 @@ func (r Options) NamespaceSelector() *metav1.LabelSelector {
 	}}}
 }
 
-// hook is one entry of a configuration.
+// Hook is one entry of a configuration.
 type Hook struct {
 	Name       string
 	Path       string // at which it is served
@@ -221,7 +224,7 @@ func (Hook) sideEffects() *admissionregistrationv1.SideEffectClass {
 	return &class
 }
 
-// mutatePods sees the pods that validatePods sees, and those that a client wrote an assigned host port on.
+// MutatePods sees the pods that ValidatePods sees, and those that a client wrote an assigned host port on.
 func MutatePods() Hook {
 	h := ValidatePods()
 	h.Name, h.Path, h.Timeout = "mutate-pods.portcullis.dev", PathMutatePods, 2
@@ -235,6 +238,7 @@ func mutateServices() Hook {
 	return h
 }
 
+// ValidatePods is asked about new pods with host ports.
 func ValidatePods() Hook {
 	return Hook{
 		"validate-pods.portcullis.dev", PathValidatePods,
@@ -253,6 +257,7 @@ func guardPodLabels() Hook {
 	}
 }
 
+// ValidateServices is asked about Services with ports on nodes.
 func ValidateServices() Hook {
 	return Hook{
 		"validate-services.portcullis.dev", PathValidateServices,
@@ -261,6 +266,7 @@ func ValidateServices() Hook {
 	}
 }
 
+// ValidateWorkloads is asked about objects with a pod template in spec.template.
 func ValidateWorkloads() Hook {
 	const template = "spec.template"
 	apps := on("apps", []string{"daemonsets", "deployments", "replicasets", "statefulsets"}, admissionregistrationv1.Create, admissionregistrationv1.Update)
@@ -283,6 +289,7 @@ func validateScale() Hook {
 	}
 }
 
+// ValidateCronJobs is asked about CronJobs.
 func ValidateCronJobs() Hook {
 	const template = "spec.jobTemplate.spec.template"
 	return Hook{
@@ -307,7 +314,7 @@ func on(group string, resources []string, operations ...admissionregistrationv1.
 	}}
 }
 
-// conditions pairs names and expressions.
+// Conditions pairs names and expressions.
 func Conditions(pairs ...string) []admissionregistrationv1.MatchCondition {
 	var list []admissionregistrationv1.MatchCondition
 	for i := 0; i < len(pairs); i += 2 {

@@ -426,12 +426,12 @@ func Series(t *testing.T, registry *prometheus.Registry) string {
 	var all []string
 	for _, f := range families {
 		for _, metric := range f.GetMetric() {
-			name := strings.TrimPrefix(f.GetName(), "portcullis_")
+			words := []string{strings.TrimPrefix(f.GetName(), "portcullis_")}
 			for _, l := range metric.GetLabel() {
-				name += " " + l.GetValue()
+				words = append(words, l.GetValue())
 			}
 			if v := metric.GetGauge().GetValue() + metric.GetCounter().GetValue(); v != 0 {
-				all = append(all, name+"="+strconv.FormatFloat(v, 'f', -1, 64))
+				all = append(all, strings.Join(words, " ")+"="+strconv.FormatFloat(v, 'f', -1, 64))
 			}
 		}
 	}
