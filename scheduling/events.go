@@ -76,7 +76,7 @@ func (p *PortClaims) tell(ctx context.Context, state fwk.CycleState, pod *corev1
 		if !isAboutPorts(statuses.Get(info.Node().Name)) {
 			continue
 		}
-		for _, c := range asked.meet(nil, p.machine(ctx, info)) {
+		for _, c := range asked.meet(nil, p.nodeState(ctx, info)) {
 			t := report.Taken{Node: info.Node().Name, Wanted: c.wanted.claim, Holder: c.holder}
 			if c.pod != nil {
 				t.Pod = c.pod.Namespace + "/" + c.pod.Name

@@ -156,30 +156,20 @@ func (e *Extender) exists(ctx context.Context, pod *corev1.Pod, ref ports.Ref) b
 // reasons returns why a node does not suit, one reason for each number as the plugin gives them, and whether preemption
 // might help.
 func (e *Extender) reasons(seeker *check.Seeker, rivals []offer, name string, node *corev1.Node) (reasons []string, helps bool) {
-	helps = true
-	holders := map[key][]string{}
-	for _, o := range e.obstacles(seeker, name, node) {
-		k := keyOf(o.Wanted.Socket)
-		holders[k] = append(holders[k], report.Blocker(o, extract.ReservedPortsAnnotation))
-		helps = helps && o.ByPod()
-	}
-	wanted := seeker.Wanted()
+	inTheWay := e.obstacles(seeker, name, node)
+	helps = !slices.ContainsFunc(inTheWay, func(o check.Obstacle) bool { return !o.ByPod() })
 	for _, r := range rivals {
 		if !r.nodes[name] {
 			continue
 		}
-		for _, c := range wanted {
+		for _, c := range seeker.Wanted() {
 			if meets(r.workload, []ports.Claim{c}) {
-				holders[keyOf(c.Socket)] = append(holders[keyOf(c.Socket)], r.workload.Owner.Root().String())
+				inTheWay = append(inTheWay, check.Obstacle{Wanted: c, Holder: check.Holder{Ref: r.workload.Owner.Root()}, Pod: r.workload.Owner.Ref})
 			}
 		}
 	}
-	for i, c := range wanted {
-		if k := keyOf(c.Socket); len(holders[k]) > 0 && (i == 0 || keyOf(wanted[i-1].Socket) != k) {
-			reasons = append(reasons, report.HeldOnNode(c, holders[k]))
-		}
-	}
-	return reasons, helps
+	slices.SortStableFunc(inTheWay, func(a, b check.Obstacle) int { return a.Wanted.Socket.Compare(b.Wanted.Socket) })
+	return report.Blocked(inTheWay, extract.ReservedPortsAnnotation), helps
 }
 
 // obstacles returns what is in the way on a node. A pod that is not bound is not, though it may have claimed the one node

@@ -43,15 +43,15 @@ const stateKey fwk.StateKey = "PreFilter" + Name
 
 // PortClaims is the plugin.
 type PortClaims struct {
-	handle   fwk.Handle
-	reserved []check.Reserved // sockets of the nodes' daemons
-	trusted  []string         // namespaces whose pods are what they say they are
-	services *services
-	bound    *bound
-	rivals   *rivals   // nil: no node is preferred
-	policies *policies // nil: none is kept to
-	notices  notices
-	machines sync.Map // by node name: *machine
+	handle     fwk.Handle
+	reserved   []check.Reserved // sockets of the nodes' daemons
+	trusted    []string         // namespaces whose pods are what they say they are
+	services   *services
+	bound      *bound
+	rivals     *rivals   // nil: no node is preferred
+	policies   *policies // nil: none is kept to
+	notices    notices
+	nodeStates sync.Map // by node name: *nodeState
 }
 
 var (
@@ -228,11 +228,11 @@ func (p *PortClaims) Filter(ctx context.Context, state fwk.CycleState, _ *corev1
 		return fwk.AsStatus(fmt.Errorf("%s: the node is gone", Name))
 	}
 	var room [4]clash // mostly enough, and on the stack
-	return c.meet(room[:0], p.machine(ctx, info)).status()
+	return c.meet(room[:0], p.nodeState(ctx, info)).status()
 }
 
 // meet adds everything that is in the way on one node.
-func (c *cycle) meet(met clashes, m *machine) clashes {
+func (c *cycle) meet(met clashes, m *nodeState) clashes {
 	var others []check.Obstacle
 	if len(m.reserved) > 0 || c.seeker.HasHolders() { // a look at the node itself costs more than all else
 		others = c.seeker.On(check.Node{Name: m.node.Name, Labels: m.node.Labels, Reserved: m.reserved, Addresses: m})
@@ -265,9 +265,9 @@ func (d *demand) of(met clashes, obstacles []check.Obstacle) clashes {
 	return met
 }
 
-// ofPods adds the pods of the machine that hold what is wanted. Kin count: two pods of one Deployment cannot both have
+// ofPods adds the pods on the node that hold what is wanted. Those of the same controller count: two pods of one Deployment cannot both have
 // a port of one node.
-func (d *demand) ofPods(met clashes, m *machine) clashes {
+func (d *demand) ofPods(met clashes, m *nodeState) clashes {
 	for _, held := range m.at(keyOf(d.claim.Socket)) {
 		claim := ports.Claim{
 			Socket: ports.Socket{Address: held.address, Protocol: d.claim.Protocol, Port: d.claim.Port},

@@ -210,7 +210,7 @@ func TestRemembered(t *testing.T) {
 		}
 	}
 	p.forget(node("n", 0).node)
-	if _, ok := p.machines.Load("n"); ok {
+	if _, ok := p.nodeStates.Load("n"); ok {
 		t.Error("a deleted node is remembered")
 	}
 	p.forget("nonsense")

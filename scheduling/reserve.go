@@ -75,7 +75,7 @@ func (p *PortClaims) Reserve(_ context.Context, state fwk.CycleState, pod *corev
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
-	met := now.meet(nil, p.machineAgain(node, pods))
+	met := now.meet(nil, p.nodeStateAgain(node, pods))
 	if len(met) > 0 {
 		p.bound.late.Add(pod.UID, struct{}{}, lateTime)
 	}

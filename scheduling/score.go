@@ -65,8 +65,8 @@ func templateNumbers(object any) ([]string, error) {
 	var numbers []string
 	if w, ok := extract.Workload(workload, nil, nil); ok {
 		for _, c := range w.Claims {
-			if !c.InitOnly && !slices.Contains(numbers, c.Number()) {
-				numbers = append(numbers, c.Number())
+			if !c.InitOnly && !slices.Contains(numbers, c.PortProtocol()) {
+				numbers = append(numbers, c.PortProtocol())
 			}
 		}
 	}
@@ -93,7 +93,7 @@ func (r *rivals) of(d []demand) (contention, error) {
 	for i := range d {
 		wanted := &d[i].claim
 		for _, indexer := range r.indexers {
-			found, err := indexer.ByIndex(byTemplate, wanted.Number())
+			found, err := indexer.ByIndex(byTemplate, wanted.PortProtocol())
 			if err != nil {
 				return nil, err
 			}

@@ -54,7 +54,7 @@ func numbersOf(object any) ([]string, error) {
 	}
 	numbers := map[string]bool{}
 	for _, c := range extract.Service(svc, extract.NodePortAddresses{}).Claims {
-		numbers[c.Number()] = true
+		numbers[c.PortProtocol()] = true
 	}
 	return slices.Collect(maps.Keys(numbers)), nil
 }
@@ -63,7 +63,7 @@ func numbersOf(object any) ([]string, error) {
 func (s *services) holders(w *check.Workload) (*ledger.Snapshot, error) {
 	var held ledger.Ledger
 	for _, wanted := range w.Claims {
-		found, err := s.indexer.ByIndex(byNumber, wanted.Number())
+		found, err := s.indexer.ByIndex(byNumber, wanted.PortProtocol())
 		if err != nil {
 			return nil, err
 		}

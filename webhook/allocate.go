@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	jsonpatch "gomodules.xyz/jsonpatch/v2"
@@ -150,10 +149,11 @@ func (a *allocation) fromPool(lacking []pool.Gap) bool {
 
 // field names what lacks a number.
 func (a *allocation) field(gap pool.Gap) string {
-	if gap.Port == 0 {
-		return "spec.healthCheckNodePort"
+	entry := -1 // the healthCheckNodePort
+	if gap.Port != 0 {
+		entry = gap.Entries[0]
 	}
-	return "spec.ports[" + strconv.Itoa(gap.Entries[0]) + "].nodePort"
+	return extract.Number{Entry: entry}.Field()
 }
 
 // book tells what stands in the way of a number for the Service, with whichever protocol it wants.
@@ -256,7 +256,7 @@ func (a *allocation) isTaken(port uint16) bool {
 // ownsNumber reports whether an owner has a nodePort, or has just asked for it: it may be asked for again.
 func ownsNumber(state *ledger.Snapshot, owner ports.Ref, port uint16) bool {
 	for c := range state.ClaimsOf(owner) {
-		if c.Port == port && c.Kind.InNodePortBook() {
+		if c.Port == port && c.Kind.IsNodePortAllocated() {
 			return true
 		}
 	}

@@ -277,7 +277,7 @@ func (h *Handlers) Settle(seen observe.Seen) {
 	defer h.deciding.Unlock()
 	if !seen.Gone {
 		for _, c := range seen.Claims {
-			if c.Kind.InNodePortBook() {
+			if c.Kind.IsNodePortAllocated() {
 				h.repeats.forget(c.Port)
 			}
 		}

@@ -363,12 +363,12 @@ func onlyKnown(claims []ports.Claim, old *check.Service) []ports.Claim {
 	had := map[uint16]bool{}
 	if old != nil {
 		for _, c := range old.Claims {
-			had[c.Port] = had[c.Port] || c.Kind.InNodePortBook()
+			had[c.Port] = had[c.Port] || c.Kind.IsNodePortAllocated()
 		}
 	}
 	var known []ports.Claim
 	for _, c := range claims {
-		if !c.Kind.InNodePortBook() || had[c.Port] {
+		if !c.Kind.IsNodePortAllocated() || had[c.Port] {
 			known = append(known, c)
 		}
 	}

@@ -179,7 +179,7 @@ type dedupKey struct {
 
 // dedupKeys returns the keys of a finding, taken for one about object: one for each holder.
 func dedupKeys(f check.Finding, object ports.Ref) []dedupKey {
-	key := dedupKey{object: object, code: f.Code, number: f.Claim.Number(), value: f.Key()}
+	key := dedupKey{object: object, code: f.Code, number: f.Claim.PortProtocol(), value: f.Key()}
 	if f.Code == check.WorkloadsMeet {
 		key.code = check.Held // what a template meets on some of its nodes a pod meets on its own
 	}

@@ -154,9 +154,9 @@ func (r *random) expected() []string {
 	}
 	told := maps.Clone(found)
 	for _, t := range r.things {
-		for sin := range found {
-			if rest, of := strings.CutPrefix(sin, t.name+" "); of && t.depth > 0 && found[t.root+" "+rest] {
-				delete(told, sin)
+		for violation := range found {
+			if rest, of := strings.CutPrefix(violation, t.name+" "); of && t.depth > 0 && found[t.root+" "+rest] {
+				delete(told, violation)
 			}
 		}
 	}
@@ -207,7 +207,7 @@ func TestModel(t *testing.T) {
 		for _, f := range findings {
 			if f.Code == check.Held {
 				for _, h := range f.Holders() {
-					got = append(got, fmt.Sprintf("%s %s <- %s", f.Object, f.Claim.Number(), h.Ref))
+					got = append(got, fmt.Sprintf("%s %s <- %s", f.Object, f.Claim.PortProtocol(), h.Ref))
 				}
 				if f.Object.Kind == "StatefulSet" && len(f.Nodes) > 0 {
 					merged++

@@ -255,7 +255,7 @@ func (r *restrictions) holds(s *check.Service, isForm bool) {
 func numbersOf(s *check.Service) []uint16 {
 	var numbers []uint16
 	for _, c := range s.Claims {
-		if c.Kind.InNodePortBook() {
+		if c.Kind.IsNodePortAllocated() {
 			numbers = append(numbers, c.Port)
 		}
 	}

@@ -266,12 +266,12 @@ func withoutRepeats(findings []Finding) []Finding {
 	for _, f := range findings {
 		if f.Code == Held || f.Code == WorkloadsMeet {
 			for _, h := range f.Holders() {
-				met[meeting{f.Claim.Number(), h.Ref}] = true
+				met[meeting{f.Claim.PortProtocol(), h.Ref}] = true
 			}
 		}
 	}
 	return slices.DeleteFunc(findings, func(f Finding) bool {
-		return f.Code == UndeclaredMeet && met[meeting{f.Claim.Number(), f.Holder.Ref}]
+		return f.Code == UndeclaredMeet && met[meeting{f.Claim.PortProtocol(), f.Holder.Ref}]
 	})
 }
 

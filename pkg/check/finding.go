@@ -98,7 +98,7 @@ func Fold(findings []Finding) []Finding {
 			folded = append(folded, f)
 			continue
 		}
-		key := meeting{f.Object, f.Field, f.Claim.Number(), f.Severity, f.Standing}
+		key := meeting{f.Object, f.Field, f.Claim.PortProtocol(), f.Severity, f.Standing}
 		i, again := at[key]
 		if !again || !folded[i].isAlike(f) {
 			at[key] = len(folded)
@@ -142,7 +142,7 @@ func (f Finding) holder() ports.Ref {
 	return f.Holder.Ref
 }
 
-// identity is what makes two findings about two versions of an object the same sin. The field is not part of it: an
+// identity is what makes two findings about two versions of an object the same violation. The field is not part of it: an
 // entry that moves in its list is no new one.
 type identity struct {
 	code   Code

@@ -177,17 +177,17 @@ func (s subject) holder(root ports.Ref, held ports.Claim) *Holder {
 	return h
 }
 
-// unique keeps the first of several findings that are the same sin: a pod may name one port in two containers or on
+// unique keeps the first of several findings that are the same violation: a pod may name one port in two containers or on
 // two addresses, and a node port may be held on two prefixes. What stood before does not hide what is new.
 func unique(findings []Finding) []Finding {
-	type sin struct {
+	type violation struct {
 		identity
 		number, field, others string
 		standing              bool
 	}
-	seen := map[sin]bool{}
+	seen := map[violation]bool{}
 	return slices.DeleteFunc(findings, func(f Finding) bool {
-		id := sin{identity: f.identity(), number: f.Claim.Number(), standing: f.Standing}
+		id := violation{identity: f.identity(), number: f.Claim.PortProtocol(), standing: f.Standing}
 		id.socket = ports.Socket{}
 		for _, h := range f.Others {
 			id.others += h.Ref.String() + " "

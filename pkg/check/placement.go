@@ -108,7 +108,7 @@ func isInTheWay(c ports.Claim, seeker *ports.Owner) bool {
 		_, onOne := c.Scope.Node()
 		return c.Owner.Kind == "Pod" && onOne && c.Owner.Ref != seeker.Ref
 	}
-	return c.Owner.Kind == "Service" && !ports.IsKin(seeker, c.Owner)
+	return c.Owner.Kind == "Service" && !ports.SameController(seeker, c.Owner)
 }
 
 func reservedClaim(socket ports.Socket) ports.Claim {

@@ -200,7 +200,7 @@ func (s subject) brokenBy(rule *NodePortRule) []Finding {
 		}
 	}
 	for _, c := range s.service.Claims {
-		if !c.Kind.InNodePortBook() {
+		if !c.Kind.IsNodePortAllocated() {
 			continue
 		}
 		f := Finding{Field: c.Field, Claim: c}
@@ -364,7 +364,7 @@ func told(ranges []SocketRange) string {
 func (s subject) reserved(r *ReservedSockets) []Finding {
 	var findings []Finding
 	for _, c := range s.claims() {
-		if c.InitOnly || c.Kind.InNodePortBook() || !slices.ContainsFunc(r.Sockets, func(o SocketRange) bool { return o.overlaps(c.Socket) }) {
+		if c.InitOnly || c.Kind.IsNodePortAllocated() || !slices.ContainsFunc(r.Sockets, func(o SocketRange) bool { return o.overlaps(c.Socket) }) {
 			continue
 		}
 		if f, is := s.reservedFor(c, r.Nodes); is {
@@ -441,18 +441,18 @@ func (s subject) nodesOf(c ports.Claim) (certain, eligible []string) {
 	return nil, nil
 }
 
-// saidOnce leaves of one sin against several policies the finding that is enforced most strictly. That a host port is in the
+// saidOnce leaves of one violation of several policies the finding that is enforced most strictly. That a host port is in the
 // node port range is left out where a policy does not allow the port at all, and is enforced at least as strictly.
 func (s *Settings) saidOnce(findings []Finding) []Finding {
-	type sin struct {
+	type violation struct {
 		code   Code
 		named  Case
 		field  string
 		socket ports.Socket
 	}
-	strictest := map[sin]Finding{}
+	strictest := map[violation]Finding{}
 	forbidden := map[string]Enforcement{} // by field: where a policy does not allow the host port
-	sinOf := func(f Finding) sin { return sin{f.Code, f.Case, f.Field, f.Claim.Socket} }
+	violationOf := func(f Finding) violation { return violation{f.Code, f.Case, f.Field, f.Claim.Socket} }
 	isOfPolicy := func(f Finding) bool {
 		return f.Code == PolicyNodePort || f.Code == PolicyHostPort || f.Code == PolicyExternalIP || f.Code == PolicyReserved
 	}
@@ -460,9 +460,9 @@ func (s *Settings) saidOnce(findings []Finding) []Finding {
 		if !isOfPolicy(f) {
 			continue
 		}
-		before, again := strictest[sinOf(f)]
+		before, again := strictest[violationOf(f)]
 		if !again || cmp.Compare(s.Enforce(f), s.Enforce(before)) > 0 {
-			strictest[sinOf(f)] = f
+			strictest[violationOf(f)] = f
 		}
 		if f.Code == PolicyHostPort {
 			forbidden[f.Field] = max(forbidden[f.Field], s.Enforce(f))
@@ -473,7 +473,7 @@ func (s *Settings) saidOnce(findings []Finding) []Finding {
 	}
 	return slices.DeleteFunc(findings, func(f Finding) bool {
 		if isOfPolicy(f) {
-			return f.holder() != strictest[sinOf(f)].holder()
+			return f.holder() != strictest[violationOf(f)].holder()
 		}
 		return f.Code == InNodePorts && forbidden[f.Field] >= s.Enforce(f)
 	})

@@ -211,7 +211,7 @@ func broken(policies []model, wanted []wish, kind, zone string) map[string]check
 	return want
 }
 
-// enforced is what is found of a scene that policies mind, each sin once.
+// enforced is what is found of a scene that policies mind, each violation once.
 func enforced(t *testing.T, s scene) map[string]check.Enforcement {
 	t.Helper()
 	got := map[string]check.Enforcement{}
@@ -229,7 +229,7 @@ func enforced(t *testing.T, s scene) map[string]check.Enforcement {
 }
 
 // TestPoliciesAgainstSets: random policies and random pods are judged as sets of sockets say: a socket is allowed if all its
-// points are, and reserved if any is; each sin is told once, by the strictest policy.
+// points are, and reserved if any is; each violation is reported once, by the strictest policy.
 func TestPoliciesAgainstSets(t *testing.T) {
 	r := seed.Rand(t)
 	rounds, told := seed.Rounds(3000, 60_000), 0

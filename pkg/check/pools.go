@@ -145,7 +145,7 @@ func (s subject) hadAsPod() map[uint16]bool {
 
 // pooled are the claims on numbers of the kind that the subject's pools give.
 func (s subject) pooled() []ports.Claim {
-	isOf := ports.Kind.InNodePortBook
+	isOf := ports.Kind.IsNodePortAllocated
 	if s.pools.Who.For == pool.HostPorts {
 		isOf = ports.Kind.OfPod
 	}
@@ -163,7 +163,7 @@ func (s subject) had() map[uint16]bool {
 	had := map[uint16]bool{}
 	if s.previous != nil {
 		for _, c := range s.previous.Claims {
-			had[c.Port] = had[c.Port] || c.Kind.InNodePortBook()
+			had[c.Port] = had[c.Port] || c.Kind.IsNodePortAllocated()
 		}
 	}
 	return had
@@ -203,7 +203,7 @@ func (s subject) offer(findings []Finding, offered map[uint16]bool) {
 	instead := map[uint16]uint16{}
 	for i := range findings {
 		f := &findings[i]
-		if f.Code != Held || !f.Claim.Kind.InNodePortBook() {
+		if f.Code != Held || !f.Claim.Kind.IsNodePortAllocated() {
 			continue
 		}
 		number, known := instead[f.Claim.Port]
@@ -220,7 +220,7 @@ func (s subject) freeLike(wanted ports.Claim, offered map[uint16]bool) uint16 {
 	var same []ports.Claim
 	own := map[uint16]bool{}
 	for _, c := range s.service.Claims {
-		if !c.Kind.InNodePortBook() {
+		if !c.Kind.IsNodePortAllocated() {
 			continue
 		}
 		own[c.Port] = true

@@ -20,11 +20,11 @@ func outsideRange(s subject) []Finding {
 	}
 	var findings []Finding
 	for _, c := range s.service.Claims {
-		if !c.Kind.InNodePortBook() || s.settings.NodePortRange.Contains(c.Port) {
+		if !c.Kind.IsNodePortAllocated() || s.settings.NodePortRange.Contains(c.Port) {
 			continue
 		}
 		f := Finding{Code: OutsideRange, Object: s.service.Owner.Ref, Field: c.Field, Detail: PortRange{Range: s.settings.NodePortRange}, Claim: c}
-		if slices.ContainsFunc(had, func(h ports.Claim) bool { return h.Kind.InNodePortBook() && h.Port == c.Port }) {
+		if slices.ContainsFunc(had, func(h ports.Claim) bool { return h.Kind.IsNodePortAllocated() && h.Port == c.Port }) {
 			f.Code = OutsideSmaller
 		}
 		findings = append(findings, f)
@@ -44,7 +44,7 @@ func hostPortsInNodePorts(s subject) []Finding {
 // and a process may find its port in use.
 func portsInEphemeral(s subject) []Finding {
 	return s.within(InEphemeral, s.settings.Ephemeral, s.settings.ReservedLocal, func(c ports.Claim) bool {
-		return c.Kind.OfPod() || c.Kind.InNodePortBook()
+		return c.Kind.OfPod() || c.Kind.IsNodePortAllocated()
 	})
 }
 
@@ -57,7 +57,7 @@ func numbersInDynamicBand(s subject) []Finding {
 	}
 	had, seen := s.had(), map[uint16]bool{}
 	return s.within(InDynamicBand, s.settings.DynamicBand, nil, func(c ports.Claim) bool {
-		if !c.Kind.InNodePortBook() || had[c.Port] || seen[c.Port] || s.isOfOwnPool(c.Port) || s.isForeign(c.Port) {
+		if !c.Kind.IsNodePortAllocated() || had[c.Port] || seen[c.Port] || s.isOfOwnPool(c.Port) || s.isForeign(c.Port) {
 			return false
 		}
 		seen[c.Port] = true

@@ -138,7 +138,7 @@ func silentRollouts() map[check.Code][]scene {
 			{why: "another node than that of the pod", held: []string{"Pod b: hostPort :: 80/TCP @n2"}, now: "Pod a: hostPort 0.0.0.0 80/TCP @n1"},
 			{why: "the nodes are not known", held: []string{"Pod b: hostPort :: 80/TCP @n2"}, now: "Pod a: hostPort 0.0.0.0 80/TCP @?"},
 			{why: "another protocol", held: []string{"Pod b: hostPort :: 80/UDP @n1"}, now: "Pod a: hostPort 0.0.0.0 80/TCP @n1"},
-			{why: "kin", held: []string{"Pod a-1 < Deployment a: hostPort :: 80/TCP @n1"}, now: "Pod a-2 < Deployment a: hostPort 0.0.0.0 80/TCP @n1"},
+			{why: "the same controller", held: []string{"Pod a-1 < Deployment a: hostPort :: 80/TCP @n1"}, now: "Pod a-2 < Deployment a: hostPort 0.0.0.0 80/TCP @n1"},
 			{why: "a Service, which the scheduler does not see", held: []string{"Service b NodePort 80:30080/TCP"}, now: "Pod a: hostPort ::1 30080/TCP @n1"},
 		},
 	}

@@ -421,7 +421,7 @@ func onNodes() ports.Address { return ports.AllAddresses().WithoutIPv6Loopback()
 
 func claim(s *check.Service, kind ports.Kind, address ports.Address, protocol ports.Protocol, port uint16, field string) {
 	scope := ports.EverywhereScope()
-	if !kind.InNodePortBook() {
+	if !kind.IsNodePortAllocated() {
 		scope = ports.AddressScope()
 	}
 	s.Claims = append(s.Claims, ports.Claim{

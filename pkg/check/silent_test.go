@@ -177,7 +177,7 @@ func silentWorkloads() []scene {
 		{why: "templates whose pods may go elsewhere", held: []string{"Deployment b: hostPort * 80/TCP @?"}, now: "Deployment a on n1: hostPort * 80/TCP @?"},
 		{why: "a daemon that is idle", held: []string{"Deployment b: hostPort,idle * 80/TCP @n1"}, now: "Deployment a on n1: hostPort * 80/TCP @?"},
 		{why: "two addresses", held: []string{"DaemonSet b: hostPort 127.0.0.1 80/TCP @every"}, now: "Deployment a on n1: hostPort 10.0.0.1 80/TCP @?"},
-		{why: "kin", held: []string{"Pod a-x < DaemonSet a: hostPort * 80/TCP @n1"}, now: "DaemonSet a on n1: hostPort * 80/TCP @{n1}"},
+		{why: "the same controller", held: []string{"Pod a-x < DaemonSet a: hostPort * 80/TCP @n1"}, now: "DaemonSet a on n1: hostPort * 80/TCP @{n1}"},
 	}
 }
 

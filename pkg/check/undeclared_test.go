@@ -38,7 +38,7 @@ func silentUndeclared() []scene {
 		{why: "another protocol", held: []string{probed}, now: "Pod a: hostPort * 9808/UDP @n1"},
 		{why: "a template that has another node", held: []string{probed}, now: "Deployment a rolls 1/0/1 on n1,n2: hostPort * 9808/TCP @?"},
 		{why: "a Deployment that may come there", held: []string{"Deployment b hostNetwork c: probe * 9808/TCP @?1{n1,n2}"}, now: "DaemonSet a on n1: hostPort * 9808/TCP @{n1}"},
-		{why: "kin", held: []string{"Pod a-1 < DaemonSet a hostNetwork c: probe * 9808/TCP @n1"}, now: "Pod a-2 < DaemonSet a: hostPort * 9808/TCP @n1"},
+		{why: "the same controller", held: []string{"Pod a-1 < DaemonSet a hostNetwork c: probe * 9808/TCP @n1"}, now: "Pod a-2 < DaemonSet a: hostPort * 9808/TCP @n1"},
 		{why: "an init container of the pod network is never mapped", held: []string{"Pod b: hostPort * 80/TCP @n1"}, now: "Pod a: hostPort,init * 80/TCP @n1"},
 		{why: "what an init container has had is free afterwards", held: []string{"Pod b hostNetwork c: hostNetwork,init * 80/TCP @n1"}, now: "Pod a: hostPort * 80/TCP @n1"},
 		{why: "what wants no pods listens nowhere", held: []string{"Deployment b hostNetwork c: hostNetwork,idle * 9808/TCP @n1"}, now: "Pod a hostNetwork c: hostNetwork * 9809/TCP @n1"},

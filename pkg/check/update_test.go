@@ -6,7 +6,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/check"
 )
 
-// TestUpdates holds an update to what it newly introduces: an old sin never blocks an unrelated edit, and does not hide
+// TestUpdates holds an update to what it newly introduces: a violation from before never blocks an unrelated edit, and does not hide
 // a new one.
 func TestUpdates(t *testing.T) {
 	service := []string{"Service b NodePort 80:30080/TCP", "Service c NodePort 80:30081/TCP"}

@@ -76,7 +76,7 @@ func (p Plane) Conflict(f check.Finding, families check.Families) (Evidence, boo
 	if f.Claim.Protocol != f.Holder.Claim.Protocol {
 		return Evidence{}, false // two Services that the API server gives no number in common
 	}
-	e := Evidence{Number: f.Claim.Number(), At: shared(f.Claim.Address, f.Holder.Claim.Address)}
+	e := Evidence{Number: f.Claim.PortProtocol(), At: shared(f.Claim.Address, f.Holder.Claim.Address)}
 	var svc *rules.Service
 	var byEndpoints ports.Claim
 	for _, one := range []struct {

@@ -100,7 +100,7 @@ func (v *validator) besideInvalid(spec *corev1.ServiceSpec) {
 		clash(byNodePort, key{orTCP(p.Protocol), p.NodePort}, i, check.SameNodePortTwice, "nodePort")
 		if isPort(p.NodePort) && !isSeen(i) && (spec.Type == "" || spec.Type == corev1.ServiceTypeClusterIP) {
 			v.found = append(v.found, check.Invalid{
-				Code: check.NodePortWithoutUse, Field: fmt.Sprintf("spec.ports[%d].nodePort", i), Detail: check.UnusedPort{Port: int(p.NodePort), Type: string(corev1.ServiceTypeClusterIP)},
+				Code: check.NodePortWithoutUse, Field: nodePortField(i), Detail: check.UnusedPort{Port: int(p.NodePort), Type: string(corev1.ServiceTypeClusterIP)},
 			})
 		}
 	}

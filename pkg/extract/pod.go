@@ -145,7 +145,7 @@ func (s podSpec) addContainer(c *corev1.Container, path string, like ports.Claim
 		address, err := ports.ParseAddress(p.HostIP)
 		if err != nil {
 			s.to.Unparsed = append(s.to.Unparsed, check.Unparsed{
-				Field: fmt.Sprintf("%s.ports[%d].hostIP", path, i), Value: p.HostIP, Port: claim.Number(),
+				Field: fmt.Sprintf("%s.ports[%d].hostIP", path, i), Value: p.HostIP, Port: claim.PortProtocol(),
 			})
 			continue
 		}

@@ -39,7 +39,7 @@ func TestProbed(t *testing.T) {
 		w := extract.Pod(&corev1.Pod{Spec: *spec}, nil, nil)
 		var got []string
 		for _, p := range w.Probed {
-			got = append(got, fmt.Sprintf("%s %s %s", p.Number(), p.Scope, p.Field))
+			got = append(got, fmt.Sprintf("%s %s %s", p.PortProtocol(), p.Scope, p.Field))
 			if loopback := ports.OneAddress(netip.MustParseAddr("127.0.0.1")); p.Address.Overlaps(loopback) {
 				t.Errorf("%s: %s is on loopback", c.why, p)
 			}

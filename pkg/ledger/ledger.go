@@ -256,7 +256,7 @@ func (s *Snapshot) isBooked(port uint16) bool {
 	return false
 }
 
-func isOfBook(c *ports.Claim) bool { return c.Kind.InNodePortBook() }
+func isOfBook(c *ports.Claim) bool { return c.Kind.IsNodePortAllocated() }
 
 // move is a claim that comes to a number or leaves it.
 type move struct {

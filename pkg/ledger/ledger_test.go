@@ -68,10 +68,10 @@ func (m *model) conflicts(wanted ports.Claim) []string {
 	var found []string
 	for ref, claims := range m.claims {
 		owner := m.owners[ref]
-		kin := slices.ContainsFunc(m.chain(wanted.Owner), func(r ports.Ref) bool { return slices.Contains(m.chain(&owner), r) })
+		same := slices.ContainsFunc(m.chain(wanted.Owner), func(r ports.Ref) bool { return slices.Contains(m.chain(&owner), r) })
 		for _, c := range claims {
 			c.Owner = &owner
-			if conflict, ok := ports.Meet(wanted, c, m); ok && !kin {
+			if conflict, ok := ports.Meet(wanted, c, m); ok && !same {
 				found = append(found, fmt.Sprint(c, c.Field, conflict.Nodes))
 			}
 		}
@@ -82,7 +82,7 @@ func (m *model) conflicts(wanted ports.Claim) []string {
 
 func (m *model) isNodePort(port uint16) bool {
 	for _, claims := range m.claims {
-		if slices.ContainsFunc(claims, func(c ports.Claim) bool { return c.Port == port && c.Kind.InNodePortBook() }) {
+		if slices.ContainsFunc(claims, func(c ports.Claim) bool { return c.Port == port && c.Kind.IsNodePortAllocated() }) {
 			return true
 		}
 	}
@@ -162,7 +162,7 @@ func (w world) claim() ports.Claim {
 	kinds := []ports.Kind{ports.NodePort, ports.HealthCheckNodePort, ports.HostPort, ports.HostNetwork, ports.ExternalIP}
 	a, kind := w.address(), kinds[w.IntN(len(kinds))]
 	scope := w.scope(a)
-	if kind.InNodePortBook() {
+	if kind.IsNodePortAllocated() {
 		scope = ports.EverywhereScope()
 	}
 	return ports.Claim{

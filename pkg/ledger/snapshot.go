@@ -222,12 +222,12 @@ func (s *Snapshot) Holders(socket ports.Socket) []ports.Claim {
 }
 
 // Conflicts returns the held claims that certainly cannot work beside wanted, sorted by holder. Claims of wanted's
-// own owner and of its kin are left out; chains of controllers are completed from what the ledger knows.
+// own owner and of the same controller are left out; chains of controllers are completed from what the ledger knows.
 func (s *Snapshot) Conflicts(wanted ports.Claim) []ports.Conflict {
 	var conflicts []ports.Conflict
 	for layer := range s.layers {
 		for _, protocol := range ports.Protocols() {
-			if protocol != wanted.Protocol && !wanted.Kind.InNodePortBook() {
+			if protocol != wanted.Protocol && !wanted.Kind.IsNodePortAllocated() {
 				continue
 			}
 			b, ok := layer.numbers.get(number{protocol, wanted.Port})
@@ -236,7 +236,7 @@ func (s *Snapshot) Conflicts(wanted ports.Claim) []ports.Conflict {
 			}
 			for c := range s.candidates(b, wanted) {
 				conflict, ok := ports.Meet(wanted, *c, s)
-				if ok && !layer.isBelow(c) && !s.isKin(wanted.Owner, c.Owner) {
+				if ok && !layer.isBelow(c) && !s.sameController(wanted.Owner, c.Owner) {
 					conflicts = append(conflicts, conflict)
 				}
 			}
@@ -344,7 +344,7 @@ func (s *Snapshot) Root(owner *ports.Owner) ports.Ref {
 	return chain[len(chain)-1]
 }
 
-func (s *Snapshot) isKin(a, b *ports.Owner) bool {
+func (s *Snapshot) sameController(a, b *ports.Owner) bool {
 	if a == nil || b == nil {
 		return false
 	}

@@ -426,7 +426,7 @@ func TestEvidence(t *testing.T) {
 		o := started(t, c, Options{})
 		shown := func() (shown []string) {
 			for _, claim := range o.Evidence().Claims() {
-				shown = append(shown, claim.Number()+" on "+claim.Scope.String())
+				shown = append(shown, claim.PortProtocol()+" on "+claim.Scope.String())
 			}
 			return shown
 		}

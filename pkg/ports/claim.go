@@ -44,9 +44,9 @@ func (k Kind) String() string {
 	}
 }
 
-// InNodePortBook reports whether the API server allocates k's number from its book of node ports, in which a number
+// IsNodePortAllocated reports whether the API server allocates k's number from its book of node ports, in which a number
 // belongs to one Service whatever the protocol (k8s.io/kubernetes/pkg/registry/core/service/portallocator).
-func (k Kind) InNodePortBook() bool { return k == NodePort || k == HealthCheckNodePort }
+func (k Kind) IsNodePortAllocated() bool { return k == NodePort || k == HealthCheckNodePort }
 
 // OfPod reports whether a pod makes claims of kind k.
 func (k Kind) OfPod() bool { return k == HostPort || k == HostNetwork }

@@ -113,7 +113,7 @@ func TestZeroValues(t *testing.T) {
 		}
 	}
 	var nobody *ports.Owner
-	if nobody.Root() != (ports.Ref{}) || ports.IsKin(nobody, nobody) {
+	if nobody.Root() != (ports.Ref{}) || ports.SameController(nobody, nobody) {
 		t.Error("nobody is somebody")
 	}
 }
@@ -122,8 +122,8 @@ func TestKind(t *testing.T) {
 	for name, k := range kindWords() {
 		book := name == "nodePort" || name == "healthCheckNodePort"
 		pod := name == "hostPort" || name == "hostNetwork"
-		if k.InNodePortBook() != book || k.OfPod() != pod {
-			t.Errorf("%s: in the book %v, of a pod %v", k, k.InNodePortBook(), k.OfPod())
+		if k.IsNodePortAllocated() != book || k.OfPod() != pod {
+			t.Errorf("%s: in the book %v, of a pod %v", k, k.IsNodePortAllocated(), k.OfPod())
 		}
 	}
 	for k, want := range map[ports.Kind]string{
@@ -203,13 +203,13 @@ func TestIsKin(t *testing.T) {
 		{"two families", chain("pod1", "rs1", "deploy1"), chain("pod2", "rs2", "deploy2"), false},
 		{"nobody", chain("a"), nil, false},
 	} {
-		if ports.IsKin(c.a, c.b) != c.want || ports.IsKin(c.b, c.a) != c.want {
-			t.Errorf("%s: kin %v, and the other way %v, want %v", c.why, ports.IsKin(c.a, c.b), ports.IsKin(c.b, c.a), c.want)
+		if ports.SameController(c.a, c.b) != c.want || ports.SameController(c.b, c.a) != c.want {
+			t.Errorf("%s: same controller %v, and the other way %v, want %v", c.why, ports.SameController(c.a, c.b), ports.SameController(c.b, c.a), c.want)
 		}
 	}
 	other := chain("a")
 	other.APIVersion = "apps/v1"
-	if ports.IsKin(chain("a"), other) {
+	if ports.SameController(chain("a"), other) {
 		t.Error("one name in two API groups is one object")
 	}
 }

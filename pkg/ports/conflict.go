@@ -18,8 +18,8 @@ type Nodes interface {
 	NodeOf(addr netip.Addr) (node string, primary, known bool)
 }
 
-// Meet reports whether wanted and held, of different owners that are not kin, certainly cannot both work, and on
-// which nodes. Whether owners are kin is the caller's to ask. The rules:
+// Meet reports whether wanted and held, of different owners without a common controller, certainly cannot both work, and on
+// which nodes. Whether they have one is the caller's to ask (SameController). The rules:
 //
 //   - two numbers of the API server's book of node ports are one number, whatever the protocol and the address;
 //   - otherwise port and protocol must be equal, the addresses overlap, and a node be certain that has both;
@@ -29,7 +29,7 @@ type Nodes interface {
 //     address and port take each other's.
 func Meet(wanted, held Claim, nodes Nodes) (Conflict, bool) {
 	conflict := Conflict{Wanted: wanted, Held: held}
-	if wanted.Kind.InNodePortBook() && held.Kind.InNodePortBook() {
+	if wanted.Kind.IsNodePortAllocated() && held.Kind.IsNodePortAllocated() {
 		if wanted.Port != held.Port {
 			return Conflict{}, false
 		}

@@ -64,9 +64,9 @@ func (o *Owner) ref() Ref {
 	return o.Ref
 }
 
-// IsKin reports whether a and b are the same object, one made the other, or one controller made both. Kin never
+// SameController reports whether a and b are the same object, one made the other, or one controller made both. They never
 // conflict: two pods of one Deployment on one port are rollout arithmetic, not a conflict.
-func IsKin(a, b *Owner) bool {
+func SameController(a, b *Owner) bool {
 	for x := range a.Chain() {
 		for y := range b.Chain() {
 			if x == y {

@@ -89,11 +89,11 @@ func (s Socket) String() string {
 	if strings.Contains(address, ":") {
 		address = "[" + address + "]"
 	}
-	return address + ":" + s.Number()
+	return address + ":" + s.PortProtocol()
 }
 
-// Number returns the port and protocol alone, as kubectl prints them: "9000/TCP".
-func (s Socket) Number() string {
+// PortProtocol returns the port and protocol alone, as kubectl prints them: "9000/TCP".
+func (s Socket) PortProtocol() string {
 	return strconv.Itoa(int(s.Port)) + "/" + s.Protocol.String()
 }
 

@@ -19,7 +19,7 @@ func HeldOnNode(wanted ports.Claim, holders []string) string {
 	if len(holders) > 1 {
 		holders = slices.Compact(slices.Sorted(slices.Values(holders)))
 	}
-	return wanted.Kind.String() + " " + wanted.Number() + " is held by " + enumerate(holders)
+	return wanted.Kind.String() + " " + wanted.PortProtocol() + " is held by " + enumerate(holders)
 }
 
 // enumerate: "A", "A and B", "A, B and C", "A, B and 5 others".
@@ -72,7 +72,7 @@ func WaitsFor(pod string, taken []Taken) string {
 	number := ""
 	for i, t := range taken {
 		separator := ", "
-		if n := t.Wanted.Kind.String() + " " + t.Wanted.Number(); n != number {
+		if n := t.Wanted.Kind.String() + " " + t.Wanted.PortProtocol(); n != number {
 			if i > 0 {
 				text.WriteString("; ")
 			}

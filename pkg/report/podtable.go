@@ -225,12 +225,12 @@ func running(p Placement) string {
 	}
 	var held []string
 	for _, c := range p.Wanted {
-		held = append(held, c.Kind.String()+" "+c.Number())
+		held = append(held, c.Kind.String()+" "+c.PortProtocol())
 	}
 	text += " and holds " + enumerate(slices.Compact(held))
 	for _, c := range causes(p) {
 		if c.wanted != nil {
-			text += "; " + c.wanted.Number() + " is held by " + c.holder + " too" + p.packets(c)
+			text += "; " + c.wanted.PortProtocol() + " is held by " + c.holder + " too" + p.packets(c)
 		}
 	}
 	return text
@@ -266,7 +266,7 @@ func causes(p Placement) []*cause {
 		for _, o := range n.Obstacles {
 			holder, wanted := Blocker(o.Obstacle, p.Annotation), o.Wanted
 			add(n.Node, cause{
-				seeker: p.Pod.Ref, key: "1" + wanted.Number() + " " + holder, wanted: &wanted, holder: holder, first: o,
+				seeker: p.Pod.Ref, key: "1" + wanted.PortProtocol() + " " + holder, wanted: &wanted, holder: holder, first: o,
 				isOwn: o.ByPod() && p.Pod.Controller != nil && o.Holder.Ref == root,
 			})
 		}
@@ -288,7 +288,7 @@ func causes(p Placement) []*cause {
 // what tells the cause of n nodes.
 func (c *cause) what(n int) string {
 	if c.wanted != nil {
-		return fmt.Sprintf("%s %s is held on %d by %s", c.wanted.Kind, c.wanted.Number(), n, c.holder)
+		return fmt.Sprintf("%s %s is held on %d by %s", c.wanted.Kind, c.wanted.PortProtocol(), n, c.holder)
 	}
 	is, does, has := "is", "does", "has"
 	if n > 1 {
@@ -372,7 +372,7 @@ func (c *cause) portWay() string {
 	case c.first.ByPod():
 		return "delete " + c.holder + " or move it, or " + elsewhere
 	case c.first.Holder.Kind == check.NodeKind:
-		return elsewhere + ", or take " + c.wanted.Number() + " out of the annotation"
+		return elsewhere + ", or take " + c.wanted.PortProtocol() + " out of the annotation"
 	case held == ports.NodePort || held == ports.HealthCheckNodePort:
 		return elsewhere + ", or give " + c.holder + " another " + held.String()
 	default:

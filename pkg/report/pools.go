@@ -72,7 +72,7 @@ func ofNoPool(f check.Finding) (what, way string) {
 func hostPortPolicy(f check.Finding) (what, way string) {
 	switch f.Case {
 	case check.NoHostPorts:
-		return fmt.Sprintf("%s allows pods of namespace %s no host ports, and this is %s", by(f), f.Object.Namespace, f.Claim.Number()),
+		return fmt.Sprintf("%s allows pods of namespace %s no host ports, and this is %s", by(f), f.Object.Namespace, f.Claim.PortProtocol()),
 			withoutHostPort(f)
 	case check.SocketNotAllowed:
 		return fmt.Sprintf("%s is not among the host ports that %s allows: %s", socketOf(f.Claim), by(f), detail[check.AllowedPorts](f).Ports),
@@ -100,7 +100,7 @@ func externalIPPolicy(f check.Finding) (what, way string) {
 // socketOf is a socket with its address, where it names one.
 func socketOf(c ports.Claim) string {
 	if c.Address == ports.AllAddresses() {
-		return c.Number()
+		return c.PortProtocol()
 	}
 	return c.Socket.String()
 }
@@ -114,7 +114,7 @@ func withoutHostPort(f check.Finding) string {
 
 func reserved(f check.Finding) string {
 	d := detail[check.Reservation](f)
-	s := fmt.Sprintf("%s is reserved for %s", f.Claim.Number(), d.Name)
+	s := fmt.Sprintf("%s is reserved for %s", f.Claim.PortProtocol(), d.Name)
 	switch {
 	case f.Case == check.ReservedLater:
 		s += " on the nodes that it selects, of which there is none yet,"

@@ -139,7 +139,7 @@ func words(f check.Finding) (what, way string) {
 	case check.UndeclaredMeet:
 		return undeclared(f), wayOut(f.Claim)
 	case check.InFlight:
-		return f.Claim.Number() + " is claimed by another request in progress", "try again in a second"
+		return f.Claim.PortProtocol() + " is claimed by another request in progress", "try again in a second"
 	case check.ForeignIP:
 		d := detail[check.ExternalIP](f)
 		if f.Case == check.NotGivenYet {
@@ -150,7 +150,7 @@ func words(f check.Finding) (what, way string) {
 		return fmt.Sprintf("%d is outside the node port range %s", f.Claim.Port, detail[check.PortRange](f).Range),
 			fmt.Sprintf("choose a port inside it, or leave %s out to get one", f.Claim.Kind)
 	case check.DaemonSocket:
-		return fmt.Sprintf("%s belongs to %s, a daemon of %s", f.Claim.Number(), f.Holder.Name, daemonNodes(f)), wayOut(f.Claim)
+		return fmt.Sprintf("%s belongs to %s, a daemon of %s", f.Claim.PortProtocol(), f.Holder.Name, daemonNodes(f)), wayOut(f.Claim)
 	case check.PortInvalid:
 		return invalidPort(f)
 	case check.PortNameTwice:
@@ -195,7 +195,7 @@ func words(f check.Finding) (what, way string) {
 	case check.TargetPortName, check.EndpointsApart:
 		return inWiring(f)
 	case check.NeverMapped:
-		return fmt.Sprintf("%s of a sidecar is reserved on the node, but the kubelet hands CNI those of the main containers only", f.Claim.Number()),
+		return fmt.Sprintf("%s of a sidecar is reserved on the node, but the kubelet hands CNI those of the main containers only", f.Claim.PortProtocol()),
 			"move the port to a main container, or use the host network"
 	case check.HostPortRequested:
 		return requested(f)
@@ -203,7 +203,7 @@ func words(f check.Finding) (what, way string) {
 		return fmt.Sprintf("the pod is on the host network and declares no ports, but its probes connect to %s, which the scheduler does not reserve", detail[check.ProbedPorts](f)),
 			"list what it listens on under ports"
 	case check.Captured:
-		return fmt.Sprintf("with ipvs, the rules of this host port take the packets for port %s of every cluster IP on the pod's node", f.Claim.Number()),
+		return fmt.Sprintf("with ipvs, the rules of this host port take the packets for port %s of every cluster IP on the pod's node", f.Claim.PortProtocol()),
 			"let portmap use its iptables back end, or choose another hostPort"
 	case check.NoNodesAddress, check.FamilyMismatch:
 		return ofAddresses(f)
@@ -283,7 +283,7 @@ func heldBy(f check.Finding) string {
 	if len(f.Others) == 0 {
 		s += where(f)
 	}
-	if f.Claim.Kind.InNodePortBook() && f.Holder.Claim.Kind.InNodePortBook() && f.Claim.Protocol != f.Holder.Claim.Protocol {
+	if f.Claim.Kind.IsNodePortAllocated() && f.Holder.Claim.Kind.IsNodePortAllocated() && f.Claim.Protocol != f.Holder.Claim.Protocol {
 		s += ", and a nodePort belongs to one Service, whatever the protocol"
 	}
 	return s
@@ -292,7 +292,7 @@ func heldBy(f check.Finding) string {
 // taken names the holders, with their nodes if there are several: "9000/TCP is held by Pod shop/a (spec...hostPort)", "9100/TCP is reserved (metadata.annotations[...])".
 func taken(f check.Finding) string {
 	if f.Holder.Kind == check.NodeKind && len(f.Others) == 0 {
-		return fmt.Sprintf("%s is reserved (%s)", f.Claim.Number(), f.Holder.Field)
+		return fmt.Sprintf("%s is reserved (%s)", f.Claim.PortProtocol(), f.Holder.Field)
 	}
 	return fmt.Sprintf("%s is held by %s", claimed(f.Claim), holders(f, len(f.Others) > 0))
 }
@@ -302,7 +302,7 @@ func claimed(c ports.Claim) string {
 	if c.Kind == ports.ExternalIP || c.Kind == ports.LoadBalancerIP {
 		return c.Socket.String()
 	}
-	return c.Number()
+	return c.PortProtocol()
 }
 
 func holder(h *check.Holder) string {
@@ -318,7 +318,7 @@ func where(f check.Finding) string {
 		return " on " + nodes(f.Nodes)
 	case f.Holder.Claim.Scope.Kind == ports.Everywhere:
 		return " on every node"
-	case f.Holder.Claim.Scope.Kind == ports.AtAddress && claimed(f.Claim) != f.Claim.Number():
+	case f.Holder.Claim.Scope.Kind == ports.AtAddress && claimed(f.Claim) != f.Claim.PortProtocol():
 		return "" // which is in what is claimed
 	case f.Holder.Claim.Scope.Kind == ports.AtAddress:
 		return " at " + f.Holder.Claim.Address.String()
@@ -336,13 +336,13 @@ func meeting(f check.Finding) string {
 	case check.TooManyTogether:
 		return together(f)
 	case check.LeavesNoNode:
-		return fmt.Sprintf("%s is wanted by %s too, which can run on no other node", f.Claim.Number(), holders(f, false))
+		return fmt.Sprintf("%s is wanted by %s too, which can run on no other node", f.Claim.PortProtocol(), holders(f, false))
 	case check.MayMeetThere:
 		to := "its nodes"
 		if len(f.Nodes) > 0 {
 			to = nodes(f.Nodes)
 		}
-		return fmt.Sprintf("%s is wanted by %s too, whose pods may come to %s", f.Claim.Number(), holders(f, false), to)
+		return fmt.Sprintf("%s is wanted by %s too, whose pods may come to %s", f.Claim.PortProtocol(), holders(f, false), to)
 	default:
 		return metOnNodes(f)
 	}
@@ -356,7 +356,7 @@ func metOnNodes(f check.Finding) string {
 	case f.Case == check.EveryNodeTaken && f.Eligible == 0:
 		return s + " on every node"
 	case several && len(f.Nodes) == f.Eligible:
-		return fmt.Sprintf("%s: all eligible nodes are taken, by %s", f.Claim.Number(), holders(f, true))
+		return fmt.Sprintf("%s: all eligible nodes are taken, by %s", f.Claim.PortProtocol(), holders(f, true))
 	case several && f.Eligible > 0:
 		return s + fmt.Sprintf(", %d of the %d eligible nodes", len(f.Nodes), f.Eligible)
 	case several:
@@ -424,7 +424,7 @@ func holders(f check.Finding, placed bool) string {
 }
 
 func together(f check.Finding) string {
-	s := fmt.Sprintf("%s is wanted by %s too, ", f.Claim.Number(), holders(f, false))
+	s := fmt.Sprintf("%s is wanted by %s too, ", f.Claim.PortProtocol(), holders(f, false))
 	if f.Eligible == 1 {
 		return s + "and there is only one node for both"
 	}

@@ -30,7 +30,7 @@ func inRanges(f check.Finding) (what, way string) {
 
 // inRollouts tells what keeps the pods of a workload from running or from being replaced.
 func inRollouts(f check.Finding) (what, way string) {
-	number, d := f.Claim.Number(), detail[check.Replicas](f)
+	number, d := f.Claim.PortProtocol(), detail[check.Replicas](f)
 	switch {
 	case f.Code == check.SurgeInPlace:
 		return fmt.Sprintf("with a surge the new pod waits on each node for %s, which the old one holds until the new one is ready", number),
@@ -102,7 +102,7 @@ func wanting(f check.Finding) string {
 	if number == 1 {
 		need = " needs "
 	}
-	text := plural(number, replicaOf(f)) + need + fieldName(f.Claim) + " " + f.Claim.Number()
+	text := plural(number, replicaOf(f)) + need + fieldName(f.Claim) + " " + f.Claim.PortProtocol()
 	if f.Claim.Field != "" {
 		text += " (" + f.Claim.Field + ")"
 	}
@@ -227,13 +227,13 @@ func ofAddresses(f check.Finding) (what, way string) {
 	address := detail[check.HostIP](f).Address
 	switch {
 	case f.Code == check.NoNodesAddress:
-		return fmt.Sprintf("%s is not an address of any node: port %s is never reachable there", address, f.Claim.Number()),
+		return fmt.Sprintf("%s is not an address of any node: port %s is never reachable there", address, f.Claim.PortProtocol()),
 			"write an address of the node, or leave hostIP out for all of its addresses"
 	case f.Case == check.FamilyAbsent:
-		return fmt.Sprintf("the pods of this cluster have no address of the family of %s: port %s is not mapped", address, f.Claim.Number()),
+		return fmt.Sprintf("the pods of this cluster have no address of the family of %s: port %s is not mapped", address, f.Claim.PortProtocol()),
 			"write an address of their family, or leave hostIP out"
 	default:
-		return fmt.Sprintf("%s is of one family, and the pods of this cluster have both: port %s is not mapped for the other", address, f.Claim.Number()),
+		return fmt.Sprintf("%s is of one family, and the pods of this cluster have both: port %s is not mapped for the other", address, f.Claim.PortProtocol()),
 			"leave hostIP out for both"
 	}
 }

@@ -109,7 +109,7 @@ func (g *generator) unseen(format string, args ...any) {
 type rule struct {
 	code  check.Code
 	name  string // of its variable
-	found string // a list of {'k', 's'}: what makes a finding the same sin as before, and its sentence without the code
+	found string // a list of {'k', 's'}: what makes a violation the same as before, and its sentence without the code
 	enact check.Enforcement
 }
 

@@ -143,7 +143,7 @@ func eventKey(s subject, f check.Finding) string {
 	if f.Holder != nil {
 		holder = f.Holder.String()
 	}
-	sum := sha256.Sum256([]byte(strings.Join([]string{string(s.uid), string(f.Code), f.Claim.Number(), f.Key(), holder}, "\x00")))
+	sum := sha256.Sum256([]byte(strings.Join([]string{string(s.uid), string(f.Code), f.Claim.PortProtocol(), f.Key(), holder}, "\x00")))
 	return hex.EncodeToString(sum[:8])
 }
 

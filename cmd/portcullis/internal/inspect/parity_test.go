@@ -155,7 +155,7 @@ func (p *parity) aboutPods(h *holdings) {
 				inTheWay := slices.ContainsFunc(candidate.Obstacles, func(o report.Obstacle) bool { return o.Wanted.Socket == wanted.Socket })
 				p.count(map[bool]string{true: "held", false: "fits"}[inTheWay])
 				if held != inTheWay {
-					p.Errorf("why: %s of %s is in the way of %s on %s: %t; ports: %t", wanted.Number(), candidate.Node, pod.Name, candidate.Node, inTheWay, held)
+					p.Errorf("why: %s of %s is in the way of %s on %s: %t; ports: %t", wanted.PortProtocol(), candidate.Node, pod.Name, candidate.Node, inTheWay, held)
 				}
 			}
 		}
@@ -228,7 +228,7 @@ func pairsOf(findings []check.Finding) []string {
 			}
 			two := []string{strings.Split(f.Object.Name, "-")[0], strings.Split(h.Name, "-")[0]} // a pod is called after its controller
 			slices.Sort(two)
-			all = append(all, fmt.Sprintf("%s %s", strings.Join(two, " "), f.Claim.Number()))
+			all = append(all, fmt.Sprintf("%s %s", strings.Join(two, " "), f.Claim.PortProtocol()))
 		}
 	}
 	return all

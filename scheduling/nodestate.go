@@ -15,8 +15,8 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// machine is what a node and its pods hold, as of one generation of its NodeInfo. It is never written after it is made.
-type machine struct {
+// nodeState is what a node and its pods hold, as of one generation of its NodeInfo. It is never written after it is made.
+type nodeState struct {
 	generation int64
 	node       *corev1.Node
 	addresses  []netip.Addr   // the primary one of each family first
@@ -34,7 +34,7 @@ type holder struct {
 // held is a socket that a pod holds. A large cluster has hundreds of thousands.
 type held struct {
 	key     key
-	pod     int32 // in machine.pods
+	pod     int32 // in nodeState.pods
 	address ports.Address
 	kind    ports.Kind
 }
@@ -44,28 +44,28 @@ type key uint32
 
 func keyOf(s ports.Socket) key { return key(s.Protocol)<<16 | key(s.Port) }
 
-// machine returns what is held on a node. Generations are never given twice, so that equal ones have equal pods; that of
+// nodeState returns what is held on a node. Generations are never given twice, so that equal ones have equal pods; that of
 // a copy of a NodeInfo to which pods were added is another one (k8s.io/kubernetes pkg/scheduler/framework nextGeneration).
 // A NodeInfo without a generation is looked at each time.
-func (p *PortClaims) machine(ctx context.Context, info fwk.NodeInfo) *machine {
+func (p *PortClaims) nodeState(ctx context.Context, info fwk.NodeInfo) *nodeState {
 	name, generation := info.Node().Name, info.GetGeneration()
-	var before *machine
-	if known, ok := p.machines.Load(name); ok {
-		before = known.(*machine)
+	var before *nodeState
+	if known, ok := p.nodeStates.Load(name); ok {
+		before = known.(*nodeState)
 		if before.generation == generation && generation != 0 {
 			return before
 		}
 	}
-	m := newMachine(ctx, info, before, p.trusted)
-	p.machines.Store(name, m)
+	m := newNodeState(ctx, info, before, p.trusted)
+	p.nodeStates.Store(name, m)
 	return m
 }
 
-// machineAgain returns what pods hold on a node that a cycle has looked at.
-func (p *PortClaims) machineAgain(node string, pods []*corev1.Pod) *machine {
-	m := &machine{node: &corev1.Node{}}
-	if known, ok := p.machines.Load(node); ok {
-		m.node, m.addresses = known.(*machine).node, known.(*machine).addresses
+// nodeStateAgain returns what pods hold on a node that a cycle has looked at.
+func (p *PortClaims) nodeStateAgain(node string, pods []*corev1.Pod) *nodeState {
+	m := &nodeState{node: &corev1.Node{}}
+	if known, ok := p.nodeStates.Load(node); ok {
+		m.node, m.addresses = known.(*nodeState).node, known.(*nodeState).addresses
 	}
 	for _, pod := range pods {
 		m.read(pod, p.trusted)
@@ -80,17 +80,17 @@ func (p *PortClaims) forget(object any) {
 		object = tombstone.Obj
 	}
 	if node, ok := object.(*corev1.Node); ok {
-		p.machines.Delete(node.Name)
+		p.nodeStates.Delete(node.Name)
 	}
 }
 
-// newMachine takes over from the machine before, if any, what has not changed since: objects are replaced and never
+// newNodeState takes over from the nodeState before, if any, what has not changed since: objects are replaced and never
 // written to.
-func newMachine(ctx context.Context, info fwk.NodeInfo, before *machine, trusted []string) *machine {
+func newNodeState(ctx context.Context, info fwk.NodeInfo, before *nodeState, trusted []string) *nodeState {
 	if before == nil {
-		before = &machine{}
+		before = &nodeState{}
 	}
-	m := &machine{generation: info.GetGeneration(), node: info.Node(), addresses: before.addresses, reserved: before.reserved}
+	m := &nodeState{generation: info.GetGeneration(), node: info.Node(), addresses: before.addresses, reserved: before.reserved}
 	if m.node != before.node {
 		m.readNode(ctx, before.node)
 	}
@@ -98,7 +98,7 @@ func newMachine(ctx context.Context, info fwk.NodeInfo, before *machine, trusted
 	return m
 }
 
-func (m *machine) readNode(ctx context.Context, before *corev1.Node) {
+func (m *nodeState) readNode(ctx context.Context, before *corev1.Node) {
 	var err error
 	m.addresses = extract.NodeAddresses(m.node)
 	m.reserved, err = extract.ReservedPorts(m.node)
@@ -109,7 +109,7 @@ func (m *machine) readNode(ctx context.Context, before *corev1.Node) {
 	}
 }
 
-func (m *machine) readPods(pods []fwk.PodInfo, before *machine, trusted []string) {
+func (m *nodeState) readPods(pods []fwk.PodInfo, before *nodeState, trusted []string) {
 	stays := make([]int32, len(before.pods)) // where the pods before are now, from 1
 	at := 0
 	for _, info := range pods {
@@ -135,19 +135,19 @@ func (m *machine) readPods(pods []fwk.PodInfo, before *machine, trusted []string
 	m.sort()
 }
 
-func (m *machine) sort() {
+func (m *nodeState) sort() {
 	slices.SortFunc(m.held, func(a, b held) int { return cmp.Compare(a.key, b.key) })
 }
 
 // find returns the index of a pod, or -1. Where it is looked for first it nearly always is.
-func (m *machine) find(pod *corev1.Pod, first int) int {
+func (m *nodeState) find(pod *corev1.Pod, first int) int {
 	if first < len(m.pods) && m.pods[first].pod == pod {
 		return first
 	}
 	return slices.IndexFunc(m.pods, func(h holder) bool { return h.pod == pod })
 }
 
-func (m *machine) read(pod *corev1.Pod, trusted []string) {
+func (m *nodeState) read(pod *corev1.Pod, trusted []string) {
 	w := extract.Pod(pod, nil, trusted)
 	m.pods = append(m.pods, holder{pod, w.Owner.Root().String()})
 	for _, c := range w.Claims {
@@ -158,7 +158,7 @@ func (m *machine) read(pod *corev1.Pod, trusted []string) {
 }
 
 // at returns what is held of a key.
-func (m *machine) at(k key) []held {
+func (m *nodeState) at(k key) []held {
 	first, last := 0, len(m.held)
 	for first < last {
 		if middle := (first + last) / 2; m.held[middle].key < k {
@@ -175,7 +175,7 @@ func (m *machine) at(k key) []held {
 }
 
 // NodeOf tells whether an address is this node's: for the time that it is looked at there is no other.
-func (m *machine) NodeOf(addr netip.Addr) (node string, primary, known bool) {
+func (m *nodeState) NodeOf(addr netip.Addr) (node string, primary, known bool) {
 	i := slices.Index(m.addresses, addr)
 	if i < 0 {
 		return "", false, false
