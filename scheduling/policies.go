@@ -188,7 +188,7 @@ func (p *policies) by(says *check.Policy, w *check.Workload) []reservation {
 		anywhere := *says
 		anywhere.Reserved = []check.ReservedSockets{{Name: r.Name, Sockets: r.Sockets, Nodes: every{}}}
 		findings := check.Check(check.Input{
-			Workload: w, Policies: []check.Policy{anywhere}, Namespace: p.labels(w.Owner.Namespace), Now: p.now(), Ask: check.OfPolicies,
+			Workload: w, Policies: []check.Policy{anywhere}, Namespace: p.labels(w.Owner.Namespace), Now: p.now(), Checks: check.OfPolicies,
 		})
 		for _, f := range findings {
 			if f.Code == check.PolicyReserved {

@@ -177,7 +177,7 @@ func (h *Handlers) record(owner ports.Owner, w write, claims []ports.Claim, vers
 	return h.flight.record(owner, w), true
 }
 
-// judge asks every question about an object.
+// judge runs every check on an object.
 func (h *Handlers) judge(in check.Input) decision {
 	in.Settings, in.Families = &h.settings.Check, h.cluster.Families()
 	in.ServiceRanges, in.Evidence = h.cluster.ServiceRanges(), h.cluster.Evidence()

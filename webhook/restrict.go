@@ -18,7 +18,7 @@ type Restrictions interface {
 	Node(name string) *corev1.Node // nil: not known
 }
 
-// restrict tells the questions what restricts their object.
+// restrict adds what restricts the object of the checks.
 func (h *Handlers) restrict(in *check.Input) {
 	in.NodeLabels = h.nodeLabels
 	set, policies := h.cluster.Pools(), h.cluster.Policies()

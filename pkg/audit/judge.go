@@ -115,7 +115,7 @@ func New(settings *extract.Settings, state, inputs []runtime.Object, now time.Ti
 	return j, err
 }
 
-// subject is an object, and as the questions see it: one of the two is nil.
+// subject is an object, and as the checks see it: one of the two is nil.
 type subject struct {
 	object   runtime.Object
 	service  *check.Service
@@ -253,7 +253,7 @@ func (j *Judge) WouldFind(object runtime.Object) ([]check.Finding, check.Room) {
 	return j.plane.Check(in), check.RoomFor(in)
 }
 
-// complete tells a question what it is asked against.
+// complete adds what the checks need to know.
 func (j *Judge) complete(in *check.Input) {
 	in.Held, in.Evidence = j.ledger.Snapshot(), j.evidence.Snapshot()
 	in.Settings, in.Families, in.ServiceRanges = &j.settings.Check, j.families, j.ranges
@@ -348,7 +348,7 @@ func (j *Judge) LeftOutside(object runtime.Object) []check.Finding {
 		return nil
 	}
 	s := extract.Service(svc, j.settings.NodePorts)
-	in := check.Input{Service: s, OldService: s, Settings: &j.settings.Check, Ask: check.OfRange}
+	in := check.Input{Service: s, OldService: s, Settings: &j.settings.Check, Checks: check.OfRange}
 	findings := slices.DeleteFunc(check.Check(in), func(f check.Finding) bool { return f.Code != check.OutsideSmaller })
 	for i := range findings {
 		findings[i].Standing = false // that it stands is the question

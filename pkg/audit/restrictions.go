@@ -108,7 +108,7 @@ func createdAt(p, stands pool.Pool, i int, isInput bool, now time.Time) time.Tim
 	}
 }
 
-// complete tells a question what restricts its object.
+// complete adds what restricts the object of the checks.
 func (r *restrictions) complete(in *check.Input) {
 	who := in.Requester(r.namespace)
 	in.Policies, in.Namespace, in.Now = r.policies, who.NamespaceLabels, r.now

@@ -38,7 +38,7 @@ type Input struct {
 	NodeLabels func(node string) map[string]string // nil: not known
 	Bound      bool                                // it is asked about a pod that is bound to its node: who may have ports was asked when it was created
 	Now        time.Time                           // by which exceptions of policies end; zero: none does
-	Ask        Set                                 // which questions; zero: all
+	Checks     Set                                 // which checks; zero: all
 	// Nowhere reports whether no node that there is suits the pods of a holder, by what they say of nodes. nil: not known.
 	Nowhere func(holder ports.Ref) bool
 	// Inherits says whether a controller excuses what Workload does: nil leaves it to what the ledger knows of controllers.
@@ -59,10 +59,10 @@ type Families struct {
 // Or returns the families that either has.
 func (f Families) Or(o Families) Families { return Families{f.IPv4 || o.IPv4, f.IPv6 || o.IPv6} }
 
-// subject is what a question looks at: one version of the object.
+// subject is what a check looks at: one version of the object.
 type subject struct {
 	service   *Service
-	previous  *Service // the version before, for questions about the change itself
+	previous  *Service // the version before, for checks of the change itself
 	workload  *Workload
 	before    *Workload            // as previous
 	comes     func(ports.Ref) bool // see Input.Together
@@ -82,10 +82,10 @@ type subject struct {
 	templates map[ports.Ref]sockets // what the holders that were met claim themselves
 }
 
-// question answers about a subject. All answers are wanted, in any order.
-type question func(subject) []Finding
+// check finds what is wrong with a subject, in any order.
+type check func(subject) []Finding
 
-// Set names the questions to ask.
+// Set names the checks to run.
 type Set uint8
 
 // The sets.
@@ -95,15 +95,15 @@ const (
 	OfPolicies     // what Input.Policies say
 )
 
-func (set Set) questions() []question {
+func (set Set) checks() []check {
 	switch set {
 	case OfRange:
-		return []question{outsideRange}
+		return []check{outsideRange}
 	case OfPolicies:
-		return []question{policies}
+		return []check{policies}
 	case All:
 	}
-	return []question{
+	return []check{
 		hostIPs,
 		socketsTwice,
 		selfClashes,
@@ -138,7 +138,7 @@ func (set Set) questions() []question {
 	}
 }
 
-// Check asks every question about the object and returns the findings, sorted. What the old version had already, and
+// Check runs every check on the object and returns the findings, sorted. What the old version had already, and
 // what a controller that stands in the ledger with the same claims brings, is marked as standing.
 func Check(in Input) []Finding {
 	in.complete()
@@ -156,7 +156,7 @@ func Check(in Input) []Finding {
 	if in.Namespace == nil && in.Pools != nil {
 		now.namespace = in.Pools.Who.NamespaceLabels
 	}
-	findings := in.Ask.answers(now)
+	findings := in.Checks.find(now)
 	if len(findings) == 0 {
 		return nil
 	}
@@ -169,7 +169,7 @@ func Check(in Input) []Finding {
 			before.Who.Labels = then.labels()
 			then.pools = &before
 		}
-		for _, f := range in.Ask.answers(then) {
+		for _, f := range in.Checks.find(then) {
 			stood[f.identity()] = true
 		}
 		becomesActive := in.OldWorkload.IsIdle() && !in.Workload.IsIdle()
@@ -232,13 +232,13 @@ func ownedBy(owner *ports.Owner, claims []ports.Claim) []ports.Claim {
 	return owned
 }
 
-// answers returns the findings of all questions of a set.
-func (set Set) answers(s subject) []Finding {
+// find returns the findings of all checks of a set.
+func (set Set) find(s subject) []Finding {
 	var findings []Finding
 	if set == All {
 		s.meetHolders()
 	}
-	for _, q := range set.questions() {
+	for _, q := range set.checks() {
 		findings = append(findings, q(s)...)
 	}
 	for i := range findings {

@@ -2,7 +2,7 @@ package check
 
 import "fmt"
 
-// Code names a question and outlives its wording: codes are never renumbered or reused, and each has a page in docs/.
+// Code names a check and outlives its wording: codes are never renumbered or reused, and each has a page in docs/.
 // The first two digits are the block: 01 malformed or self-contradicting, 02 conflict with a holder, 03 ranges, pools
 // and reservations, 04 rollout and placement, 05 Service edits and wiring, 06 data plane, 07 input that is not read.
 type Code string
@@ -94,7 +94,7 @@ func (s Severity) String() string {
 	}
 }
 
-// Case names what exactly a question met, where its code covers several things. It selects the sentence that a user
+// Case names what exactly a check found, where its code covers several things. It selects the sentence that a user
 // reads and, where it has one, a severity of its own.
 type Case string
 

@@ -9,7 +9,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// Finding is one answer to one question about one object, as data; pkg/report turns it into words.
+// Finding is what one check found of one object, as data; pkg/report turns it into words.
 type Finding struct {
 	Code        Code
 	Severity    Severity

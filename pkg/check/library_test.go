@@ -50,7 +50,7 @@ func TestLeftOut(t *testing.T) {
 	}
 }
 
-// TestSets: a set of questions finds what all of them find, of its codes.
+// TestSets: a set of checks finds what all of them find, of its codes.
 func TestSets(t *testing.T) {
 	n := 0
 	for set, codes := range map[check.Set][]check.Code{
@@ -62,7 +62,7 @@ func TestSets(t *testing.T) {
 				for _, s := range scenes {
 					want := slices.DeleteFunc(s.findings(), func(f check.Finding) bool { return !slices.Contains(codes, f.Code) })
 					in := s.input()
-					in.Ask = set
+					in.Checks = set
 					if diff := cmp.Diff(spoken(want), spoken(check.Check(in))); diff != "" {
 						t.Errorf("set %d, %s (-all +set):\n%s", set, s.why, diff)
 					}

@@ -7,7 +7,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// Service is what the questions need to know of a Service.
+// Service is what the checks need to know of a Service.
 type Service struct {
 	Owner                 ports.Owner
 	Labels                map[string]string
@@ -67,7 +67,7 @@ type EndpointPort struct {
 	Protocol ports.Protocol
 }
 
-// Workload is what the questions need to know of a pod, or of an object with a pod template.
+// Workload is what the checks need to know of a pod, or of an object with a pod template.
 type Workload struct {
 	Owner            ports.Owner
 	Labels           map[string]string // of its pods

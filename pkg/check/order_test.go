@@ -99,7 +99,7 @@ func TestFindingsAreSorted(t *testing.T) {
 }
 
 // TestTenThousandPorts judges pods that are written to be slow to judge. There is no limit to hold them to but the
-// patience of whoever runs the tests: a question that compares port by port would exhaust it.
+// patience of whoever runs the tests: a check that compares port by port would exhaust it.
 func TestTenThousandPorts(t *testing.T) {
 	const n = 10_000
 	one := func(i int) ports.Address {

@@ -263,8 +263,8 @@ func (s subject) isServed() bool {
 	return s.pools != nil && slices.ContainsFunc(s.pools.Set.Candidates(s.pools.Who), func(m *pool.Member) bool { return m.Mode == pool.Auto })
 }
 
-// brokenByHost returns what a pod or template breaks of a rule. A hostPort of a plain init container counts: the question
-// is who may, not who meets whom.
+// brokenByHost returns what a pod or template breaks of a rule. A hostPort of a plain init container counts: the check
+// is who may have it, not who meets whom.
 func (s subject) brokenByHost(rule *HostPortRule) []Finding {
 	w := s.workload
 	allowed := told(rule.Allowed)

@@ -8,7 +8,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
-// Settings is what the questions need to know of the cluster's configuration. Where the values come from is decided
+// Settings is what the checks need to know of the cluster's configuration. Where the values come from is decided
 // in pkg/extract.
 type Settings struct {
 	NodePortRange ports.Range   // the API server's --service-node-port-range

@@ -12,7 +12,7 @@ import (
 // makes up.
 const maxExplained = 20
 
-// Check asks every question about an object, and who gets the packets of a conflict, and returns the findings, sorted. Which families a
+// Check runs every check on an object, finds who gets the packets of a conflict, and returns the findings, sorted. Which families a
 // hostIP is mapped for is known of portmap alone.
 func (p Plane) Check(in check.Input) []check.Finding {
 	families := in.Families

@@ -15,7 +15,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
-// model is the ledger as a list: every question looks at every claim.
+// model is the ledger as a list: every method looks at every claim.
 type model struct {
 	owners map[ports.Ref]ports.Owner
 	claims map[ports.Ref][]ports.Claim

@@ -71,7 +71,7 @@ func eachNumber(f check.Finding, holes map[string]string) string {
 
 const numberKey = "string(e.n) + '/' + e.p"
 
-// serviceRules are the questions about Services that look at one object only, and that the API server does not answer
+// serviceRules are the checks of Services that look at one object only, and that the API server does not answer
 // itself before any policy is asked.
 func (g *generator) serviceRules() []rule {
 	s := &g.Settings.Check
@@ -216,7 +216,7 @@ func (g *generator) selectsBy(m *pool.Member) string {
 	return "(" + condition + ")"
 }
 
-// poolRules are the questions whether numbers belong to pools of others. Only exclusive pools mind.
+// poolRules check whether numbers belong to pools of others. Only exclusive pools mind.
 func (g *generator) poolRules(about func() subjectKind) []rule {
 	const key = "string(e.n)" // pools know numbers only
 	kind, entries, words := pool.NodePorts, "$judged", eachNumber

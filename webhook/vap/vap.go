@@ -63,7 +63,7 @@ func (s Source) Validating() (*Policies, error) {
 	}
 	for _, code := range slices.Sorted(maps.Keys(s.Settings.Check.Enforcement)) {
 		if !slices.Contains(Codes(), code) {
-			g.unseen("enforcement.%s has no effect: only the webhook asks that question", code)
+			g.unseen("enforcement.%s has no effect: only the webhook checks that", code)
 		}
 	}
 	return g.to, nil
@@ -104,7 +104,7 @@ func (g *generator) unseen(format string, args ...any) {
 	g.to.Unseen = append(g.to.Unseen, fmt.Sprintf(format, args...))
 }
 
-// rule is one question as CEL. Its texts may name variables of the version that is judged by $: $claims is now_claims, or
+// rule is one check as CEL. Its texts may name variables of the version that is judged by $: $claims is now_claims, or
 // old_claims of the version before.
 type rule struct {
 	code  check.Code

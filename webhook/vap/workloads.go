@@ -121,7 +121,7 @@ func (g *generator) enforced(f check.Finding) check.Enforcement {
 	return g.Settings.Check.Enforce(f)
 }
 
-// workloadRules are the questions about pods and templates that look at one object only.
+// workloadRules are the checks of pods and templates that look at one object only.
 func (g *generator) workloadRules() []rule {
 	s := &g.Settings.Check
 	list := []rule{

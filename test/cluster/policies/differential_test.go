@@ -227,7 +227,7 @@ func (r *run) compare(t *testing.T, in namespace, object, old client.Object, a a
 	}
 }
 
-// tell prints what was compared, and fails if a question was never met.
+// tell prints what was compared, and fails if a check never found anything.
 func (r *run) tell(t *testing.T) {
 	t.Helper()
 	for _, what := range slices.Sorted(maps.Keys(r.count)) {

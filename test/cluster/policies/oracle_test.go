@@ -22,7 +22,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/webhook/vap"
 )
 
-// oracle answers as pkg/check does for an object alone in a cluster, of the questions that policies ask.
+// oracle answers as pkg/check does for an object alone in a cluster, of the checks that policies make.
 type oracle struct {
 	settings *extract.Settings
 	pools    *pool.Set
@@ -63,7 +63,7 @@ type told struct {
 	as       check.Enforcement
 }
 
-// judge returns what is said about an object. Of one question of the configuration, a pool or a policy it is what is enforced
+// judge returns what is said about an object. Of one check of the configuration, a pool or a policy it is what is enforced
 // in one way, about the first port.
 func (o *oracle) judge(object, old client.Object, labels map[string]string) []told {
 	in := check.Input{Held: (&ledger.Ledger{}).Snapshot(), Settings: &o.settings.Check, Namespace: labels, Now: time.Now()}

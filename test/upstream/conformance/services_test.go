@@ -341,7 +341,7 @@ func (c *serviceCases) taken() []int32 {
 	return slices.DeleteFunc(taken, func(n int32) bool { return n == 0 })
 }
 
-// judge asks every question, as before any number has been chosen.
+// judge runs every check, as before any number has been chosen.
 func (c *serviceCases) judge(svc, old *corev1.Service) []check.Finding {
 	in := check.Input{Service: extract.Service(svc, c.settings.NodePorts), Held: c.ledger.Snapshot(), Settings: &c.settings.Check}
 	if old != nil {

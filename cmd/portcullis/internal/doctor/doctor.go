@@ -42,8 +42,8 @@ func Command(version string) *cobra.Command {
 certificates, the Service, its endpoints and replicas, what stands in the way of requests and of updates, the rights, the
 configuration, and at last whether a dry run that must be refused is refused.
 
-It changes nothing. What you may not read is told as not checked. Two questions are asked of the API server that nothing can
-come of: a dry run of a Deployment, and a Service with nodePort -1, whose refusal names the API server's range.
+It changes nothing. What you may not read is reported as not checked. Two requests are sent that the API server never stores:
+a dry run of a Deployment, and a Service with nodePort -1, whose rejection names the API server's range.
 
 Exit code: 0 no problem, 1 problems, 2 bad usage or no cluster.`,
 		Example: `  portcullis doctor

@@ -76,7 +76,7 @@ func TestGenerate(t *testing.T) {
 		{"-f " + policy, "# - PortPolicy p: reserved ports of gpu hold on the nodes a=b only, and no policy knows on which node a pod will be", ""},
 		{"-f " + wrong, "error: PortPolicy p: spec.namespaceSelector: is required; write {} to select all", ""},
 		{"--config " + config, "name: portcullis-pods-audit", ""},
-		{"--config " + config, "# - enforcement.PC0201 has no effect: only the webhook asks that question", ""},
+		{"--config " + config, "# - enforcement.PC0201 has no effect: only the webhook checks that", ""},
 		{"--mutating", "error: --mutating: there is no hostIP to write", ""},
 		{"--mutating -f " + node, "''0.0.0.0''", "''::''"},
 		{"-o json", `"kind": "List"`, "creationTimestamp"},
