@@ -267,7 +267,7 @@ func (s subject) isServed() bool {
 // is who may have it, not who meets whom.
 func (s subject) brokenByHost(rule *HostPortRule) []Finding {
 	w := s.workload
-	allowed := told(rule.Allowed)
+	allowed := BriefRanges(rule.Allowed)
 	var findings []Finding
 	add := func(named Case, f Finding) {
 		f.Code, f.Case, f.Object = PolicyHostPort, named, w.Owner.Ref
@@ -345,8 +345,8 @@ func (r SocketRange) overlaps(socket ports.Socket) bool {
 	return r.isOf(socket) && (len(r.Addresses) == 0 || slices.ContainsFunc(r.Addresses, socket.Address.Overlaps))
 }
 
-// told names the first few of what is allowed.
-func told(ranges []SocketRange) string {
+// BriefRanges names at most three of the ranges that a policy allows, and counts the rest.
+func BriefRanges(ranges []SocketRange) string {
 	const few = 3
 	var parts []string
 	for _, r := range ranges[:min(few, len(ranges))] {

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/portcullis-k8s/portcullis/pkg/ports"
 )
 
 // maxText is how long the text of an error may be: 256 characters are shown, of which the caller needs some for the field
@@ -57,7 +55,7 @@ func (i Instead) way(who Requester) (full, short string) {
 	if i.Next != 0 {
 		next = fmt.Sprintf(", next free %d", i.Next)
 	}
-	return fmt.Sprintf("namespace %s may use PortPool %s %s%s", who.Namespace, i.Pool.Name, told(i.Pool.Effective), next),
+	return fmt.Sprintf("namespace %s may use PortPool %s %s%s", who.Namespace, i.Pool.Name, i.Pool.Effective.Brief(), next),
 		fmt.Sprintf("use PortPool %s%s", i.Pool.Name, next)
 }
 
@@ -167,7 +165,7 @@ func (s Shortfall) error(wanted int) string {
 	case len(s.Pool.Effective) == 0:
 		return name + " has no number at all: other pools, or the node port range, leave it none; give it other ranges"
 	case len(s.Pool.Automatic) == 0:
-		return fmt.Sprintf("%s gives %s only on request; ask for one of these numbers, or widen the pool", name, told(s.Pool.Effective))
+		return fmt.Sprintf("%s gives %s only on request; ask for one of these numbers, or widen the pool", name, s.Pool.Effective.Brief())
 	}
 	what := fmt.Sprintf("%s has %d of %s", name, s.Left.Available, counted(wanted, "wanted number"))
 	why := fmt.Sprintf("%d are held", s.Left.Allocated+s.Left.Foreign)
@@ -175,7 +173,7 @@ func (s Shortfall) error(wanted int) string {
 		why += fmt.Sprintf(", %d quarantined", s.Left.Quarantined)
 	}
 	return fitting(
-		fmt.Sprintf("%s: of %d in %s, %s; free some, or widen the pool", what, s.Left.Total, told(s.Pool.Automatic), why),
+		fmt.Sprintf("%s: of %d in %s, %s; free some, or widen the pool", what, s.Left.Total, s.Pool.Automatic.Brief(), why),
 		fmt.Sprintf("%s: of %d, %s; free some, or widen the pool", what, s.Left.Total, why))
 }
 
@@ -187,19 +185,6 @@ func fitting(texts ...string) string {
 		}
 	}
 	return texts[len(texts)-1]
-}
-
-// told names ranges in few words: a pool may have dozens.
-func told(ranges ports.Ranges) string {
-	const most = 3
-	switch more := len(ranges) - most; {
-	case more <= 0:
-		return ranges.String()
-	case more == 1:
-		return fmt.Sprintf("%s and 1 more range", ranges[:most])
-	default:
-		return fmt.Sprintf("%s and %d more ranges", ranges[:most], more)
-	}
 }
 
 func counted(n int, what string) string {

@@ -161,3 +161,16 @@ func (rs Ranges) String() string {
 	}
 	return strings.Join(parts, ",")
 }
+
+// Brief names at most three ranges and counts the rest: a pool may have dozens.
+func (rs Ranges) Brief() string {
+	const most = 3
+	switch more := len(rs) - most; {
+	case more <= 0:
+		return rs.String()
+	case more == 1:
+		return rs[:most].String() + " and 1 more range"
+	default:
+		return fmt.Sprintf("%s and %d more ranges", rs[:most], more)
+	}
+}

@@ -402,7 +402,7 @@ func TestExpressions(t *testing.T) {
 		{takes([]check.SocketRange{{Range: ports.Range{First: 1, Last: 1}, Addresses: []ports.Address{address("0.0.0.0")}}}), "(((e.n == 1) && (('4::fffe:0:0' == e.w || '4::fffe:0:0' == '' || e.w == '' || '4::fffe:0:0' == '4::fffe:0:0' && e.w.startsWith('4') || e.w == '4::fffe:0:0' && '4::fffe:0:0'.startsWith('4') || '4::fffe:0:0' == '6::' && e.w.startsWith('6') || e.w == '6::' && '4::fffe:0:0'.startsWith('6')))))"},
 		{areAllowed(nil), "false"},
 		{areAllowed([]check.SocketRange{{Range: ports.Range{First: 1, Last: 1}, Protocols: []ports.Protocol{ports.UDP}}}), "(((e.n == 1) && e.p in ['UDP']))"},
-		{toldRanges([]check.SocketRange{{Range: ports.Range{First: 1, Last: 1}}, {Range: ports.Range{First: 2, Last: 2}}, {Range: ports.Range{First: 3, Last: 3}}, {Range: ports.Range{First: 4, Last: 4}}}), "1, 2, 3 and 1 more"},
+		{check.BriefRanges([]check.SocketRange{{Range: ports.Range{First: 1, Last: 1}}, {Range: ports.Range{First: 2, Last: 2}}, {Range: ports.Range{First: 3, Last: 3}}, {Range: ports.Range{First: 4, Last: 4}}}), "1, 2, 3 and 1 more"},
 		{title("PC9999"), "more ports than a policy can judge"},
 	} {
 		if c.got != c.want {

@@ -270,7 +270,7 @@ func (p policyRules) hostPorts() []rule {
 			add(check.PolicyHostPort, p.told("$claims", entryKey, check.Finding{Code: check.PolicyHostPort, Case: check.NoHostPorts}, nil))
 		case check.ModeRestricted:
 			add(check.PolicyHostPort, p.told("$claims.filter(e, !"+areAllowed(h.Allowed)+")", entryKey,
-				check.Finding{Code: check.PolicyHostPort, Case: check.SocketNotAllowed, Detail: check.AllowedPorts{Ports: toldRanges(h.Allowed)}}, socket))
+				check.Finding{Code: check.PolicyHostPort, Case: check.SocketNotAllowed, Detail: check.AllowedPorts{Ports: check.BriefRanges(h.Allowed)}}, socket))
 		case check.ModeAllowed, check.ModePoolOnly, check.ModeNodeAddressesForbidden:
 		}
 		if r := p.Settings.Check.NodePortRange; h.NoNodePortRange && h.Mode != check.ModeForbidden && !r.IsEmpty() {
@@ -349,18 +349,4 @@ func areAllowed(ranges []check.SocketRange) string {
 		conditions = append(conditions, "(e.w == '' && "+anyOf(all4)+" && "+anyOf(all6)+")")
 	}
 	return anyOf(conditions)
-}
-
-// toldRanges names the first few of what is allowed.
-func toldRanges(ranges []check.SocketRange) string {
-	const few = 3
-	var parts []string
-	for _, r := range ranges[:min(few, len(ranges))] {
-		parts = append(parts, r.String())
-	}
-	text := strings.Join(parts, ", ")
-	if more := len(ranges) - few; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return text
 }

@@ -156,12 +156,12 @@ func acceptedCondition(m *pool.Member) metav1.Condition {
 	case m.State == pool.Disabled:
 		return condition(kind, true, v1alpha1.ReasonValid, "the pool is understood; spec.state Disabled takes it out of effect")
 	case len(m.Effective) > 0 && len(m.Outside) > 0:
-		return condition(kind, true, v1alpha1.ReasonValid, fmt.Sprintf("the pool is in effect, but for %s, which the cluster does not accept as nodePorts", shortened(m.Outside)))
+		return condition(kind, true, v1alpha1.ReasonValid, fmt.Sprintf("the pool is in effect, but for %s, which the cluster does not accept as nodePorts", m.Outside.Brief()))
 	case len(m.Effective) > 0:
 		return condition(kind, true, v1alpha1.ReasonValid, "the pool is in effect")
 	case m.Outside.Size() == m.Ranges.Size():
 		return condition(kind, false, v1alpha1.ReasonOutsideServiceNodePortRange,
-			fmt.Sprintf("spec.ranges: the cluster accepts none of %s as nodePorts; choose numbers inside its nodePort range", shortened(m.Ranges)))
+			fmt.Sprintf("spec.ranges: the cluster accepts none of %s as nodePorts; choose numbers inside its nodePort range", m.Ranges.Brief()))
 	default:
 		return condition(kind, false, v1alpha1.ReasonSuperseded,
 			fmt.Sprintf("spec.ranges: other pools keep all numbers: %s; choose other numbers", overlaps(m, false)))
@@ -197,7 +197,7 @@ func overlaps(m *pool.Member, won bool) string {
 	var all []string
 	for _, o := range m.Overlaps {
 		if o.Won == won {
-			all = append(all, fmt.Sprintf("%s (PortPool %s)", shortened(o.Ports), o.With))
+			all = append(all, fmt.Sprintf("%s (PortPool %s)", o.Ports.Brief(), o.With))
 		}
 	}
 	if more := len(all) - most; more > 0 {
@@ -265,17 +265,4 @@ func rangesOf(ranges ports.Ranges) []v1alpha1.PortRange {
 		all = append(all, one)
 	}
 	return all
-}
-
-// shortened lists at most three ranges: a pool may have dozens.
-func shortened(ranges ports.Ranges) string {
-	const most = 3
-	switch more := len(ranges) - most; {
-	case more <= 0:
-		return ranges.String()
-	case more == 1:
-		return fmt.Sprintf("%s and 1 more range", ranges[:most])
-	default:
-		return fmt.Sprintf("%s and %d more ranges", ranges[:most], more)
-	}
 }
