@@ -21,7 +21,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -119,7 +118,7 @@ func timeFor(req admission.Request) time.Duration {
 
 // handler counts and logs what answer decides. A request while the caches are incomplete is answered here.
 func (h *Handlers) handler(path string, answer func(context.Context, admission.Request) decision) admission.Handler {
-	hook := strings.TrimPrefix(path, "/")
+	hook := hooks.HandlerName(path)
 	return admission.HandlerFunc(func(ctx context.Context, req admission.Request) admission.Response {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(ctx, timeFor(req))

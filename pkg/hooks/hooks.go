@@ -27,12 +27,31 @@ const (
 	PathValidateBindings = "/validate-bindings"
 )
 
-// GuardPrefix begins the names of hooks that are never Fail: while the webhook is down, pods must be placed, and may get other
-// labels.
-const GuardPrefix = "guard-"
+// The names of the hooks in the webhook configurations.
+const (
+	MutatePodsName        = "mutate-pods" + Suffix
+	MutateServicesName    = "mutate-services" + Suffix
+	ValidatePodsName      = ValidatePrefix + "pods" + Suffix
+	ValidateServicesName  = ValidatePrefix + "services" + Suffix
+	ValidateWorkloadsName = ValidatePrefix + "workloads" + Suffix // is asked about the Deployment of the self-test
+	ValidateScaleName     = ValidatePrefix + "scale" + Suffix
+	ValidateCronJobsName  = ValidatePrefix + "cronjobs" + Suffix
+	GuardPodLabelsName    = GuardPrefix + "pod-labels" + Suffix
+	GuardBindingsName     = GuardPrefix + "bindings" + Suffix
+)
 
-// ValidateWorkloadsName is the name of the hook that is asked about workloads, the probe of the self-test among them.
-const ValidateWorkloadsName = "validate-workloads." + v1alpha1.Group
+const (
+	// ValidatePrefix begins the names of the hooks whose failurePolicy is Fail once the webhook is known to work.
+	ValidatePrefix = "validate-"
+	// GuardPrefix begins the names of hooks that are never Fail: while the webhook is down, pods must be placed, and may get
+	// other labels.
+	GuardPrefix = "guard-"
+	// Suffix ends the names of all hooks.
+	Suffix = "." + v1alpha1.Group
+)
+
+// HandlerName is what metrics, logs and traces call the handler at path.
+func HandlerName(path string) string { return strings.TrimPrefix(path, "/") }
 
 // ConfigurationName is the name of both webhook configurations.
 const ConfigurationName = "portcullis"
@@ -227,21 +246,21 @@ func (Hook) sideEffects() *admissionregistrationv1.SideEffectClass {
 // MutatePods sees the pods that ValidatePods sees, and those that a client wrote an assigned host port on.
 func MutatePods() Hook {
 	h := ValidatePods()
-	h.Name, h.Path, h.Timeout = "mutate-pods.portcullis.dev", PathMutatePods, 2
+	h.Name, h.Path, h.Timeout = MutatePodsName, PathMutatePods, 2
 	h.Conditions = Conditions("not-a-mirror-pod", NotMirror, "has-host-ports", HasHostPorts("object")+` || `+hasAnnotation("object", extract.AssignedHostPortAnnotation))
 	return h
 }
 
 func mutateServices() Hook {
 	h := ValidateServices()
-	h.Name, h.Path, h.Timeout = "mutate-services.portcullis.dev", PathMutateServices, 3
+	h.Name, h.Path, h.Timeout = MutateServicesName, PathMutateServices, 3
 	return h
 }
 
 // ValidatePods is asked about new pods with host ports.
 func ValidatePods() Hook {
 	return Hook{
-		"validate-pods.portcullis.dev", PathValidatePods,
+		ValidatePodsName, PathValidatePods,
 		on("", []string{"pods"}, admissionregistrationv1.Create),
 		Conditions("not-a-mirror-pod", NotMirror, "has-host-ports", HasHostPorts("object")), 3,
 	}
@@ -251,7 +270,7 @@ func ValidatePods() Hook {
 // and must not be kept from it while the webhook is down.
 func guardPodLabels() Hook {
 	return Hook{
-		"guard-pod-labels.portcullis.dev", PathValidatePods,
+		GuardPodLabelsName, PathValidatePods,
 		on("", []string{"pods"}, admissionregistrationv1.Update),
 		Conditions("not-a-mirror-pod", NotMirror, "has-host-ports", HasHostPorts("object"), "labels-changed", labelsChanged), 1,
 	}
@@ -260,7 +279,7 @@ func guardPodLabels() Hook {
 // ValidateServices is asked about Services with ports on nodes.
 func ValidateServices() Hook {
 	return Hook{
-		"validate-services.portcullis.dev", PathValidateServices,
+		ValidateServicesName, PathValidateServices,
 		on("", []string{"services"}, admissionregistrationv1.Create, admissionregistrationv1.Update),
 		Conditions("holds-node-ports", holdsPorts, "ports-changed", portsChanged), 3,
 	}
@@ -284,7 +303,7 @@ func validateScale() Hook {
 	apps := on("apps", []string{"deployments/scale", "replicasets/scale", "statefulsets/scale"}, update)
 	core := on("", []string{"replicationcontrollers/scale"}, update)
 	return Hook{
-		"validate-scale.portcullis.dev", PathValidateScale, append(apps, core...),
+		ValidateScaleName, PathValidateScale, append(apps, core...),
 		Conditions("becomes-active", `oldObject.spec.?replicas.orValue(0) == 0 && object.spec.?replicas.orValue(0) > 0`), 3,
 	}
 }
@@ -293,7 +312,7 @@ func validateScale() Hook {
 func ValidateCronJobs() Hook {
 	const template = "spec.jobTemplate.spec.template"
 	return Hook{
-		"validate-cronjobs.portcullis.dev", PathValidateWorkload,
+		ValidateCronJobsName, PathValidateWorkload,
 		on("batch", []string{"cronjobs"}, admissionregistrationv1.Create, admissionregistrationv1.Update),
 		Conditions("has-host-ports", HasHostPorts("object."+template), "template-changed", templateChanged(template)), 3,
 	}
@@ -301,7 +320,7 @@ func ValidateCronJobs() Hook {
 
 func guardBindings() Hook {
 	return Hook{
-		"guard-bindings.portcullis.dev", PathValidateBindings,
+		GuardBindingsName, PathValidateBindings,
 		on("", []string{"pods/binding", "bindings"}, admissionregistrationv1.Create), nil, 1,
 	}
 }

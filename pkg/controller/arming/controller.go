@@ -29,12 +29,12 @@ import (
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/certificate"
 	"github.com/portcullis-k8s/portcullis/pkg/controller/internal/periodic"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 )
 
 const (
 	fieldOwner = client.FieldOwner("portcullis-controller")
 
-	armedPrefix  = "validate-"            // of the names of webhooks that are armed
 	armInterval  = 2 * time.Second        // between two reads of the configuration
 	testInterval = 5 * time.Minute        // between two self-tests, once one has succeeded
 	lookCount    = 2                      // looks in a row at which a replica must find itself alone
@@ -158,7 +158,7 @@ func setPolicy(configuration *admissionregistrationv1.ValidatingWebhookConfigura
 	changed := false
 	for i := range configuration.Webhooks {
 		w := &configuration.Webhooks[i]
-		if strings.HasPrefix(w.Name, armedPrefix) && (w.FailurePolicy == nil || *w.FailurePolicy != policy) {
+		if strings.HasPrefix(w.Name, hooks.ValidatePrefix) && (w.FailurePolicy == nil || *w.FailurePolicy != policy) {
 			w.FailurePolicy, changed = &policy, true
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
 	"github.com/portcullis-k8s/portcullis/pkg/controller/internal/fake"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 )
 
 const (
@@ -52,7 +53,7 @@ func denied(webhook string) error {
 	}}
 }
 
-var rejected = denied("validate-workloads.portcullis.dev")
+var rejected = denied(hooks.ValidateWorkloadsName)
 
 // newArming returns the Controller of a replica that is to stop when leaving is closed.
 func newArming(api *fake.Cluster, leaving <-chan struct{}) (*Controller, *prometheus.Registry) {
@@ -84,14 +85,14 @@ func TestArm(t *testing.T) {
 		{"admitted", fake.ValidatingConfiguration(ignores, nil), nil, isDisarmed, "", 1},
 		{"admitted, and armed: that is what Fail is for", fake.ValidatingConfiguration(fails, nil), nil, isArmed, "webhook_armed=1", 1},
 		{"rejected by a webhook of somebody else", fake.ValidatingConfiguration(ignores, nil), denied("policy.example.com"), isDisarmed, "probe_blocked webhook policy.example.com=1", 1},
-		{"rejected by another webhook of ours", fake.ValidatingConfiguration(ignores, nil), denied("validate-services.portcullis.dev"), isDisarmed, "probe_blocked webhook validate-services.portcullis.dev=1", 1},
-		{"rejected by one that is called nearly so", fake.ValidatingConfiguration(ignores, nil), denied("not-validate-workloads.portcullis.dev"), isDisarmed, "probe_blocked webhook not-validate-workloads.portcullis.dev=1", 1},
+		{"rejected by another webhook of ours", fake.ValidatingConfiguration(ignores, nil), denied(hooks.ValidateServicesName), isDisarmed, "probe_blocked webhook " + hooks.ValidateServicesName + "=1", 1},
+		{"rejected by one that is called nearly so", fake.ValidatingConfiguration(ignores, nil), denied("not-" + hooks.ValidateWorkloadsName), isDisarmed, "probe_blocked webhook not-" + hooks.ValidateWorkloadsName + "=1", 1},
 		{"rejected by an admission policy", fake.ValidatingConfiguration(ignores, nil), apierrors.NewForbidden(deployments, probeName, errors.New("ValidatingAdmissionPolicy 'images' with binding 'all' denied request: no")), isDisarmed, "probe_blocked ValidatingAdmissionPolicy images=1", 1},
 		{"another webhook does not answer", fake.ValidatingConfiguration(ignores, nil), apierrors.NewInternalError(errors.New(`failed calling webhook "policy.example.com": timeout`)), isDisarmed, "probe_blocked webhook policy.example.com=1", 1},
 		{"forbidden by RBAC", fake.ValidatingConfiguration(ignores, nil), apierrors.NewForbidden(deployments, probeName, errors.New("no")), isDisarmed, "", 1},
 		{"forbidden, in the same words", fake.ValidatingConfiguration(ignores, nil), apierrors.NewForbidden(deployments, probeName, rejected), isDisarmed, "", 1},
 		{"invalid for the API server", fake.ValidatingConfiguration(ignores, nil), apierrors.NewInvalid(schema.GroupKind{Group: "apps", Kind: "Deployment"}, probeName, nil), isDisarmed, "", 1},
-		{"the webhook cannot be called", fake.ValidatingConfiguration(ignores, nil), apierrors.NewInternalError(errors.New(`failed calling webhook "validate-workloads.portcullis.dev": connection refused`)), isDisarmed, "", 1},
+		{"the webhook cannot be called", fake.ValidatingConfiguration(ignores, nil), apierrors.NewInternalError(errors.New(`failed calling webhook "` + hooks.ValidateWorkloadsName + `": connection refused`)), isDisarmed, "", 1},
 		{"no such namespace", fake.ValidatingConfiguration(ignores, nil), apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "default"), isDisarmed, "", 1},
 		{"no API server", fake.ValidatingConfiguration(ignores, nil), fake.ErrDown, isDisarmed, "", 1},
 		{"no configuration", nil, rejected, "", "", 1},
@@ -289,13 +290,13 @@ func TestNoSegmentIsLogged(t *testing.T) {
 	fake.Run(t, func(t *testing.T, api *fake.Cluster) {
 		const segment = "00112233445566778899aabbccddeeff"
 		api.Add(fake.ValidatingConfiguration(ignores, nil))
-		api.Reject("dryrun Deployment", errors.New(`failed calling webhook "validate-services.portcullis.dev": Post "https://a.b.svc:443/`+segment+`/validate-services": EOF`))
+		api.Reject("dryrun Deployment", errors.New(`failed calling webhook "`+hooks.ValidateServicesName+`": Post "https://a.b.svc:443/`+segment+hooks.PathValidateServices+`": EOF`))
 		a, _ := newArming(api, nil)
 		recorder := events.NewFakeRecorder(10)
 		a.Events = recorder
 		api.Start(fake.Task(a.Lead))
 		fake.Pass(time.Minute)
-		if text := <-recorder.Events + strings.Join(api.Logs(), "\n"); strings.Contains(text, segment) || strings.Count(text, "443/***/validate-services") != 2 {
+		if text := <-recorder.Events + strings.Join(api.Logs(), "\n"); strings.Contains(text, segment) || strings.Count(text, "443/***"+hooks.PathValidateServices) != 2 {
 			t.Error(text)
 		}
 	})

@@ -17,6 +17,7 @@ import (
 
 	"github.com/portcullis-k8s/portcullis/pkg/certificate"
 	"github.com/portcullis-k8s/portcullis/pkg/controller/internal/fake"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 )
 
 const servingName = "portcullis.portcullis-system.svc"
@@ -39,7 +40,7 @@ func keeper(api *fake.Cluster) *Controller {
 
 func mutating() *admissionregistrationv1.MutatingWebhookConfiguration {
 	return &admissionregistrationv1.MutatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{Name: "portcullis"}, Webhooks: []admissionregistrationv1.MutatingWebhook{{Name: "mutate-pods.portcullis.dev"}},
+		ObjectMeta: metav1.ObjectMeta{Name: "portcullis"}, Webhooks: []admissionregistrationv1.MutatingWebhook{{Name: hooks.MutatePodsName}},
 	}
 }
 

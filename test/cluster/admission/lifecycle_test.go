@@ -70,8 +70,8 @@ func TestWhatStoodBefore(t *testing.T) {
 			}
 		}
 		c.awaitOthers(t, ns, before)
-		if warned("validate-pods") < 2 {
-			t.Errorf("%v warnings of pods, want one for each new one", warned("validate-pods"))
+		if warned(hooks.HandlerName(hooks.PathValidatePods)) < 2 {
+			t.Errorf("%v warnings of pods, want one for each new one", warned(hooks.HandlerName(hooks.PathValidatePods)))
 		}
 	})
 	t.Run("its image is changed", func(t *testing.T) {

@@ -88,7 +88,7 @@ func (c *cluster) register(t *testing.T) {
 		}
 		// The probe is about the validating hooks; the mutating ones are asked once they are known.
 		err := c.create(ctx, service("probe", "type: NodePort, ports: [{port: 80, nodePort: 1}]"))
-		if !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "mutate-services.portcullis.dev") {
+		if !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), hooks.MutateServicesName) {
 			return fmt.Errorf("the API server does not ask the mutating hooks: %w", err)
 		}
 		return nil
@@ -148,12 +148,12 @@ func (c *cluster) testRefusals(t *testing.T) {
 	const container = "{name: c, image: i, ports: [{containerPort: 80, hostPort: %d%s}]}"
 	one := func(port int, more string) string { return "containers: [" + fmt.Sprintf(container, port, more) + "]" }
 	for _, r := range []refusal{
-		{"PC0101", "mutate-pods", podText("r0101", one(8001, ", hostIP: not-an-ip"))},
-		{"PC0103", "mutate-services", service("r0103", "type: NodePort, ports: [{name: a, port: 80, nodePort: 31001}, {name: b, port: 81, nodePort: 31001}]")},
-		{"PC0104", "mutate-services", service("r0104", "ports: [{port: 80, nodePort: 31004}]")},
-		{"PC0201", "mutate-pods", podText("r0201", one(31500, ""))},
-		{"PC0301", "mutate-services", service("r0301", "type: NodePort, ports: [{port: 80, nodePort: 1}]")},
-		{"PC0302", "validate-workloads", `{apiVersion: apps/v1, kind: Deployment, metadata: {name: r0302, namespace: default}, spec: {selector: {matchLabels: {a: b}},
+		{"PC0101", hooks.HandlerName(hooks.PathMutatePods), podText("r0101", one(8001, ", hostIP: not-an-ip"))},
+		{"PC0103", hooks.HandlerName(hooks.PathMutateServices), service("r0103", "type: NodePort, ports: [{name: a, port: 80, nodePort: 31001}, {name: b, port: 81, nodePort: 31001}]")},
+		{"PC0104", hooks.HandlerName(hooks.PathMutateServices), service("r0104", "ports: [{port: 80, nodePort: 31004}]")},
+		{"PC0201", hooks.HandlerName(hooks.PathMutatePods), podText("r0201", one(31500, ""))},
+		{"PC0301", hooks.HandlerName(hooks.PathMutateServices), service("r0301", "type: NodePort, ports: [{port: 80, nodePort: 1}]")},
+		{"PC0302", hooks.HandlerName(hooks.PathValidateWorkload), `{apiVersion: apps/v1, kind: Deployment, metadata: {name: r0302, namespace: default}, spec: {selector: {matchLabels: {a: b}},
 			template: {metadata: {labels: {a: b}}, spec: {` + one(10250, "") + `}}}}`},
 	} {
 		t.Run(r.code, func(t *testing.T) { c.testRefusal(t, r) })
@@ -167,7 +167,7 @@ func (c *cluster) testRefusal(t *testing.T, r refusal) {
 		t.Fatal(err)
 	}
 	refused := c.create(t.Context(), r.object)
-	if !apierrors.IsInvalid(refused) || !strings.Contains(refused.Error(), "("+r.code+")") || !strings.Contains(refused.Error(), r.hook+".portcullis.dev") {
+	if !apierrors.IsInvalid(refused) || !strings.Contains(refused.Error(), "("+r.code+")") || !strings.Contains(refused.Error(), r.hook+hooks.Suffix) {
 		t.Fatalf("%v, want a refusal of %s by %s", refused, r.code, r.hook)
 	}
 	after, err := c.Webhook.Count(t.Context(), "portcullis_admission_findings_total", counted...)

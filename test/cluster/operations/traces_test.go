@@ -24,6 +24,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
@@ -119,7 +120,7 @@ func (c *cluster) testTraces(t *testing.T) {
 	}
 	var ours, parent span
 	poll.Until(t, func(context.Context) (err error) {
-		ours, parent, err = c.collector.find("mutate-pods", "traced")
+		ours, parent, err = c.collector.find(hooks.HandlerName(hooks.PathMutatePods), "traced")
 		return err
 	})
 	if parent.service != "apiserver" || parent.Kind != tracev1.Span_SPAN_KIND_CLIENT {

@@ -146,7 +146,7 @@ func (s *site) arm(t *testing.T) {
 			probe := service("probe", "default")
 			probe.Spec.Ports[0].NodePort = 1
 			err := c.Create(t.Context(), probe, client.DryRunAll)
-			if apierrors.IsInvalid(err) && strings.Contains(err.Error(), ".portcullis.dev") {
+			if apierrors.IsInvalid(err) && strings.Contains(err.Error(), hooks.Suffix) {
 				return nil
 			}
 			return fmt.Errorf("API server %d does not ask the webhook: %w", server, err)

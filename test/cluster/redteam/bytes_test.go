@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 )
 
@@ -120,13 +121,13 @@ func (s source) input() string {
 	if s.chance(2) {
 		body = "{" + strings.Repeat(" ", 8<<20) + "}"
 	}
-	method, path := "POST", s.pick("/validate-pods", "/validate-services", "/validate-workloads", "/validate-scale", "/mutate-pods", "/mutate-services")
+	method, path := "POST", s.pick(hooks.PathValidatePods, hooks.PathValidateServices, hooks.PathValidateWorkload, hooks.PathValidateScale, hooks.PathMutatePods, hooks.PathMutateServices)
 	kind, length := "application/json", fmt.Sprintf("Content-Length: %d", len(body))
 	switch s.IntN(12) {
 	case 0:
 		method = s.pick("GET", "HEAD", "PUT", "OPTIONS", "CONNECT", "", "POST POST")
 	case 1:
-		path = s.pick("", "*", "//validate-pods", "/x/validate-pods", "/%00", "/"+strings.Repeat("a", 1<<14), "http://x/validate-pods")
+		path = s.pick("", "*", "/"+hooks.PathValidatePods, "/x"+hooks.PathValidatePods, "/%00", "/"+strings.Repeat("a", 1<<14), "http://x"+hooks.PathValidatePods)
 	case 2:
 		kind = s.pick("", "application/yaml", "text/plain", "application/json; charset=\x01", "multipart/form-data; boundary=x")
 	case 3:

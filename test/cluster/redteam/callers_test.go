@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
@@ -73,7 +74,7 @@ func TestClientCertificate(t *testing.T) {
 			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 		}
 		stranger := http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}, Timeout: 5 * time.Second}
-		answer, err := stranger.Post(r.Webhook.URL()+"/validate-pods", "application/json", strings.NewReader("{}"))
+		answer, err := stranger.Post(r.Webhook.URL()+hooks.PathValidatePods, "application/json", strings.NewReader("{}"))
 		if err != nil {
 			return "refused"
 		}

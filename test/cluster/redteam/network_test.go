@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
@@ -117,7 +118,7 @@ func forgeries() []forgery {
 func forged() []forgery {
 	return []forgery{
 		{"W1", "ports, kept in somebody's name", func(s *stranger) string {
-			forged := s.forge("/validate-pods", admissionv1.Create, objects.One(s.T, "victim", pod("p", "nodeName: n1, ", "hostPort: 30810")), nil)
+			forged := s.forge(hooks.PathValidatePods, admissionv1.Create, objects.One(s.T, "victim", pod("p", "nodeName: n1, ", "hostPort: 30810")), nil)
 			var err error
 			poll.Until(s.T, func(context.Context) error { // a client of client-go tries again
 				err = s.keep(s.tenant, s.object(objects.Service("mine", "type: NodePort, ports: [{port: 80, nodePort: 30810}]")))
@@ -134,7 +135,7 @@ func forged() []forgery {
 			stored.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Service"))
 			changed := stored.DeepCopy()
 			changed.Spec.Ports[0].NodePort = 30811
-			forged := s.forge("/validate-services", admissionv1.Update, changed, &stored)
+			forged := s.forge(hooks.PathValidateServices, admissionv1.Update, changed, &stored)
 			return forged + ", then " + finding.Answer(s.create(pod("p", "", "hostPort: 30800")))
 		}, "200 allowed, then 422 Invalid PC0201 Service victim/shop"},
 		{"W3", "numbers of a pool, booked in another namespace's name", func(s *stranger) string {
@@ -143,7 +144,7 @@ func forged() []forgery {
 			poll.Until(s.T, func(context.Context) error { // until the other's limit is reached
 				forged++
 				o := objects.One(s.T, other, objects.Service(fmt.Sprint("s", forged), "type: NodePort, ports: [{port: 80, protocol: TCP}]"))
-				if answer := s.forge("/mutate-services", admissionv1.Create, o, nil); answer != "200 422" {
+				if answer := s.forge(hooks.PathMutateServices, admissionv1.Create, o, nil); answer != "200 422" {
 					return errors.New(answer)
 				}
 				return nil
@@ -172,12 +173,12 @@ func forged() []forgery {
 		{"W1", "a release, of what somebody else has", func(s *stranger) string {
 			s.victimHas(objects.Service("shop-2", "type: NodePort, ports: [{port: 80, nodePort: 30812}]"))
 			gone := objects.One(s.T, "victim", objects.Service("shop-2", "ports: [{port: 80}]"))
-			forged := s.forge("/validate-services", admissionv1.Update, gone, s.made[len(s.made)-1])
+			forged := s.forge(hooks.PathValidateServices, admissionv1.Update, gone, s.made[len(s.made)-1])
 			return forged + ", then " + finding.Answer(s.create(pod("p", "", "hostPort: 30812")))
 		}, "200 allowed, then 422 Invalid PC0201 Service victim/shop-2"},
 		{"W1", "a pod that a node says is a mirror pod", func(s *stranger) string {
 			o := objects.One(s.T, "victim", with("annotations: {kubernetes.io/config.mirror: x}", pod("p", "nodeName: n1, ", "hostPort: 30813")))
-			forged := s.forge("/validate-pods", admissionv1.Create, o, nil)
+			forged := s.forge(hooks.PathValidatePods, admissionv1.Create, o, nil)
 			var err error
 			poll.Until(s.T, func(context.Context) error {
 				err = s.keep(s.tenant, s.object(objects.Service("mine", "type: NodePort, ports: [{port: 80, nodePort: 30813}]")))
@@ -198,24 +199,24 @@ func forged() []forgery {
 func bodies() []forgery {
 	return []forgery{
 		{"W6", "YAML, whose aliases grow", func(s *stranger) string {
-			return s.post("/validate-pods", "application/yaml", strings.NewReader("a: &a [x, x]\n"))
+			return s.post(hooks.PathValidatePods, "application/yaml", strings.NewReader("a: &a [x, x]\n"))
 		}, "415"},
 		{"W6", "JSON that is no object", func(s *stranger) string {
-			return s.post("/validate-pods", "application/json", strings.NewReader("a: &a [x, x]\n"))
+			return s.post(hooks.PathValidatePods, "application/json", strings.NewReader("a: &a [x, x]\n"))
 		}, "400"},
 		{"W5", "a body of 18 MB", func(s *stranger) string {
-			return s.post("/validate-pods", "application/json", bytes.NewReader(append([]byte("{"), bytes.Repeat([]byte(" "), 18<<20)...)))
+			return s.post(hooks.PathValidatePods, "application/json", bytes.NewReader(append([]byte("{"), bytes.Repeat([]byte(" "), 18<<20)...)))
 		}, "413"},
 		{"W5", "a pod of a hundred thousand ports", func(s *stranger) string {
 			ports := "containerPort: 80" + strings.Repeat("}, {containerPort: 80", 100_000)
-			return s.forge("/validate-pods", admissionv1.Create, s.object(objects.Pod("p", objects.Containers(ports))), nil)
+			return s.forge(hooks.PathValidatePods, admissionv1.Create, s.object(objects.Pod("p", objects.Containers(ports))), nil)
 		}, "200 413"},
 		{"W7", "bodies that never come to their end, and others who ask", func(s *stranger) string {
 			var all sync.WaitGroup
 			ctx, stop := context.WithCancel(s.Context())
 			for range 400 {
 				all.Go(func() {
-					req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/validate-pods", slow{100 * time.Millisecond})
+					req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+hooks.PathValidatePods, slow{100 * time.Millisecond})
 					if err != nil {
 						return
 					}
@@ -240,7 +241,7 @@ func malformed() []forgery {
 	const about = `{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {` + of + `, "object": `
 	posted := func(name, body, want string) forgery {
 		return forgery{"malformed", name, func(s *stranger) string {
-			return s.post("/validate-pods", "application/json", strings.NewReader(body))
+			return s.post(hooks.PathValidatePods, "application/json", strings.NewReader(body))
 		}, want}
 	}
 	port := func(value string) string {
@@ -307,7 +308,7 @@ func connections() []forgery {
 			return fmt.Sprint(answer.StatusCode)
 		}, want}
 	}
-	hooks := func(path string) func(*stranger) string { return func(s *stranger) string { return s.url + path } }
+	ofHooks := func(path string) func(*stranger) string { return func(s *stranger) string { return s.url + path } }
 	metrics := func(path string) func(*stranger) string {
 		return func(s *stranger) string { return "http://" + s.Webhook.MetricsAddress() + path }
 	}
@@ -320,21 +321,21 @@ func connections() []forgery {
 		dialled("1.2", "TLS 1.2", &tls.Config{MaxVersion: tls.VersionTLS12}),
 		dialled("1.3", "TLS 1.3", &tls.Config{MinVersion: tls.VersionTLS13}),
 		dialled("another name than the certificate's", "refused", &tls.Config{ServerName: "example.com"}),
-		asked("plain HTTP", http.MethodPost, "400", func(s *stranger) string { return strings.Replace(s.url, "https", "http", 1) + "/validate-pods" }),
-		asked("GET of a hook", http.MethodGet, "405", hooks("/validate-pods")),
-		asked("PUT to a hook", http.MethodPut, "405", hooks("/validate-pods")),
-		asked("DELETE of a hook", http.MethodDelete, "405", hooks("/validate-pods")),
-		asked("TRACE of a hook", http.MethodTrace, "405", hooks("/validate-pods")),
-		asked("the hooks' metrics", http.MethodGet, "404", hooks("/metrics")),
-		asked("a path above", http.MethodPost, "404", hooks("/../../etc/passwd")),
-		asked("a segment before a hook", http.MethodPost, "404", hooks("/0123456789abcdef0123456789abcdef/validate-pods")),
+		asked("plain HTTP", http.MethodPost, "400", func(s *stranger) string { return strings.Replace(s.url, "https", "http", 1) + hooks.PathValidatePods }),
+		asked("GET of a hook", http.MethodGet, "405", ofHooks(hooks.PathValidatePods)),
+		asked("PUT to a hook", http.MethodPut, "405", ofHooks(hooks.PathValidatePods)),
+		asked("DELETE of a hook", http.MethodDelete, "405", ofHooks(hooks.PathValidatePods)),
+		asked("TRACE of a hook", http.MethodTrace, "405", ofHooks(hooks.PathValidatePods)),
+		asked("the hooks' metrics", http.MethodGet, "404", ofHooks("/metrics")),
+		asked("a path above", http.MethodPost, "404", ofHooks("/../../etc/passwd")),
+		asked("a segment before a hook", http.MethodPost, "404", ofHooks("/0123456789abcdef0123456789abcdef"+hooks.PathValidatePods)),
 	}
 	for _, id := range tls.InsecureCipherSuites() {
 		if slices.Contains(id.SupportedVersions, tls.VersionTLS12) {
 			all = append(all, dialled(id.Name, "refused", suite(id.ID)))
 		}
 	}
-	for name, at := range inOrder(map[string]func(string) func(*stranger) string{"hooks": hooks, "metrics": metrics, "health": health}) {
+	for name, at := range inOrder(map[string]func(string) func(*stranger) string{"hooks": ofHooks, "metrics": metrics, "health": health}) {
 		for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/cmdline", "/debug/vars"} {
 			all = append(all, asked(path+" beside the "+name, http.MethodGet, "404", at(path)))
 		}

@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
@@ -76,9 +77,9 @@ func TestOverloads(t *testing.T) {
 		}},
 		{"100 bodies that never end, from the network", 100, func(i int) {
 			time.Sleep(time.Duration(i%100) * 10 * time.Millisecond) // handshakes are another overload
-			s.post("/validate-pods", "application/json", slow{100 * time.Millisecond})
+			s.post(hooks.PathValidatePods, "application/json", slow{100 * time.Millisecond})
 		}},
-		{"bodies of 6 MiB, from the network", 8, func(int) { s.post("/validate-pods", "application/json", bytes.NewReader(blank)) }},
+		{"bodies of 6 MiB, from the network", 8, func(int) { s.post(hooks.PathValidatePods, "application/json", bytes.NewReader(blank)) }},
 	} {
 		loaded := overload(t, w, w.Webhook, other, long, o.clients, o.once)
 		t.Logf("%s: %s; median %.1f, ninth decile %.1f times the undisturbed", o.name, loaded,

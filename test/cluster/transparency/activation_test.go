@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/finding"
 	"github.com/portcullis-k8s/portcullis/test/lab/kubelet"
@@ -184,7 +185,7 @@ func autoscaler(t *testing.T, r *rig.Rig, c client.Client) {
 		t.Fatal(err)
 	}
 	objects.Running(t, c, ns, "auto", 3)
-	if n, err := r.Webhook.Count(t.Context(), "portcullis_admission_verdicts_total", `hook="validate-scale"`); err != nil || n > 0 {
+	if n, err := r.Webhook.Count(t.Context(), "portcullis_admission_verdicts_total", fmt.Sprintf("hook=%q", hooks.HandlerName(hooks.PathValidateScale))); err != nil || n > 0 {
 		t.Errorf("the webhook was asked %v times about the scale, %v", n, err)
 	}
 }

@@ -275,5 +275,5 @@ func (r *Rig) probeWorkload(ctx context.Context) error {
 }
 
 func isOurs(err error) bool {
-	return apierrors.IsInvalid(err) && strings.Contains(err.Error(), ".portcullis.dev")
+	return apierrors.IsInvalid(err) && strings.Contains(err.Error(), hooks.Suffix)
 }

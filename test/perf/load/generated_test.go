@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 )
 
@@ -39,7 +40,7 @@ func TestGenerated(t *testing.T) {
 		t.Errorf("%+v, %v", load, err)
 	}
 	taken := nodePortService("taken", firstNodePort)
-	_, err = NewDriver(address, []Review{{"/validate-services", review(t, "Service", "services", taken)}}).Run(1, 200*time.Millisecond)
+	_, err = NewDriver(address, []Review{{hooks.PathValidateServices, review(t, "Service", "services", taken)}}).Run(1, 200*time.Millisecond)
 	if err == nil || !strings.Contains(err.Error(), "PC0201") {
 		t.Errorf("a number that is taken: %v, want a refusal", err)
 	}

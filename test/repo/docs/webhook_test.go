@@ -31,7 +31,7 @@ func TestGoldenHooks(t *testing.T) {
 	conditions := map[string]bool{}
 	add := func(name string, rules []admissionregistrationv1.RuleWithOperations, matches []admissionregistrationv1.MatchCondition, policy admissionregistrationv1.FailurePolicyType, timeout int32) {
 		table = append(table, []string{
-			code(strings.TrimSuffix(name, ".portcullis.dev")), resources(rules), operations(rules), names(matches, conditions), string(policy), fmt.Sprintf("%d s", timeout),
+			code(strings.TrimSuffix(name, hooks.Suffix)), resources(rules), operations(rules), names(matches, conditions), string(policy), fmt.Sprintf("%d s", timeout),
 		})
 	}
 	registration := hooks.Shipped()

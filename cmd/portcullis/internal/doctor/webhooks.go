@@ -33,7 +33,7 @@ func (d *installation) registration(ctx context.Context) []report.DoctorCheck {
 
 func (d *installation) drift(ours []hook) report.DoctorCheck {
 	const name = "webhook configurations"
-	guard := slices.ContainsFunc(ours, func(h hook) bool { return strings.HasPrefix(h.name, "guard-bindings.") })
+	guard := slices.ContainsFunc(ours, func(h hook) bool { return h.name == hooks.GuardBindingsName })
 	var differs []string
 	shipped := shippedHooks(guard)
 	for _, want := range shipped {

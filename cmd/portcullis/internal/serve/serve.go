@@ -18,7 +18,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -41,6 +40,7 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/controller/arming"
 	certs "github.com/portcullis-k8s/portcullis/pkg/controller/certificates"
 	"github.com/portcullis-k8s/portcullis/pkg/extract"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/journal"
 	"github.com/portcullis-k8s/portcullis/pkg/observe"
 	"github.com/portcullis-k8s/portcullis/scheduling"
@@ -235,7 +235,7 @@ func (o *options) serve(manager ctrl.Manager, settings *extract.Settings, known 
 	reviews := newReception(o.serving.maxRequests, maxReview, maxBodies, refused)
 	reviews.heavy = semaphore.NewWeighted(maxHeavy)
 	for path, handler := range handlers.Hooks() {
-		reviews.register(server, path, accepts, traces.traced(strings.TrimPrefix(path, "/"), handler))
+		reviews.register(server, path, accepts, traces.traced(hooks.HandlerName(path), handler))
 	}
 	return observer, handlers
 }

@@ -1,6 +1,7 @@
 package fake
 
 import (
+	"strings"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
+	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 )
 
 // PortPool is the pool p of 30100-30109 for namespaces with team=blue, whose released ports wait for a minute.
@@ -66,9 +68,9 @@ func Pod(namespace, name string, hostPorts ...int32) *corev1.Pod {
 // ValidatingConfiguration has two webhooks that are armed, and a guard, whose failurePolicy is always Ignore.
 func ValidatingConfiguration(policy admissionregistrationv1.FailurePolicyType, annotations map[string]string) *admissionregistrationv1.ValidatingWebhookConfiguration {
 	c := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "portcullis", Annotations: annotations}}
-	for _, name := range []string{"validate-services", "validate-workloads", "guard-namespaces"} {
-		w := admissionregistrationv1.ValidatingWebhook{Name: name + ".portcullis.dev", FailurePolicy: new(policy)}
-		if name == "guard-namespaces" {
+	for _, name := range []string{hooks.ValidateServicesName, hooks.ValidateWorkloadsName, hooks.GuardPrefix + "namespaces" + hooks.Suffix} {
+		w := admissionregistrationv1.ValidatingWebhook{Name: name, FailurePolicy: new(policy)}
+		if strings.HasPrefix(name, hooks.GuardPrefix) {
 			w.FailurePolicy = new(admissionregistrationv1.Ignore)
 		}
 		c.Webhooks = append(c.Webhooks, w)
