@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/portcullis-k8s/portcullis/test/lab/alone"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 )
 
@@ -15,7 +16,7 @@ import (
 func many(n int, port func(i int) corev1.ContainerPort) func(*testing.T, string) client.Object {
 	return func(t *testing.T, namespace string) client.Object {
 		o := objects.One(t, namespace, `{apiVersion: apps/v1, kind: Deployment, metadata: {name: many}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: x}]}}}}`)
-		c := &templateOf(o).Spec.Containers[0]
+		c := &alone.Template(o).Spec.Containers[0]
 		for i := range n {
 			c.Ports = append(c.Ports, port(i))
 		}
@@ -123,9 +124,9 @@ func (h *hostile) test(t *testing.T) {
 			request = func() error { return h.Update(t.Context(), o, client.DryRunAll) }
 		}
 		a := h.try(request)
-		said := strings.Join(a.said(), "\n")
-		if a.other != nil || strings.Contains(said, "budget") || strings.Contains(said, "cost") || !strings.Contains(said, tt.want) || strings.Contains(said, tt.not) {
-			t.Errorf("%s: %v, %.2000q, want %q and not %q", tt.why, a.other, said, tt.want, tt.not)
+		said := strings.Join(a.Said(), "\n")
+		if a.Other != nil || strings.Contains(said, "budget") || strings.Contains(said, "cost") || !strings.Contains(said, tt.want) || strings.Contains(said, tt.not) {
+			t.Errorf("%s: %v, %.2000q, want %q and not %q", tt.why, a.Other, said, tt.want, tt.not)
 		}
 	}
 }

@@ -5,15 +5,12 @@ package policies
 import (
 	"context"
 	"os"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -21,11 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
-	configv1alpha1 "github.com/portcullis-k8s/portcullis/api/config/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/api/v1alpha1"
-	"github.com/portcullis-k8s/portcullis/pkg/extract"
-	"github.com/portcullis-k8s/portcullis/pkg/hooks"
 	"github.com/portcullis-k8s/portcullis/pkg/manifest"
+	"github.com/portcullis-k8s/portcullis/test/lab/alone"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/rig"
 	"github.com/portcullis-k8s/portcullis/webhook/vap"
@@ -76,51 +70,10 @@ func clusterOf(t *testing.T, config *rest.Config) *cluster {
 
 // as returns the client of whoever makes an object.
 func (c *cluster) as(o client.Object) client.Client {
-	if o.GetAnnotations()[byController] != "" {
+	if o.GetAnnotations()[alone.ByController] != "" {
 		return c.controller
 	}
 	return c.Client
-}
-
-// ours are the warnings of our policies since the last time.
-func (c *cluster) ours() []string {
-	var ours []string
-	for _, text := range c.warnings.Take() {
-		if policy, sentence, ok := strings.Cut(text, "': "); ok && strings.Contains(policy, "'portcullis-") {
-			ours = append(ours, sentence)
-		}
-	}
-	return ours
-}
-
-// source makes policies of a configuration's text and of pools and policies.
-func source(t *testing.T, config, objects string) vap.Source {
-	t.Helper()
-	read, err := configv1alpha1.Load([]byte(config))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := vap.Source{ExcludedNamespaces: hooks.Shipped().ExcludedNamespaces, Now: time.Now()}
-	if s.Settings, err = extract.NewSettings(read); err != nil {
-		t.Fatal(err)
-	}
-	scheme := manifest.Scheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
-	}
-	in, err := manifest.Parse("restrictions", []byte(objects), scheme)
-	if err != nil && objects != "" {
-		t.Fatal(err)
-	}
-	for _, o := range in.Objects {
-		switch o := o.Object.(type) {
-		case *v1alpha1.PortPool:
-			s.Pools = append(s.Pools, o)
-		case *v1alpha1.PortPolicy:
-			s.Policies = append(s.Policies, o)
-		}
-	}
-	return s
 }
 
 // install creates the policies of a source and removes them when the test ends. It returns when the API server judges by the
@@ -160,52 +113,13 @@ func (c *cluster) namespace(t *testing.T, labels map[string]string) string {
 	return ns.Name
 }
 
-// answer is what became of a request.
-type answer struct {
-	denied   string   // what a policy of ours said
-	warnings []string // of ours
-	other    error    // somebody else refused
-}
-
-// said returns all that our policies said.
-func (a answer) said() []string {
-	if a.denied != "" {
-		return append([]string{a.denied}, a.warnings...)
-	}
-	return a.warnings
-}
-
-// try makes a request and tells the answer.
-func (c *cluster) try(request func() error) answer {
-	c.ours()
+// try makes a request and returns the answer.
+func (c *cluster) try(request func() error) alone.Answer {
+	c.warnings.Take()
 	err := request()
-	a := answer{warnings: c.ours()}
-	if err == nil {
-		return a
-	}
-	if _, rest, ours := strings.Cut(err.Error(), "ValidatingAdmissionPolicy 'portcullis-"); ours && apierrors.IsInvalid(err) {
-		if _, a.denied, ours = strings.Cut(rest, " denied request: "); ours {
-			return a
-		}
-	}
-	a.other = err
-	return a
+	return alone.AnswerOf(err, c.warnings.Take())
 }
 
-func (c *cluster) dryRun(ctx context.Context, o client.Object) answer {
+func (c *cluster) dryRun(ctx context.Context, o client.Object) alone.Answer {
 	return c.try(func() error { return c.as(o).Create(ctx, o, client.DryRunAll) })
-}
-
-// codes returns the codes at the end of sentences, sorted, each once.
-func codes(sentences []string) []string {
-	var found []string
-	for _, s := range sentences {
-		code := s
-		if i := strings.LastIndex(s, "("); i >= 0 {
-			code = strings.TrimSuffix(s[i+1:], ")")
-		}
-		found = append(found, code)
-	}
-	slices.Sort(found)
-	return slices.Compact(found)
 }

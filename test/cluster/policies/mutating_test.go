@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/portcullis-k8s/portcullis/test/lab/alone"
 	"github.com/portcullis-k8s/portcullis/test/lab/controlplane"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
@@ -26,7 +27,7 @@ func TestMutating(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, controlplane.Options{})
 	in := c.namespace(t, nil)
-	for _, object := range source(t, "", "").Mutating("0.0.0.0") {
+	for _, object := range alone.Source(t, "", "").Mutating("0.0.0.0") {
 		c.create(t, object)
 	}
 	poll.Within(t, typeChecked, func(context.Context) error {
@@ -66,23 +67,23 @@ func TestBesideTheWebhook(t *testing.T) {
 	r := rig.Run(t, rig.Options{})
 	c := clusterOf(t, r.RESTConfig())
 	in := c.namespace(t, nil)
-	s := source(t, "", "")
+	s := alone.Source(t, "", "")
 	for _, object := range s.Mutating("0.0.0.0") {
 		c.create(t, object)
 	}
 	c.install(t, s)
 	c.settle(t)
 	for _, text := range []string{somePod, hostPod, "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: NodePort, ports: [{port: 80, nodePort: 30001}]}}"} {
-		if a := c.try(func() error { return c.Create(t.Context(), objects.One(t, in, text)) }); a.denied != "" || a.other != nil || len(a.warnings) > 0 {
+		if a := c.try(func() error { return c.Create(t.Context(), objects.One(t, in, text)) }); a.Denied != "" || a.Other != nil || len(a.Warnings) > 0 {
 			t.Errorf("%s: %+v", text, a)
 		}
 	}
 	a := c.dryRun(t.Context(), objects.One(t, in, "{apiVersion: v1, kind: Pod, metadata: {name: q}, spec: {containers: [{name: a, image: x, ports: [{containerPort: 80, hostPort: 10250}]}]}}"))
-	if a.denied == "" && a.other == nil {
+	if a.Denied == "" && a.Other == nil {
 		t.Error("a pod on the kubelet's port was let through")
 	}
 	a = c.dryRun(t.Context(), objects.One(t, in, "{apiVersion: v1, kind: Pod, metadata: {name: q}, spec: {containers: [{name: a, image: x, ports: [{containerPort: 80, hostPort: 30001}]}]}}"))
-	if a.other == nil {
+	if a.Other == nil {
 		t.Errorf("what only the webhook can know was let through: %+v", a)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/portcullis-k8s/portcullis/test/lab/alone"
 	"github.com/portcullis-k8s/portcullis/test/lab/objects"
 	"github.com/portcullis-k8s/portcullis/test/lab/poll"
 	"github.com/portcullis-k8s/portcullis/webhook/vap"
@@ -38,93 +39,9 @@ func (c *cluster) testTypes(t *testing.T, made *vap.Policies) {
 	}
 }
 
-// everyConfig and everyRestriction use everything that policies are made of.
-const everyConfig = `
-apiVersion: config.portcullis.dev/v1alpha1
-kind: PortcullisConfiguration
-reservedLocalPorts: "40000-40009"
-nodeReserved:
-- {name: kubelet, port: 10250, protocol: TCP}
-- {name: proxy, port: 10249, hostIP: 127.0.0.1, protocol: TCP}
-- {name: agent, port: 31999, protocol: UDP}
-- {name: loop, port: 31998, hostIP: "::1", protocol: TCP}
-- {name: six, port: 9100, hostIP: "::", protocol: TCP}
-`
-
-const everyRestriction = `
-apiVersion: portcullis.dev/v1alpha1
-kind: PortPool
-metadata: {name: team-a}
-spec: {ranges: [{port: 30100, endPort: 30199}], namespaceSelector: {matchLabels: {team: a}}, enforcement: Deny}
----
-apiVersion: portcullis.dev/v1alpha1
-kind: PortPool
-metadata: {name: draining}
-spec: {ranges: [{port: 30300, endPort: 30309}], namespaceSelector: {}, state: Draining, enforcement: Warn}
----
-apiVersion: portcullis.dev/v1alpha1
-kind: PortPool
-metadata: {name: gold}
-spec: {ranges: [{port: 30400, endPort: 30409}], namespaceSelector: {matchExpressions: [{key: team, operator: Exists}]}, serviceSelector: {matchLabels: {tier: gold}}, sharing: Shared}
----
-apiVersion: portcullis.dev/v1alpha1
-kind: PortPool
-metadata: {name: games}
-spec: {for: HostPorts, ranges: [{port: 7000, endPort: 7099}], namespaceSelector: {matchExpressions: [{key: team, operator: In, values: [games]}]}, enforcement: Deny}
----
-apiVersion: portcullis.dev/v1alpha1
-kind: PortPolicy
-metadata: {name: no-ports}
-spec:
-  namespaceSelector: {matchLabels: {policy: none}}
-  enforcement: Deny
-  message: ask the platform team
-  nodePorts: {mode: Forbidden}
-  hostPorts: {mode: Forbidden, hostNetwork: Forbidden}
-  exceptions:
-  - {name: edge, objectSelector: {matchLabels: {app: edge}}, reason: it is the edge}
-  - {name: late, objectSelector: {matchLabels: {app: late}}, reason: it was the edge, expiresAt: "2020-01-01T00:00:00Z"}
-  - {name: soon, objectSelector: {matchLabels: {app: soon}}, reason: it will move, expiresAt: "2100-01-01T00:00:00Z"}
----
-apiVersion: portcullis.dev/v1alpha1
-kind: PortPolicy
-metadata: {name: some-ports}
-spec:
-  namespaceSelector: {matchLabels: {policy: some}}
-  enforcement: Deny
-  nodePorts: {mode: Restricted, allowed: [{port: 30100, endPort: 30109}], loadBalancerNodePorts: Forbidden}
-  hostPorts:
-    mode: Restricted
-    nodePortRange: Forbidden
-    allowed:
-    - {port: 8080, endPort: 8089, protocols: [TCP]}
-    - {port: 9000, hostIPs: [127.0.0.1, "::ffff:10.0.0.1"]}
-    - {port: 9001, hostIPs: ["0.0.0.0", "::"]}
-    - {port: 30500}
----
-apiVersion: portcullis.dev/v1alpha1
-kind: PortPolicy
-metadata: {name: pools-only}
-spec:
-  namespaceSelector: {matchLabels: {policy: pools}}
-  enforcement: Deny
-  nodePorts: {mode: PoolOnly, explicitRequests: Forbidden}
-  reserved:
-  - {name: backup, ports: [{port: 8700, endPort: 8710, hostIPs: ["0.0.0.0"]}], nodeSelector: {}, reason: the backup agent}
-  - {name: gpu, ports: [{port: 8800}], nodeSelector: {matchLabels: {gpu: "true"}}}
----
-apiVersion: portcullis.dev/v1alpha1
-kind: PortPolicy
-metadata: {name: noisy}
-spec:
-  namespaceSelector: {matchLabels: {policy: noisy}}
-  enforcement: Warn
-  hostPorts: {mode: Forbidden, hostNetwork: Forbidden}
-`
-
 // TestUnseen: what of the restrictions no policy can say is told.
 func TestUnseen(t *testing.T) {
-	made, err := source(t, everyConfig+"enforcement: {PC0503: Deny}\n", everyRestriction).Validating()
+	made, err := alone.Source(t, alone.EveryConfig+"enforcement: {PC0503: Deny}\n", alone.EveryRestriction).Validating()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,15 +132,15 @@ func (c *cluster) testRules(t *testing.T) {
 		{"some", fmt.Sprintf(service, "type: LoadBalancer, ports: [{port: 80}]"), "denied: spec.allocateLoadBalancerNodePorts: PortPolicy some-ports allows load balancers of namespace $some no node ports; set it to false (PC0310)"},
 	} {
 		a := c.dryRun(t.Context(), objects.One(t, in[tt.where], tt.object))
-		got := strings.Join(a.warnings, "\n")
-		if a.denied != "" {
-			got = "denied: " + a.denied
+		got := strings.Join(a.Warnings, "\n")
+		if a.Denied != "" {
+			got = "denied: " + a.Denied
 		}
 		for name, is := range in {
 			tt.want = strings.ReplaceAll(tt.want, "$"+name, is)
 		}
-		if a.other != nil || got != tt.want {
-			t.Errorf("%s: %s: %v\n got %s\nwant %s", tt.where, tt.object, a.other, got, tt.want)
+		if a.Other != nil || got != tt.want {
+			t.Errorf("%s: %s: %v\n got %s\nwant %s", tt.where, tt.object, a.Other, got, tt.want)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package policies
+package alone
 
 import (
 	"fmt"
@@ -14,10 +14,11 @@ import (
 	"github.com/portcullis-k8s/portcullis/pkg/extract/specimen"
 )
 
-func oneOf[T any](s specimen.Source, list ...T) T { return list[s.IntN(len(list))] }
+// OneOf draws one of a list.
+func OneOf[T any](s specimen.Source, list ...T) T { return list[s.IntN(len(list))] }
 
-// draw makes an object of any kind that is judged. Most of them the API server would take.
-func draw(s specimen.Source, namespace string) client.Object {
+// Draw makes an object of any kind that is judged. Most of them the API server would take.
+func Draw(s specimen.Source, namespace string) client.Object {
 	var o client.Object
 	switch s.IntN(15) {
 	case 0:
@@ -43,7 +44,7 @@ func draw(s specimen.Source, namespace string) client.Object {
 	o.SetName(fmt.Sprintf("o%d", s.IntN(1000000)))
 	if _, isService := o.(*corev1.Service); !isService && s.IntN(6) == 0 {
 		if s.IntN(2) == 0 {
-			o.SetAnnotations(map[string]string{byController: "yes"}) // else somebody else says so
+			o.SetAnnotations(map[string]string{ByController: "yes"}) // else somebody else says so
 		}
 		o.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "rs", UID: "1", Controller: new(true)}})
 	}
@@ -51,17 +52,17 @@ func draw(s specimen.Source, namespace string) client.Object {
 	return o
 }
 
-// byController is the annotation of an object that the test has the controller manager make.
-const byController = "example.com/by-controller"
+// ByController is the annotation of an object that a test has the controller manager make.
+const ByController = "example.com/by-controller"
 
-// redraw is another version of an object.
-func redraw(s specimen.Source, o client.Object) client.Object {
+// Redraw is another version of an object.
+func Redraw(s specimen.Source, o client.Object) client.Object {
 	now := o.DeepCopyObject().(client.Object)
 	switch s.IntN(4) {
 	case 0: // something else is changed
-		now.SetAnnotations(map[string]string{"changed": "yes", byController: o.GetAnnotations()[byController]})
+		now.SetAnnotations(map[string]string{"changed": "yes", ByController: o.GetAnnotations()[ByController]})
 	case 1: // a part of it
-		if template := templateOf(now); template != nil {
+		if template := Template(now); template != nil {
 			template.Spec.Containers = append(template.Spec.Containers, containers(s, "more", 1, template.Spec.HostNetwork)...)
 			break
 		}
@@ -79,7 +80,7 @@ func fill(s specimen.Source, o client.Object) {
 		return
 	}
 	template := corev1.PodTemplateSpec{}
-	template.Labels = map[string]string{"app": oneOf(s, "web", "web", "edge", "late", "soon")}
+	template.Labels = map[string]string{"app": OneOf(s, "web", "web", "edge", "late", "soon")}
 	fillPod(s, &template.Spec)
 	selector := &metav1.LabelSelector{MatchLabels: map[string]string{"sel": "x"}}
 	template.Labels["sel"] = "x"
@@ -101,8 +102,8 @@ func fill(s specimen.Source, o client.Object) {
 		o.Spec.Selector, o.Spec.Template, o.Spec.ServiceName = selector, template, "x"
 	case *appsv1.DaemonSet:
 		o.Spec.Selector, o.Spec.Template = selector, template
-		o.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{Type: oneOf(s, appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType)}
-		if surge := oneOf(s, "", "1", "10%", "0"); surge != "" && o.Spec.UpdateStrategy.Type == appsv1.RollingUpdateDaemonSetStrategyType {
+		o.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{Type: OneOf(s, appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType)}
+		if surge := OneOf(s, "", "1", "10%", "0"); surge != "" && o.Spec.UpdateStrategy.Type == appsv1.RollingUpdateDaemonSetStrategyType {
 			of, unavailable := intstr.Parse(surge), intstr.FromInt32(0)
 			if surge == "0" {
 				unavailable = intstr.FromInt32(1)
@@ -122,7 +123,8 @@ func fill(s specimen.Source, o client.Object) {
 	}
 }
 
-func templateOf(o client.Object) *corev1.PodTemplateSpec {
+// Template is the pod template of an object; nil: it has none that can be changed.
+func Template(o client.Object) *corev1.PodTemplateSpec {
 	switch o := o.(type) {
 	case *appsv1.Deployment:
 		return &o.Spec.Template
@@ -147,7 +149,7 @@ func fillPod(s specimen.Source, spec *corev1.PodSpec) {
 		}
 	}
 	if s.IntN(8) == 0 {
-		spec.Containers[0].Name = oneOf(s, "kubelet", "proxy", "six")
+		spec.Containers[0].Name = OneOf(s, "kubelet", "proxy", "six")
 	}
 }
 
@@ -162,9 +164,9 @@ func containers(s specimen.Source, name string, n int, hostNetwork bool) []corev
 	for i := range n {
 		c := corev1.Container{Name: fmt.Sprintf("%s%d", name, i), Image: "x", ImagePullPolicy: corev1.PullIfNotPresent, TerminationMessagePolicy: corev1.TerminationMessageReadFile}
 		for range s.IntN(4) {
-			p := corev1.ContainerPort{ContainerPort: oneOf[int32](s, 80, 81, 8080, 8085, 9000, 7001, 30500, 30062), Protocol: oneOf(s, corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolUDP)}
+			p := corev1.ContainerPort{ContainerPort: OneOf[int32](s, 80, 81, 8080, 8085, 9000, 7001, 30500, 30062), Protocol: OneOf(s, corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolUDP)}
 			if s.IntN(4) > 0 {
-				p.HostPort, p.HostIP = oneOf[int32](s, 80, 8080, 8085, 8085, 9000, 9001, 9100, 10249, 10250, 7001, 8705, 30500, 30062, 31999, 40001, 45000), oneOf(s, hostIPs()...)
+				p.HostPort, p.HostIP = OneOf[int32](s, 80, 8080, 8085, 8085, 9000, 9001, 9100, 10249, 10250, 7001, 8705, 30500, 30062, 31999, 40001, 45000), OneOf(s, hostIPs()...)
 			}
 			if hostNetwork && p.HostPort != 0 {
 				p.ContainerPort = p.HostPort
@@ -177,9 +179,9 @@ func containers(s specimen.Source, name string, n int, hostNetwork bool) []corev
 }
 
 func fillService(s specimen.Source, svc *corev1.Service) {
-	svc.Labels = map[string]string{"app": oneOf(s, "web", "web", "edge", "late", "soon"), "tier": oneOf(s, "gold", "none")}
+	svc.Labels = map[string]string{"app": OneOf(s, "web", "web", "edge", "late", "soon"), "tier": OneOf(s, "gold", "none")}
 	was := svc.Spec
-	svc.Spec = corev1.ServiceSpec{Type: oneOf(s, corev1.ServiceTypeNodePort, corev1.ServiceTypeNodePort, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeExternalName)}
+	svc.Spec = corev1.ServiceSpec{Type: OneOf(s, corev1.ServiceTypeNodePort, corev1.ServiceTypeNodePort, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeExternalName)}
 	if svc.ResourceVersion != "" { // a type that is changed and an address that is kept do not go together
 		svc.Spec.Type, svc.Spec.ClusterIP, svc.Spec.ClusterIPs, svc.Spec.IPFamilies = was.Type, was.ClusterIP, was.ClusterIPs, was.IPFamilies
 	}
@@ -192,7 +194,7 @@ func fillService(s specimen.Source, svc *corev1.Service) {
 			svc.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 			svc.Spec.HealthCheckNodePort = was.HealthCheckNodePort
 			if was.HealthCheckNodePort == 0 && s.IntN(2) == 0 {
-				svc.Spec.HealthCheckNodePort = oneOf[int32](s, 30100, 30120, 30301, 32000)
+				svc.Spec.HealthCheckNodePort = OneOf[int32](s, 30100, 30120, 30301, 32000)
 			}
 		}
 	case corev1.ServiceTypeExternalName:
@@ -205,7 +207,7 @@ func fillService(s specimen.Source, svc *corev1.Service) {
 		numbers = append(numbers, 30106, 30108)
 	}
 	for i := range 1 + s.IntN(3) {
-		p := corev1.ServicePort{Name: fmt.Sprintf("p%d", i), Port: int32(80 + i), Protocol: oneOf(s, corev1.ProtocolTCP, corev1.ProtocolUDP), NodePort: oneOf(s, numbers...)}
+		p := corev1.ServicePort{Name: fmt.Sprintf("p%d", i), Port: int32(80 + i), Protocol: OneOf(s, corev1.ProtocolTCP, corev1.ProtocolUDP), NodePort: OneOf(s, numbers...)}
 		if svc.Spec.Type == corev1.ServiceTypeExternalName && p.NodePort == 80 {
 			p.NodePort = 0
 		}

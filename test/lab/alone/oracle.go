@@ -1,4 +1,4 @@
-package policies
+package alone
 
 import (
 	"cmp"
@@ -29,7 +29,7 @@ type oracle struct {
 	policies []check.Policy
 }
 
-func newOracle(t *testing.T, s vap.Source) *oracle {
+func newOracle(t testing.TB, s vap.Source) *oracle {
 	t.Helper()
 	o := &oracle{settings: s.Settings}
 	var pools []pool.Pool
@@ -78,7 +78,7 @@ func (o *oracle) judge(object, old client.Object, labels map[string]string) []to
 	} else {
 		in.Workload = workloadOf(object)
 		// Whether there is such a controller a policy knows by who makes the object.
-		in.Inherits = new(in.Workload.Owner.Controller != nil && object.GetAnnotations()[byController] != "")
+		in.Inherits = new(in.Workload.Owner.Controller != nil && object.GetAnnotations()[ByController] != "")
 		if old != nil {
 			in.OldWorkload = workloadOf(old)
 		}
