@@ -201,7 +201,6 @@ func fillService(s specimen.Source, svc *corev1.Service) {
 		svc.Spec.ExternalName = "example.org"
 	case corev1.ServiceTypeNodePort, corev1.ServiceTypeClusterIP:
 	}
-	// No two numbers are neighbours: one above another could be made up on a dry run.
 	numbers := []int32{0, 30102, 30104, 30107, 30150, 30302, 30305, 30402, 30404, 31999, 31998, 32001, 32003, 80, 29999, 41000}
 	if svc.ResourceVersion != "" {
 		numbers = append(numbers, 30106, 30108)
@@ -215,6 +214,15 @@ func fillService(s specimen.Source, svc *corev1.Service) {
 			p.NodePort = was.Ports[j].NodePort // which the API server would put back
 		}
 		svc.Spec.Ports = append(svc.Spec.Ports, p)
+	}
+	// No two new numbers are neighbours: one above another could be made up on a dry run.
+	for i := range svc.Spec.Ports {
+		p := &svc.Spec.Ports[i]
+		isBelow := func(o corev1.ServicePort) bool { return o.NodePort == p.NodePort-1 }
+		isBeside := p.NodePort-1 == svc.Spec.HealthCheckNodePort || p.NodePort == svc.Spec.HealthCheckNodePort-1
+		if p.NodePort != 0 && (isBeside || slices.ContainsFunc(svc.Spec.Ports, isBelow)) {
+			p.NodePort = 30110
+		}
 	}
 	if svc.ResourceVersion != "" && s.IntN(2) == 0 && len(was.Ports) > 0 {
 		svc.Spec.Ports = slices.Clone(was.Ports)

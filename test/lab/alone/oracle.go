@@ -76,11 +76,11 @@ func (o *oracle) judge(object, old client.Object, labels map[string]string) []to
 		}
 		who.For, who.Labels = pool.NodePorts, in.Service.Labels
 	} else {
-		in.Workload = workloadOf(object)
+		in.Workload = o.workloadOf(object)
 		// Whether there is such a controller a policy knows by who makes the object.
 		in.Inherits = new(in.Workload.Owner.Controller != nil && object.GetAnnotations()[ByController] != "")
 		if old != nil {
-			in.OldWorkload = workloadOf(old)
+			in.OldWorkload = o.workloadOf(old)
 		}
 		who.Labels = in.Workload.Labels
 	}
@@ -140,11 +140,11 @@ func portsOf(svc *corev1.Service) corev1.ServiceSpec {
 	return spec
 }
 
-func workloadOf(object client.Object) *check.Workload {
+func (o *oracle) workloadOf(object client.Object) *check.Workload {
 	if pod, ok := object.(*corev1.Pod); ok {
-		return extract.Pod(pod, nil, nil)
+		return extract.Pod(pod, nil, o.settings.Check.Trusted)
 	}
-	w, _ := extract.Workload(object, nil, nil)
+	w, _ := extract.Workload(object, nil, o.settings.Check.Trusted)
 	return w
 }
 
@@ -180,7 +180,7 @@ func sameWords(said string, t told) bool {
 		return strings.HasPrefix(t.sentence, said)
 	}
 	if t.code == check.SocketTwice { // of several that claim it, each may be named
-		before, _, _ := strings.Cut(t.sentence, " is claimed already by ")
+		before, _, _ := strings.Cut(t.sentence, " is already claimed by ")
 		return strings.HasPrefix(strings.ReplaceAll(said, "[::FFFF:a00:1]", "10.0.0.1"), before)
 	}
 	said = strings.ReplaceAll(said, "[::FFFF:a00:1]", "10.0.0.1") // which CEL cannot spell so
