@@ -96,7 +96,7 @@ func newAPIServer(t *testing.T, policies []runtime.Object, namespaces []*corev1.
 	c := clientset{fake.NewClientset(objects...)}
 	factory := informers.NewSharedInformerFactory(c, 0)
 	plugins := initializer.New(c, dynamicfake.NewSimpleDynamicClient(runtime.NewScheme()), factory, authorizerfactory.NewAlwaysDenyAuthorizer(),
-		utilfeature.DefaultFeatureGate, compatibility.DefaultBuildEffectiveVersion(), t.Context().Done(), meta.NewDefaultRESTMapper(nil))
+		utilfeature.DefaultFeatureGate, compatibility.DefaultBuildEffectiveVersion(), t.Context().Done(), newMapper())
 	for _, plugin := range []interface {
 		admission.Interface
 		admission.InitializationValidator
@@ -117,16 +117,27 @@ func newAPIServer(t *testing.T, policies []runtime.Object, namespaces []*corev1.
 	return api
 }
 
-// clientset has an OpenAPI that describes nothing: JSON patches need none.
+// newMapper knows the kinds of Kubernetes.
+func newMapper() meta.RESTMapper {
+	mapper := meta.NewDefaultRESTMapper(nil)
+	for kind := range legacyscheme.Scheme.AllKnownTypes() {
+		if kind.Version == "v1" {
+			mapper.Add(kind, meta.RESTScopeNamespace)
+		}
+	}
+	return mapper
+}
+
+// clientset has an OpenAPI, without which the plugin patches nothing.
 type clientset struct{ *fake.Clientset }
 
 func (c clientset) Discovery() discovery.DiscoveryInterfaces {
-	return undescribed{c.Clientset.Discovery()}
+	return described{c.Clientset.Discovery()}
 }
 
-type undescribed struct{ discovery.DiscoveryInterfaces }
+type described struct{ discovery.DiscoveryInterfaces }
 
-func (undescribed) OpenAPIV3() openapi.Client { return openapitest.NewFakeClient() }
+func (described) OpenAPIV3() openapi.Client { return openapitest.NewEmbeddedFileClient() }
 
 // strategy is how the API server defaults and validates objects of a kind.
 type strategy interface {
@@ -197,7 +208,7 @@ func (api *apiServer) ask(t *testing.T, object, old client.Object, dryRun bool) 
 		before = internal(t, old)
 	}
 	if err := api.mutating.Admit(ctx, attributes(now, before), api.objects); err != nil {
-		t.Fatalf("a mutating policy refuses: %v", err)
+		return nil, alone.Answer{Other: err}
 	}
 	if old == nil {
 		accessor, _ := meta.Accessor(now) // it is an object of the API
@@ -287,7 +298,7 @@ func namespacesOf(places []map[string]string) []*corev1.Namespace {
 	return all
 }
 
-// validating returns the policies of a source.
+// made returns the policies of a source.
 func made(t *testing.T, s vap.Source) []runtime.Object {
 	t.Helper()
 	p, err := s.Validating()

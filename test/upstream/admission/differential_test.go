@@ -24,7 +24,7 @@ func TestPoliciesAsChecked(t *testing.T) {
 			seed.Each(t, nil, func(t *testing.T, s uint64) {
 				source := alone.Source(t, alone.EveryConfig+more, alone.EveryRestriction)
 				d := newDifferential(t, specimen.FromSeed(s), source)
-				for range seed.Rounds(1500, 30000) {
+				for range seed.Rounds(700, 30000) {
 					d.round(t)
 				}
 				d.Tell(t)
@@ -37,7 +37,7 @@ func TestPoliciesAsChecked(t *testing.T) {
 func TestRandomPoliciesAsChecked(t *testing.T) {
 	seed.Each(t, nil, func(t *testing.T, s uint64) {
 		drawn := specimen.FromSeed(s)
-		for range seed.Rounds(12, 300) {
+		for range seed.Rounds(10, 300) {
 			source := restrictions{drawn}.source(t)
 			d := newDifferential(t, drawn, source)
 			for range 60 {
