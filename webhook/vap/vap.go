@@ -3,8 +3,8 @@
 //
 // A Source makes Policies: Source.Validating for what can be judged by one object alone, Source.Mutating for hostIPs. Each
 // check is a rule in CEL over variables that read the object; Codes lists the codes that are checked, Unseen and
-// Policies.Unseen what is not. The requests are those of package hooks. test/cluster/policies holds the policies to
-// package check on a real API server.
+// Policies.Unseen what is not. The requests are those of package hooks. test/upstream/admission holds the policies to
+// package check with the API server's own code, and test/cluster/policies on a whole API server.
 package vap
 
 import (
