@@ -88,7 +88,8 @@ func holdValid(t *testing.T, objects []runtime.Object) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		name, refused := "", field.ErrorList{}
+		var name string
+		var refused field.ErrorList
 		switch stored := stored.(type) {
 		case *admissionregistration.ValidatingAdmissionPolicy:
 			name, refused = stored.Name, validation.ValidateValidatingAdmissionPolicy(stored)
