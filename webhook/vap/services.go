@@ -117,20 +117,20 @@ func split() string {
 func (g *generator) nodePortDaemons() string {
 	var all []string
 	for _, r := range g.Settings.Check.ReservedEverywhere() {
-		overlaps := func(ipv4, ipv6 bool) bool {
-			on := slices.Concat(g.Settings.NodePorts.On(ipv4, ipv6), g.Settings.NodePorts.HealthChecksOn(ipv4, ipv6))
-			return slices.ContainsFunc(on, r.Socket.Address.Overlaps)
+		families := func(on func(ipv4, ipv6 bool) []ports.Address) string {
+			var names []string
+			if slices.ContainsFunc(on(true, false), r.Socket.Address.Overlaps) {
+				names = append(names, "IPv4")
+			}
+			if slices.ContainsFunc(on(false, true), r.Socket.Address.Overlaps) {
+				names = append(names, "IPv6")
+			}
+			return celStrings(names)
 		}
-		var families []string
-		if overlaps(true, false) {
-			families = append(families, "IPv4")
-		}
-		if overlaps(false, true) {
-			families = append(families, "IPv6")
-		}
+		served := choice("e.h", families(g.Settings.NodePorts.HealthChecksOn), families(g.Settings.NodePorts.On))
 		text := eachNumber(check.Finding{Code: check.DaemonSocket, Holder: &check.Holder{Ref: ports.Ref{Kind: check.DaemonKind, Name: r.Name}}}, nil)
 		all = append(all, finding(fmt.Sprintf("$judged.filter(e, e.n == %d && e.p == '%s' && $object.spec.?ipFamilies.orValue([]).exists(f, f in %s))",
-			r.Socket.Port, r.Socket.Protocol, celStrings(families)), numberKey+" + "+celString(r.Name), text))
+			r.Socket.Port, r.Socket.Protocol, served), numberKey+" + "+celString(r.Name), text))
 	}
 	if len(all) == 0 {
 		return "[{'k': '', 's': ''}].filter(x, false)"

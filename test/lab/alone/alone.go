@@ -78,9 +78,6 @@ func NewComparison(t testing.TB, s vap.Source) *Comparison {
 	return &Comparison{oracle: newOracle(t, s), count: map[string]int{}}
 }
 
-// Count counts what a test has met beside the codes.
-func (r *Comparison) Count(what string) { r.count[what]++ }
-
 // Compare holds the answer about an object in a namespace with these labels to what pkg/check finds. old is the version before; nil
 // for a create.
 func (r *Comparison) Compare(t testing.TB, object, old client.Object, labels map[string]string, a Answer) {

@@ -9,7 +9,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"github.com/portcullis-k8s/portcullis/pkg/extract"
 	"github.com/portcullis-k8s/portcullis/pkg/extract/specimen"
 	"github.com/portcullis-k8s/portcullis/pkg/seed"
 	"github.com/portcullis-k8s/portcullis/test/lab/alone"
@@ -68,15 +67,14 @@ type differential struct {
 	specimen.Source
 	*apiServer
 	*alone.Comparison
-	settings *extract.Settings
-	places   []map[string]string
+	places []map[string]string
 }
 
 // newDifferential has the namespaces of alone.Places, and one that is excluded.
 func newDifferential(t *testing.T, drawn specimen.Source, source vap.Source) *differential {
 	t.Helper()
 	places := append(alone.Places(), map[string]string{corev1.LabelMetadataName: metav1.NamespaceSystem})
-	d := &differential{drawn, newAPIServer(t, made(t, source), namespacesOf(places)), alone.NewComparison(t, source), source.Settings, places}
+	d := &differential{drawn, newAPIServer(t, made(t, source), namespacesOf(places)), alone.NewComparison(t, source), places}
 	d.Audits = true
 	return d
 }
@@ -117,8 +115,6 @@ func (d *differential) compare(t *testing.T, o, old client.Object, labels map[st
 		if len(answer.Said()) > 0 {
 			t.Errorf("in an excluded namespace the policies say %q", answer.Said())
 		}
-	case d.isOnLoopback(o) || d.isOnLoopback(old):
-		d.Count(onLoopback)
 	default:
 		d.Compare(t, o, old, labels, answer)
 	}
@@ -127,29 +123,6 @@ func (d *differential) compare(t *testing.T, o, old client.Object, labels map[st
 	}
 	stored.SetResourceVersion("1")
 	return stored
-}
-
-// onLoopback is the class of a difference: policies take a nodePort for the socket of a daemon on an address on which kube-proxy
-// serves health checks only, such as ::1. pkg/check does not.
-const onLoopback = "the nodePort of a daemon that listens where no nodePort is served"
-
-// isOnLoopback reports whether a Service is of that class.
-func (d *differential) isOnLoopback(o client.Object) bool {
-	svc, ok := o.(*corev1.Service)
-	if !ok {
-		return false
-	}
-	ipv4, ipv6 := slices.Contains(svc.Spec.IPFamilies, corev1.IPv4Protocol), slices.Contains(svc.Spec.IPFamilies, corev1.IPv6Protocol)
-	served, checked := d.settings.NodePorts.On(ipv4, ipv6), d.settings.NodePorts.HealthChecksOn(ipv4, ipv6)
-	for _, r := range d.settings.Check.ReservedEverywhere() {
-		isItsPort := func(p corev1.ServicePort) bool {
-			return p.NodePort == int32(r.Socket.Port) && string(p.Protocol) == r.Socket.Protocol.String()
-		}
-		if slices.ContainsFunc(svc.Spec.Ports, isItsPort) && slices.ContainsFunc(checked, r.Socket.Address.Overlaps) && !slices.ContainsFunc(served, r.Socket.Address.Overlaps) {
-			return true
-		}
-	}
-	return false
 }
 
 // inFamilies gives a Service the families of its addresses, as the API server does.
