@@ -32,21 +32,18 @@ func TestMutatingPolicy(t *testing.T) {
 				if a.Other != nil {
 					continue
 				}
-				got, a := api.ask(t, pod, nil, false)
-				if a.Other != nil {
-					t.Fatalf("the API server refuses what the policy made: %v", a.Other)
-				}
 				want := plain.(*corev1.Pod).DeepCopy()
-				for _, list := range [][]corev1.Container{want.Spec.Containers, want.Spec.InitContainers} {
-					for i := range list {
-						for j := range list[i].Ports {
-							if p := &list[i].Ports[j]; p.HostPort > 0 && p.HostIP == "" && !want.Spec.HostNetwork {
-								p.HostIP = hostIP
-								written++
-							}
-						}
+				n := writeHostIP(&want.Spec, hostIP)
+				got, a := api.ask(t, pod, nil, false)
+				if a.Other != nil { // a port without hostIP and one with it may have become the same: nobody may write that
+					same := pod.DeepCopy()
+					writeHostIP(&same.Spec, hostIP)
+					if _, b := untouched.ask(t, same, nil, false); b.Other == nil {
+						t.Fatalf("the API server refuses what the policy made: %v", a.Other)
 					}
+					continue
 				}
+				written += n
 				pods++
 				if diff := cmp.Diff(want.Spec, got.(*corev1.Pod).Spec); diff != "" {
 					t.Fatalf("(-want +got):\n%s", diff)
@@ -58,6 +55,22 @@ func TestMutatingPolicy(t *testing.T) {
 			}
 		})
 	}
+}
+
+// writeHostIP writes hostIP where a hostPort leaves it empty, and returns how often.
+func writeHostIP(spec *corev1.PodSpec, hostIP string) int {
+	n := 0
+	for _, list := range [][]corev1.Container{spec.Containers, spec.InitContainers} {
+		for i := range list {
+			for j := range list[i].Ports {
+				if p := &list[i].Ports[j]; p.HostPort > 0 && p.HostIP == "" && !spec.HostNetwork {
+					p.HostIP = hostIP
+					n++
+				}
+			}
+		}
+	}
+	return n
 }
 
 // mutates returns nil once the plugin has read the schemas without which it patches nothing.
