@@ -197,6 +197,7 @@ func wants(pod *corev1.Pod, trusted []string) *check.Workload {
 	return w
 }
 
+// newCycle asks who holds what w wants: Services, and the given daemons.
 func (p *PortClaims) newCycle(w *check.Workload, daemons []check.Reserved) (*cycle, error) {
 	held, err := p.services.holders(w)
 	if err != nil {
@@ -234,7 +235,7 @@ func (p *PortClaims) Filter(ctx context.Context, state fwk.CycleState, _ *corev1
 // meet adds everything that is in the way on one node.
 func (c *cycle) meet(met clashes, m *nodeState) clashes {
 	var others []check.Obstacle
-	if len(m.reserved) > 0 || c.seeker.HasHolders() { // a look at the node itself costs more than all else
+	if len(m.reserved) > 0 || c.seeker.HasHolders() { // else nobody but pods holds anything, and the node need not be read
 		others = c.seeker.On(check.Node{Name: m.node.Name, Labels: m.node.Labels, Reserved: m.reserved, Addresses: m})
 	}
 	for i := range c.demands {
@@ -265,8 +266,8 @@ func (d *demand) of(met clashes, obstacles []check.Obstacle) clashes {
 	return met
 }
 
-// ofPods adds the pods on the node that hold what is wanted. Those of the same controller count: two pods of one Deployment cannot both have
-// a port of one node.
+// ofPods adds the pods on the node that hold what is wanted. Those of the same controller count:
+// two pods of one Deployment cannot both have a port of one node.
 func (d *demand) ofPods(met clashes, m *nodeState) clashes {
 	for _, held := range m.at(keyOf(d.claim.Socket)) {
 		claim := ports.Claim{

@@ -67,7 +67,11 @@ func (p *PortClaims) Reserve(_ context.Context, state fwk.CycleState, pod *corev
 	if _, err := state.Read(stateKey); err != nil {
 		return nil // PreFilter skipped it
 	}
-	now, err := p.newCycle(wants(pod, p.trusted), nil)
+	w := wants(pod, p.trusted)
+	if w == nil {
+		return nil
+	}
+	now, err := p.newCycle(w, nil) // daemons do not come between Filter and Reserve
 	if err != nil {
 		return fwk.AsStatus(err)
 	}

@@ -1,6 +1,6 @@
-// Package webhook is the admission webhook: Handlers that check and complete what clients write, and the webhook
-// configurations that bring them exactly the requests that matter (Registration). PolicySource makes admission policies
-// of the checks that need no state.
+// Package webhook is the admission webhook: Handlers that check and complete what clients write. Package hooks has the
+// configurations that bring them exactly the requests that matter; webhook/vap makes admission policies of the checks that
+// need no state.
 //
 // A mutating hook checks before it writes, because the API server's own allocator and validation come before any
 // validating hook; the validating hooks check what was chosen afterwards. All run the same checks against the same

@@ -15,7 +15,7 @@ type Seeker struct {
 	everywhere []Obstacle
 	onNode     map[string][]Obstacle
 	onSome     []someDaemon
-	atAddress  []Obstacle // Services on an address of which the ledger knows no node
+	atAddress  []Obstacle // Services that meet it only on a node which the ledger does not know
 }
 
 // someDaemon is a daemon of some nodes that holds what is wanted.
@@ -128,7 +128,7 @@ func (s *Seeker) HasHolders() bool {
 	return len(s.everywhere)+len(s.onNode)+len(s.onSome)+len(s.atAddress) > 0
 }
 
-// Node is what a Seeker is told of a node.
+// Node is what a Seeker needs to know of a node.
 type Node struct {
 	Name      string
 	Labels    map[string]string

@@ -2,7 +2,7 @@ package hooks
 
 import admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 
-// Shipped is the registration that config/webhook is rendered from. It begins with Ignore: a replica that is not known to
+// Shipped is the Options that config/webhook is rendered from. It begins with Ignore: a replica that is not known to
 // work must not stand in anybody's way.
 func Shipped() Options {
 	return Options{

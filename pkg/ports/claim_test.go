@@ -188,7 +188,7 @@ func TestOwnerChain(t *testing.T) {
 	}
 }
 
-func TestIsKin(t *testing.T) {
+func TestSameController(t *testing.T) {
 	for _, c := range []struct {
 		why  string
 		a, b *ports.Owner

@@ -55,7 +55,7 @@ func main() {
 }
 
 func defaultPackages() []string {
-	return []string{"pkg/ports", "pkg/check", "pkg/ledger", "webhook"}
+	return []string{"pkg/ports", "pkg/check", "pkg/ledger", "pkg/hooks", "webhook", "webhook/vap"}
 }
 
 // run tests mutants of the packages, writes the report, and returns whether each survivor is explained.

@@ -96,7 +96,7 @@ type installation struct {
 	now time.Time
 }
 
-// checks are all questions, in the order in which they are told.
+// checks are all checks, in the order in which they are reported.
 func (d *installation) checks() []func(context.Context) []report.DoctorCheck {
 	return []func(context.Context) []report.DoctorCheck{
 		d.registration, d.otherWebhooks, d.servingCertificate, d.authority, d.deployment, d.endpoints, d.disruption, d.networkPolicies,

@@ -2,7 +2,7 @@
 //
 // options.assemble puts them into one process of controller-runtime. pkg/observe watches the cluster; webhook answers reviews
 // by what it sees, and by what other replicas have let through (pkg/journal); one replica writes claims, status,
-// certificates and failurePolicy (pkg/controller).
+// certificates and failurePolicy (the packages below pkg/controller).
 //
 // A review comes through a reception, which reads its body within limits, and through tracing, which makes a span of it, to
 // the handler of its hook. Each file beside serve.go has the flags of one part: the port and its certificate (serving.go),
